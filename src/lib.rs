@@ -1,0 +1,5 @@
+//! rbuild: a daemonless, rootless Dockerfile build engine.
+//!
+//! The rooms and what may use what: `docs/architecture.md`. The way of the
+//! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
+
