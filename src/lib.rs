@@ -3,3 +3,4 @@
 //! The rooms and what may use what: `docs/architecture.md`. The way of the
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
+pub mod image;
