@@ -4,3 +4,4 @@
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
 pub mod image;
+pub mod report;

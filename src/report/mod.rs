@@ -1,0 +1,18 @@
+//! What the engine says, and the sinks that show it.
+//!
+//! `event` holds the events, `diagnostic` findings about a text, `excerpt`
+//! draws a finding as rustc does, `clean` makes output safe for a terminal,
+//! `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
+//! a writer they are given.
+
+pub mod clean;
+mod diagnostic;
+mod event;
+pub mod excerpt;
+mod plain;
+mod quiet;
+
+pub use diagnostic::{Diagnostic, Severity, Span};
+pub use event::{Event, Reporter, Silent, Step, Stream};
+pub use plain::Plain;
+pub use quiet::Quiet;
