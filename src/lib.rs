@@ -4,4 +4,5 @@
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
 pub mod image;
+pub mod pattern;
 pub mod report;
