@@ -6,3 +6,4 @@
 pub mod image;
 pub mod pattern;
 pub mod report;
+pub mod sys;

@@ -1,0 +1,32 @@
+//! Starting host programs with more file descriptors than standard input, output and error.
+//!
+//! Not here: processes in namespaces (`clone`).
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Lets `command` inherit descriptors under the given numbers (all above 2).
+///
+/// The descriptors are closed in this process when the command is dropped.
+pub fn inherit(command: &mut Command, descriptors: Vec<(OwnedFd, RawFd)>) {
+    // SAFETY: after fork only dup2 and fcntl are called, both async-signal-safe; nothing allocates.
+    unsafe {
+        command.pre_exec(move || {
+            for (fd, number) in &descriptors {
+                let result = if fd.as_raw_fd() == *number {
+                    libc::fcntl(*number, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(fd.as_raw_fd(), *number)
+                };
+                if result < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+}
