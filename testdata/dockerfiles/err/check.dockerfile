@@ -1,0 +1,2 @@
+# check=skp=all;error=maybe;x
+FROM a

@@ -1,0 +1,5 @@
+FROM
+FROM a b
+FROM a AS
+FROM a IN b
+FROM a AS b c

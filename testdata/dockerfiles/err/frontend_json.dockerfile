@@ -1,0 +1,2 @@
+{"syntax": "example/other",
+ "x": 1}

@@ -1,0 +1,7 @@
+FROM a
+RUN ["a", 1]
+SHELL bash
+SHELL []
+VOLUME []
+VOLUME [""]
+CMD [null]

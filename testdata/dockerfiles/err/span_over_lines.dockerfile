@@ -1,0 +1,6 @@
+FROM a
+RUN one \
+  two
+COPY \
+  --form=b \
+  c d

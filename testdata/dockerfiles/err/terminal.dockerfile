@@ -1,0 +1,2 @@
+FROM a
+]0;titleX ‮

@@ -1,0 +1,3 @@
+FROM a
+RUNX echo
+FORM b

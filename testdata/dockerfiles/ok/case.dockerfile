@@ -1,0 +1,4 @@
+from a as B
+run b
+Copy c /d
+EnTrYpOiNt ["e"]

@@ -1,0 +1,7 @@
+# escape=\
+FROM a
+RUN b \
+  c
+COPY <<E /x
+body
+E

@@ -1,0 +1,2 @@
+FROM debian:bookworm
+ENTRYPOINT ["/bin/echo"]

@@ -1,0 +1,4 @@
+FROM a
+EXPOSE 80 443/tcp 1000-1010/UDP $PORTS
+VOLUME /a /b
+VOLUME ["/c d"]

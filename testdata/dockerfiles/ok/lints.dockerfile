@@ -1,0 +1,8 @@
+FROM a
+CMD b
+CMD ["c"]
+MAINTAINER m
+ENV k v
+RUN x \
+
+  y

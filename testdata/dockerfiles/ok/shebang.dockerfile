@@ -1,0 +1,3 @@
+#!/usr/bin/env -S rbuild -f
+# escape=`
+FROM a

@@ -1,0 +1,3 @@
+FROM	a	AS	b
+RUN		b	 c
+	ENV	a=1	b=2

@@ -1,0 +1,4 @@
+FROM a
+ENV ä=ö 名前=値
+RUN echo „x“ \
+  ✓

@@ -1,0 +1,5 @@
+# future=1
+# escape=`
+FROM a
+RUN b \
+  c
