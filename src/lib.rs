@@ -5,6 +5,7 @@
 
 pub mod dockerfile;
 pub mod image;
+pub mod layer;
 pub mod pattern;
 pub mod report;
 pub mod sys;

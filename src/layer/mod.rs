@@ -1,0 +1,36 @@
+//! Layers: from an overlay upper directory to a tar stream and back.
+//!
+//! `walk` reads a directory in one fixed order, `tar_write` makes the
+//! deterministic tar of it and `digest` both digests in the same pass;
+//! `tar_read` reads foreign archives (`tar_fields` their fields) and `unpack`
+//! puts them on disk through [`RootDir`](crate::sys::RootDir); `root` keeps the
+//! metadata of a layer's top directory; `compress` is gzip and zstd. Not here: where layers are
+//! kept (`store`), which layers make an image (`build`), and OCI or docker
+//! archives (`archive`). What the digests cover: `docs/layer-digest.md`.
+
+mod compress;
+mod digest;
+mod entry;
+mod error;
+mod root;
+mod tar_fields;
+mod tar_read;
+mod tar_write;
+mod unpack;
+mod walk;
+
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod round_trip_tests;
+#[cfg(test)]
+mod test_archive;
+
+pub use compress::{Compression, Decoder, Encoder, compress, decompress};
+pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
+pub use error::LayerError;
+pub use root::inherit_root;
+pub use tar_fields::is_tar_header;
+pub use tar_read::{EntryKind, Limits, TarEntry, TarReader};
+pub use tar_write::write_layer;
+pub use unpack::{LeftOut, UnpackOptions, Unpacked, Whiteouts, unpack};
