@@ -7,5 +7,6 @@ pub mod dockerfile;
 pub mod image;
 pub mod layer;
 pub mod pattern;
+pub mod plan;
 pub mod report;
 pub mod sys;

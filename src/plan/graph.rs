@@ -1,0 +1,232 @@
+//! The instruction graph: what there is to do, as plain values.
+//!
+//! Vertices are what makes a layer or brings in files; everything else (ENV,
+//! CMD, LABEL, ...) is folded into configs. Inputs always have smaller ids than
+//! the vertices that use them, so the list is in topological order. Not here:
+//! keys and execution (`solve`, `worker`), paths on disk, times.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::image::{ContainerConfig, History, ImageConfig, ImageId, Platform};
+use crate::report::Span;
+
+/// The index of a vertex in [`Graph::vertices`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VertexId(pub usize);
+
+/// Everything a build has to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Graph {
+    /// Equal work stands here once, however many stages ask for it.
+    pub vertices: Vec<Vertex>,
+    /// The stages that the target needs, in the order of the file.
+    pub stages: Vec<Stage>,
+    /// The index in `stages` of the one to build.
+    pub target: usize,
+}
+
+/// One piece of work.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vertex {
+    pub op: Op,
+    /// Where it reads; for Run, Copy and Workdir the first is always the base.
+    pub inputs: Vec<Input>,
+    /// The instruction as one line: `COPY --from=build /a /b`.
+    pub text: String,
+    /// Where in the Dockerfile; empty for what ONBUILD brought.
+    pub span: Span,
+    /// The line it starts on, from 1; 0 for what ONBUILD brought.
+    pub line: usize,
+    /// The name or number of the first stage that needs it.
+    pub stage: String,
+    /// Whether the cache must not answer it (`--no-cache`, `--no-cache-filter`).
+    pub ignore_cache: bool,
+}
+
+/// An edge of the graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Input {
+    pub kind: EdgeKind,
+    /// `None` is the empty state, `FROM scratch`.
+    pub from: Option<VertexId>,
+}
+
+/// What an edge means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EdgeKind {
+    /// The state the vertex works on: its whole content is in the key.
+    Base,
+    /// Files are copied from there: only the selected ones are in the key.
+    Source,
+    /// Mounted into a RUN (`--mount=type=bind`): only the selected subtree is in the key.
+    Mount,
+}
+
+/// What a vertex does.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// The layers of an image.
+    Image(ImageOp),
+    /// Files from outside: the build context, or a named one. Has no layers.
+    Context(ContextOp),
+    Run(RunOp),
+    Copy(CopyOp),
+    /// WORKDIR: makes a directory and its missing parents.
+    Workdir(WorkdirOp),
+}
+
+/// A base image, already resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ImageOp {
+    /// As the user wrote it, expanded.
+    pub reference: String,
+    pub platform: Platform,
+    pub image: ImageId,
+}
+
+/// A source of files by name; the main build context is `context`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContextOp {
+    pub name: String,
+}
+
+/// A command to run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunOp {
+    /// The whole command line, the shell's words included.
+    pub args: Vec<String>,
+    /// `KEY=value`: the image's ENV and the ARGs in scope, sorted by name, each once;
+    /// PATH is always there.
+    pub env: Vec<String>,
+    /// Environment of the run that is in no key and no history: proxy build args that
+    /// no ARG declares, `KEY=value`.
+    pub env_unkeyed: Vec<String>,
+    /// Absolute.
+    pub workdir: String,
+    /// `user[:group]` as the config says it; empty is root.
+    pub user: String,
+    pub network: NetworkMode,
+    /// Volumes of the command line: (destination, read-only). Host paths are not the plan's.
+    pub volumes: Vec<(String, bool)>,
+    /// A script to be placed in the sandbox and run: heredoc that starts with `#!`.
+    pub script: Option<Script>,
+    /// Seconds since 1970 of SOURCE_DATE_EPOCH, when set.
+    pub source_date_epoch: Option<i64>,
+}
+
+/// A heredoc that is a program of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Script {
+    /// The heredoc's name: the file is `/dev/pipes/<name>`.
+    pub name: String,
+    pub body: String,
+}
+
+/// What network a step sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum NetworkMode {
+    /// A private one with a way out.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// Files to copy. Inputs: `[Base, Source]`, or `[Base]` when all sources are inline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CopyOp {
+    /// ADD (archives are unpacked) rather than COPY.
+    pub add: bool,
+    pub sources: Vec<CopySource>,
+    /// Absolute, cleaned; a trailing `/` is kept where it was written and means a directory.
+    pub destination: String,
+    /// `user[:group]` of `--chown`.
+    pub chown: Option<String>,
+    /// `--chmod` as written: octal or symbolic.
+    pub chmod: Option<String>,
+    pub link: bool,
+    pub parents: bool,
+    pub exclude: Vec<String>,
+    /// Whether local archives are unpacked; `None` is the instruction's default.
+    pub unpack: Option<bool>,
+    pub checksum: Option<String>,
+    pub keep_git_dir: bool,
+}
+
+/// One source of a copy, expanded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum CopySource {
+    /// A path or pattern in the source input, as written (leading `/` and `..` not yet stripped).
+    Path(String),
+    /// A heredoc: a file of this name with these bytes.
+    Inline { name: String, data: String },
+}
+
+/// A directory to make.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WorkdirOp {
+    /// Absolute, cleaned, never `/`.
+    pub path: String,
+    /// Who owns what is made: `user[:group]` as USER says.
+    pub user: String,
+}
+
+/// One stage of the target's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its number in the file, from 0.
+    pub index: usize,
+    /// In lower case.
+    pub name: Option<String>,
+    pub platform: Platform,
+    /// Its instructions in order, FROM first, what ONBUILD brought after it.
+    pub steps: Vec<Step>,
+    /// The last state; `None` for nothing on scratch.
+    pub output: Option<VertexId>,
+    /// The base's whole config (history and DiffIDs included) of the *image* under the
+    /// chain of FROM; that of scratch when there is none.
+    pub base_config: Arc<ImageConfig>,
+    /// The config of the result. Its `history`, `rootfs` and `created` are empty.
+    pub config: ImageConfig,
+    /// The history lines of the whole chain of FROM down to the image, base's not included.
+    pub history: Vec<PlannedHistory>,
+}
+
+/// One instruction of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// As one line, `ONBUILD` in front where that brought it.
+    pub text: String,
+    pub span: Span,
+    /// From 1; 0 for what ONBUILD brought.
+    pub line: usize,
+    /// The vertex this instruction made; for FROM the base's; `None` when it only changes the config.
+    pub vertex: Option<VertexId>,
+    /// The state after the step (its own vertex or the nearest before).
+    pub state: Option<VertexId>,
+    /// The container config after the step.
+    pub config: Arc<ContainerConfig>,
+    /// The number of entries of [`Stage::history`] after the step.
+    pub history_len: usize,
+}
+
+/// A history line that lacks only its time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedHistory {
+    pub entry: History,
+    /// The vertex whose time it takes: its own or the nearest before; `None`: the base's.
+    pub vertex: Option<VertexId>,
+}
+
+/// Build arguments: name to value.
+pub type BuildArgs = BTreeMap<String, String>;
+
+impl Graph {
+    /// Returns a vertex by id.
+    pub fn vertex(&self, id: VertexId) -> &Vertex {
+        &self.vertices[id.0]
+    }
+}

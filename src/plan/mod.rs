@@ -1,0 +1,30 @@
+//! Tree and arguments and base configs to the instruction graph.
+//!
+//! Pure: no clock, no environment, no files, no network. [`outline()`] says which
+//! images must be known, [`lower()`] makes the [`graph::Graph`]; both start from
+//! `stages`, which sorts a file into stages and finds out what each needs.
+
+mod config;
+mod copy;
+pub mod fields;
+mod gofmt;
+pub mod graph;
+mod lower;
+mod onbuild;
+mod outline;
+mod path;
+pub mod render;
+mod request;
+mod run;
+mod scope;
+mod signal;
+mod stage;
+mod stages;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use lower::{Lowered, lower};
+pub use outline::{ImageNeed, Outline, outline};
+pub use request::{Base, Bases, Request};

@@ -1,0 +1,209 @@
+//! RUN: its command line, environment, network and history line.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::ast::CommandLine;
+use crate::dockerfile::ast::Heredoc;
+use crate::dockerfile::ast::Instruction;
+use crate::dockerfile::ast::Run;
+use crate::report::Diagnostic;
+use crate::report::Span;
+
+use super::graph::NetworkMode;
+use super::graph::Op;
+use super::graph::RunOp;
+use super::graph::Script;
+use super::graph::VertexId;
+use super::path;
+use super::scope;
+use super::scope::NOT_ENVIRONMENT;
+use super::stage::Builder;
+
+impl Builder<'_, '_> {
+    /// Executes RUN.
+    pub(super) fn run(&mut self, instruction: &Instruction, run: &Run) -> Result<VertexId, Diagnostic> {
+        let flag = |name: &str| {
+            let found = instruction.flags.iter().find(|flag| flag.name.eq_ignore_ascii_case(name));
+            found.map_or(instruction.keyword_span, |flag| flag.span)
+        };
+        if !run.mounts.is_empty() {
+            return Err(self.error(
+                "unsupported-mount",
+                flag("mount"),
+                "`RUN --mount` is not supported yet by this version",
+            ));
+        }
+        if !run.devices.is_empty() {
+            return Err(self.error(
+                "unsupported-device",
+                flag("device"),
+                "`RUN --device` is not supported yet by this version",
+            ));
+        }
+        if let Some(word) = &run.security {
+            let security = self.expand_bare(word)?;
+            match security.as_str() {
+                "sandbox" | "" => {}
+                "insecure" => {
+                    return Err(self.error(
+                        "unsupported-security",
+                        flag("security"),
+                        "security.insecure is not allowed; `RUN --security=insecure` is not supported yet by this version",
+                    ));
+                }
+                _ => {
+                    let message = format!("security `{security}` is not valid: expected sandbox or insecure");
+                    return Err(self.error("invalid-security", flag("security"), message));
+                }
+            }
+        }
+        let network = self.network(run, flag("network"))?;
+
+        let (args, script) = match &run.command {
+            CommandLine::Exec(args) => (args.clone(), None),
+            CommandLine::Shell(text) => {
+                let (command, script) = shell_command(text, &run.heredocs);
+                (self.with_shell(command), script)
+            }
+        };
+        if args.is_empty() {
+            return Err(self.error("empty-command", instruction.span, "RUN needs a command"));
+        }
+        let env = self.environment();
+        let env_unkeyed = scope::proxies(&self.request.build_args)
+            .into_iter()
+            .filter(|(name, _)| !env.contains_key(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let line = self.run_line(&args);
+        let op = RunOp {
+            args,
+            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env_unkeyed,
+            workdir: path::join("/", &self.image.config.working_dir),
+            user: self.image.config.user.clone(),
+            network,
+            volumes: self.request.volumes.clone(),
+            script,
+            source_date_epoch: self.shared.plan.source_date_epoch,
+        };
+        let id = self.advance(Op::Run(op), None)?;
+        self.commit(line, true)?;
+        Ok(id)
+    }
+
+    fn network(&mut self, run: &Run, flag: Span) -> Result<NetworkMode, Diagnostic> {
+        let Some(word) = &run.network else { return Ok(self.request.network) };
+        let text = self.expand_bare(word)?;
+        match (text.as_str(), self.request.network) {
+            ("default" | "", network) => Ok(network),
+            ("none", _) => Ok(NetworkMode::None),
+            ("host", NetworkMode::Host) => Ok(NetworkMode::Host),
+            ("host", _) => Err(self
+                .error(
+                    "network-not-allowed",
+                    flag,
+                    "network.host is not allowed; `RUN --network=host` needs the consent of the command line",
+                )
+                .with_hint("build with `--network host`, which gives every step the host's network")),
+            (other, _) => Err(self.error(
+                "invalid-network",
+                flag,
+                format!("network mode `{other}` is not valid: expected default, none or host"),
+            )),
+        }
+    }
+
+    /// Returns the variables of a step: ENV, and the ARGs that no ENV hides.
+    fn environment(&self) -> BTreeMap<String, String> {
+        let args = self.args.iter().filter(|(name, _)| !NOT_ENVIRONMENT.contains(&name.as_str()));
+        let mut env: BTreeMap<String, String> =
+            args.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
+        for entry in &self.image.config.env {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            env.insert(name.to_owned(), value.to_owned());
+        }
+        env
+    }
+
+    /// Returns `RUN |2 A=1 B= /bin/sh -c command # buildkit`.
+    fn run_line(&self, args: &[String]) -> String {
+        let mut words = vec!["RUN".to_owned()];
+        if !self.args.is_empty() {
+            words.push(format!("|{}", self.args.len()));
+            words.extend(
+                self.args.iter().map(|(name, _)| format!("{name}={}", self.value(name).unwrap_or_default())),
+            );
+        }
+        words.extend(args.iter().cloned());
+        words.push("# buildkit".to_owned());
+        words.join(" ")
+    }
+}
+
+/// Returns what the shell is given for a text with heredocs, and the script to place.
+///
+/// A heredoc alone is the command itself, or a program of its own when it starts
+/// with `#!`; with a command in front the shell reads the heredocs, put back after it.
+fn shell_command(text: &str, heredocs: &[Heredoc]) -> (String, Option<Script>) {
+    match heredocs {
+        [] => (text.to_owned(), None),
+        [only] if is_only_heredoc(text, only) => match only.body.starts_with("#!") {
+            true => {
+                let script = Script { name: only.name.clone(), body: only.body.clone() };
+                (format!("/dev/pipes/{}", only.name), Some(script))
+            }
+            false => (only.body.clone(), None),
+        },
+        several => {
+            let mut command = text.to_owned();
+            for heredoc in several {
+                command.push('\n');
+                command.push_str(&heredoc.body);
+                command.push_str(&heredoc.name);
+            }
+            (command, None)
+        }
+    }
+}
+
+/// Tells whether a command is nothing but `<<NAME`.
+fn is_only_heredoc(text: &str, heredoc: &Heredoc) -> bool {
+    let text = text.trim().trim_start_matches(|c: char| c.is_ascii_digit());
+    let Some(word) = text.strip_prefix("<<") else { return false };
+    let word = word.strip_prefix('-').unwrap_or(word);
+    let bare: String = word.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
+    bare == heredoc.name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heredoc(name: &str, body: &str) -> Heredoc {
+        Heredoc {
+            name: name.to_owned(),
+            expand: true,
+            strip_tabs: false,
+            descriptor: None,
+            body: body.to_owned(),
+            span: Span::default(),
+        }
+    }
+
+    #[test]
+    fn rebuilds_heredoc_commands() {
+        let sh = heredoc("EOF", "echo a\n");
+        let py = heredoc("EOF", "#!/usr/bin/python\n1\n");
+        assert_eq!(shell_command("<<EOF", std::slice::from_ref(&sh)), ("echo a\n".to_owned(), None));
+        assert_eq!(shell_command("<<-'EOF' ", std::slice::from_ref(&sh)), ("echo a\n".to_owned(), None));
+        let (command, script) = shell_command("<<EOF", std::slice::from_ref(&py));
+        assert_eq!(command, "/dev/pipes/EOF");
+        assert_eq!(script.map(|s| s.body), Some(py.body.clone()));
+        let (command, script) = shell_command("cat <<EOF >x", std::slice::from_ref(&py));
+        assert_eq!(command, "cat <<EOF >x\n#!/usr/bin/python\n1\nEOF");
+        assert_eq!(script, None);
+        let two = [heredoc("A", "1\n"), heredoc("B", "2\n")];
+        assert_eq!(shell_command("<<A <<B", &two).0, "<<A <<B\n1\nA\n2\nB");
+    }
+}
