@@ -9,4 +9,5 @@ pub mod layer;
 pub mod pattern;
 pub mod plan;
 pub mod report;
+pub mod store;
 pub mod sys;

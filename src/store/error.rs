@@ -1,0 +1,125 @@
+//! What can go wrong with the store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::image::{Digest, ImageId, SnapshotId};
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {action} `{}`", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {action} `{}`: no space left on the device", path.display())]
+    Full { action: &'static str, path: PathBuf },
+    #[error(
+        "the store at `{}` was written by a newer rbuild (format v{found}); this one knows formats up to v{known}",
+        root.display()
+    )]
+    NewerFormat { root: PathBuf, found: u64, known: u64 },
+    #[error("the store at `{}` belongs to user {owner}, not to user {user}", root.display())]
+    OtherOwner { root: PathBuf, owner: u32, user: u32 },
+    #[error(
+        "the store at `{}` was made {found}; it cannot be used {wanted}: choose another with --root",
+        root.display()
+    )]
+    OtherOverlay { root: PathBuf, found: &'static str, wanted: &'static str },
+    #[error("the store at `{}` is damaged: {why}", root.display())]
+    Damaged { root: PathBuf, why: String },
+    #[error("expected a blob {expected}, got {found}")]
+    WrongDigest { expected: Digest, found: Digest },
+    #[error("expected a blob of {expected} bytes, got {found}")]
+    WrongSize { expected: u64, found: u64 },
+    #[error("blob {0} is not in the store")]
+    NoBlob(Digest),
+    #[error("blob {digest} is larger than {limit} bytes")]
+    BlobTooLarge { digest: Digest, limit: u64 },
+    #[error("layer {0} is not in the store, or was torn by a crash")]
+    NoSnapshot(SnapshotId),
+    #[error("cannot merge the layers")]
+    View(#[source] io::Error),
+    /// The entry is there, but what it needs is not, or is not what it should be.
+    #[error("{entry} is broken: {why}")]
+    Broken { entry: String, why: String },
+    #[error("No such image: {0}")]
+    NotFound(String),
+    #[error("`{text}` is ambiguous: it is the start of the ids {}", ids.join(", "))]
+    Ambiguous { text: String, ids: Vec<String> },
+    #[error(
+        "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+        .0.short()
+    )]
+    SeveralNames(ImageId),
+    #[error("the step lock was not waited for: the build was cancelled")]
+    Cancelled,
+}
+
+impl StoreError {
+    /// Tells whether it says that something asked for is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, StoreError::NotFound(_))
+    }
+
+    /// Makes an error of an entry that cannot be used.
+    pub(super) fn broken(entry: impl Into<String>, why: impl ToString) -> StoreError {
+        StoreError::Broken { entry: entry.into(), why: why.to_string() }
+    }
+}
+
+/// Joins an error's message with those of its causes.
+pub(super) fn whole_message(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Gives an I/O error what was tried and where.
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { action, path },
+        _ => StoreError::Io { action, path, source },
+    }
+}
+
+/// Reads a small file; `None` where it is not there.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+/// Lists the names in a directory, less those with a leading dot, sorted; none where it is not there.
+pub(super) fn names_in(path: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed("list", path)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("list", path))?;
+        match entry.file_name().into_string() {
+            Ok(name) if !name.starts_with('.') => names.push(name),
+            _ => {}
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Removes a file; one that is not there is no error.
+pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(failed("remove", path)(e)),
+    }
+}
