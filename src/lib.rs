@@ -3,6 +3,7 @@
 //! The rooms and what may use what: `docs/architecture.md`. The way of the
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
+pub mod archive;
 pub mod dockerfile;
 pub mod image;
 pub mod layer;

@@ -1,0 +1,392 @@
+//! Images as one tar: an OCI image layout that docker and podman load too.
+//!
+//! ```text
+//! blobs/sha256/HEX   configs, manifests, layers
+//! index.json         OCI image-spec, image-layout.md and image-index.md
+//! manifest.json      docker's image-spec v1.2 ("Combined Image JSON + Filesystem Changeset Format")
+//! oci-layout
+//! ```
+//! Both formats hold both indexes, as docker's own archives do since version
+//! 25; they differ in the layers: gzip in `oci`, plain in `docker`, which
+//! older dockers load without unpacking twice. Equal images are equal bytes.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::image::{ImageId, MediaType, Reference};
+use crate::layer::Compression;
+use crate::store::{Store, StoredImage};
+use crate::sys::atomic;
+
+use super::ArchiveError;
+use super::pieces::{Layer, Piece, layer_pieces};
+use super::tar_stream::TarStream;
+
+/// Which archive to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Oci,
+    Docker,
+}
+
+/// How to write an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportOptions {
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// The compression's own scale; `None` is its default.
+    pub level: Option<i32>,
+}
+
+impl ExportOptions {
+    /// Returns what a format is written with when nothing else is asked for.
+    pub fn of(format: Format) -> ExportOptions {
+        let compression = match format {
+            Format::Oci => Compression::Gzip,
+            Format::Docker => Compression::None,
+        };
+        ExportOptions { compression, level: None }
+    }
+}
+
+/// One image of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportImage {
+    pub id: ImageId,
+    /// The names that loading the archive gives it; those with a digest are left out.
+    pub names: Vec<Reference>,
+}
+
+/// Writes images as one archive; what they share is in it once.
+///
+/// After an error what was written is of no use.
+pub fn export(
+    store: &Store,
+    images: &[ExportImage],
+    options: &ExportOptions,
+    out: impl Write,
+) -> Result<(), ArchiveError> {
+    store.hold()?;
+    let directory = store.temp_dir()?;
+    let mut pieces: BTreeMap<crate::image::Digest, Piece> = BTreeMap::new();
+    let (mut index, mut manifests) = (Vec::new(), Vec::new());
+    let stored = images.iter().map(|i| store.image(&i.id)).collect::<Result<Vec<_>, _>>()?;
+    let made = pieces_of(store, &stored, options, &directory)?;
+    for (image, stored) in images.iter().zip(stored) {
+        let layers: Vec<&Piece> = stored.config.rootfs.diff_ids.iter().map(|id| &made[id]).collect();
+        let names: Vec<Reference> = image
+            .names
+            .iter()
+            .filter(|name| name.digest().is_none())
+            .map(|name| name.clone().with_default_tag())
+            .collect();
+        let platform = platform_of(&stored);
+        let config = Piece::of_bytes(stored.config_bytes, MediaType::ImageConfig);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MediaType::ImageManifest,
+            "config": descriptor(&config),
+            "layers": layers.iter().map(|piece| descriptor(piece)).collect::<Vec<_>>(),
+        });
+        let manifest = Piece::of_bytes(to_bytes(&manifest), MediaType::ImageManifest);
+        index.extend(index_entries(&manifest, &platform, &names));
+        manifests.push(json!({
+            "Config": blob_name(&config),
+            "RepoTags": match names.is_empty() {
+                true => Value::Null,
+                false => names.iter().map(whole_name).collect(),
+            },
+            "Layers": layers.iter().map(|piece| blob_name(piece)).collect::<Vec<_>>(),
+        }));
+        for piece in layers.into_iter().cloned().chain([config, manifest]) {
+            pieces.insert(piece.digest, piece);
+        }
+    }
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::ImageIndex,
+        "manifests": index,
+    });
+    let mut tar = TarStream::new(BufWriter::with_capacity(1 << 16, out));
+    let failed = ArchiveError::Write;
+    tar.directory("blobs/").map_err(failed)?;
+    tar.directory("blobs/sha256/").map_err(failed)?;
+    for piece in pieces.values() {
+        let write = |out: &mut dyn Write| piece.write(store, out).map_err(Streamed);
+        tar.stream(&blob_name(piece), piece.size, write).map_err(|Streamed(e)| e)?;
+    }
+    tar.file("index.json", &to_bytes(&index)).map_err(failed)?;
+    tar.file("manifest.json", &to_bytes(&Value::Array(manifests))).map_err(failed)?;
+    tar.file("oci-layout", &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))).map_err(failed)?;
+    tar.finish().map_err(failed)?;
+    Ok(())
+}
+
+/// Does [`export`] into a file, which is there whole or not at all.
+///
+/// What is no regular file (a pipe, a terminal) is written directly. `mode` is that of a
+/// new file, less the umask.
+pub fn export_file(
+    store: &Store,
+    images: &[ExportImage],
+    options: &ExportOptions,
+    path: &Path,
+    mode: u32,
+) -> Result<(), ArchiveError> {
+    let failed = |source| ArchiveError::WriteFile { path: path.to_owned(), source };
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let out = OpenOptions::new().write(true).open(path).map_err(failed)?;
+        return export(store, images, options, out);
+    }
+    // A link to a file stays one.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (temporary, file) = beside(path, mode).map_err(failed)?;
+    let written = export(store, images, options, &file)
+        .and_then(|()| if store.options().sync { file.sync_all().map_err(failed) } else { Ok(()) })
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(failed));
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+fn beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    let name = format!(".rbuild-{:016x}", atomic::random_bits()?);
+    let temporary = path.with_file_name(name);
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    Ok((temporary, file))
+}
+
+/// Lets an I/O error of the tar and one of a piece pass the same way.
+struct Streamed(ArchiveError);
+
+impl From<io::Error> for Streamed {
+    fn from(error: io::Error) -> Streamed {
+        Streamed(ArchiveError::Write(error))
+    }
+}
+
+/// Returns the pieces of all layers, each layer once.
+fn pieces_of(
+    store: &Store,
+    images: &[StoredImage],
+    options: &ExportOptions,
+    directory: &crate::store::TempDir,
+) -> Result<BTreeMap<crate::image::DiffId, Piece>, ArchiveError> {
+    let mut layers: Vec<Layer> = Vec::new();
+    for image in images {
+        for id in &image.layers {
+            let layer = Layer::find(store, &image.id, id)?;
+            if !layers.iter().any(|there| there.diff_id == layer.diff_id) {
+                layers.push(layer);
+            }
+        }
+    }
+    let pieces = layer_pieces(store, &layers, options.compression, options.level, directory)?;
+    Ok(layers.iter().map(|layer| layer.diff_id).zip(pieces).collect())
+}
+
+fn descriptor(piece: &Piece) -> Value {
+    json!({ "mediaType": piece.media_type, "digest": piece.digest, "size": piece.size })
+}
+
+/// Returns the index's lines of an image: one for each name, or one without.
+fn index_entries(manifest: &Piece, platform: &Value, names: &[Reference]) -> Vec<Value> {
+    let entry = |annotations: Option<Value>| {
+        let mut entry = descriptor(manifest);
+        entry["platform"] = platform.clone();
+        if let Some(annotations) = annotations {
+            entry["annotations"] = annotations;
+        }
+        entry
+    };
+    if names.is_empty() {
+        return vec![entry(None)];
+    }
+    let annotate = |name: &Reference| {
+        // The tag alone is what OCI tools select by; the whole name is what containerd,
+        // docker and podman restore.
+        entry(Some(json!({
+            "io.containerd.image.name": whole_name(name),
+            "org.opencontainers.image.ref.name": name.tag().unwrap_or("latest"),
+        })))
+    };
+    names.iter().map(annotate).collect()
+}
+
+/// Returns a name with its host: podman takes a short one for `localhost/...`.
+fn whole_name(name: &Reference) -> String {
+    format!("{}:{}", name.full_name(), name.tag().unwrap_or("latest"))
+}
+
+fn platform_of(image: &StoredImage) -> Value {
+    let platform = image.config.platform();
+    let mut value = json!({ "architecture": platform.architecture, "os": platform.os });
+    if let Some(variant) = platform.variant {
+        value["variant"] = variant.into();
+    }
+    value
+}
+
+fn blob_name(piece: &Piece) -> String {
+    format!("blobs/sha256/{}", piece.digest.hex())
+}
+
+/// Writes JSON; a `Value`'s keys are sorted, so equal values are equal bytes.
+fn to_bytes(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("JSON values are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::super::import::tests::{options, store};
+    use super::super::import::{import, import_directory, tar_of};
+    use super::*;
+    use crate::image::{DiffId, Digest};
+    use crate::layer::decompress;
+
+    fn entries(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        tar::Archive::new(archive)
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).unwrap();
+                (entry.path().unwrap().display().to_string(), bytes)
+            })
+            .collect()
+    }
+
+    /// Two images, one from a tar (kept), one from a directory (made again).
+    fn two(store: &Store) -> Vec<ExportImage> {
+        let source = tempfile::tempdir().unwrap();
+        std::fs::write(source.path().join("file"), vec![b'y'; 100_000]).unwrap();
+        let one = import(store, tar_of(&[("a", "1")]).as_slice(), options("one:x")).unwrap();
+        let two = import_directory(store, source.path(), options("host.example/two")).unwrap();
+        assert!(store.meta(&two.layer).unwrap().unwrap().blob.is_none());
+        let names = ["one:x".parse().unwrap(), "again".parse().unwrap()];
+        vec![
+            ExportImage { id: one.image, names: names.to_vec() },
+            ExportImage { id: two.image, names: vec!["host.example/two".parse().unwrap()] },
+        ]
+    }
+
+    fn check(format: Format) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let images = two(&store);
+        let mut archive = Vec::new();
+        export(&store, &images, &ExportOptions::of(format), &mut archive).unwrap();
+        let mut again = Vec::new();
+        export(&store, &images, &ExportOptions::of(format), &mut again).unwrap();
+        assert_eq!(archive, again);
+        let entries = entries(&archive);
+        for (name, bytes) in &entries {
+            if let Some(hex) = name.strip_prefix("blobs/sha256/").filter(|hex| !hex.is_empty()) {
+                assert_eq!(Digest::of(bytes).hex(), hex);
+            }
+        }
+        let json = |name: &str| serde_json::from_slice::<Value>(&entries[name]).unwrap();
+        assert_eq!(json("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }));
+
+        // By docker's index: configs, tags, and layers that have the DiffIDs of the config.
+        let manifests = json("manifest.json");
+        assert_eq!(
+            manifests[0]["RepoTags"],
+            json!(["docker.io/library/one:x", "docker.io/library/again:latest"])
+        );
+        assert_eq!(manifests[1]["RepoTags"], json!(["host.example/two:latest"]));
+        for (image, manifest) in images.iter().zip(manifests.as_array().unwrap()) {
+            let config = manifest["Config"].as_str().unwrap();
+            assert_eq!(config, format!("blobs/sha256/{}", image.id.hex()));
+            let layer = &entries[manifest["Layers"][0].as_str().unwrap()];
+            let (compression, mut plain) = decompress(layer.as_slice()).unwrap();
+            assert_eq!(compression, ExportOptions::of(format).compression);
+            let diff_id = DiffId(Digest::of_reader(&mut plain).unwrap().0);
+            assert_eq!(json(config)["rootfs"]["diff_ids"], json!([diff_id]));
+        }
+
+        // By OCI's index: one line for each name, and media types that say the truth.
+        let index: crate::image::ImageIndex = serde_json::from_value(json("index.json")).unwrap();
+        let names: Vec<String> = index
+            .manifests()
+            .iter()
+            .map(|m| m.annotations().as_ref().unwrap()["io.containerd.image.name"].clone())
+            .collect();
+        let expect = ["docker.io/library/one:x", "docker.io/library/again:latest", "host.example/two:latest"];
+        assert_eq!(names, expect);
+        let blob = |digest: &str| &entries[&digest.replace("sha256:", "blobs/sha256/")];
+        for line in index.manifests() {
+            let manifest: crate::image::ImageManifest =
+                serde_json::from_slice(blob(line.digest().as_ref())).unwrap();
+            for part in manifest.layers().iter().chain([manifest.config()]) {
+                assert_eq!(part.size(), blob(part.digest().as_ref()).len() as u64);
+            }
+            let media_type = match format {
+                Format::Oci => MediaType::ImageLayerGzip,
+                Format::Docker => MediaType::ImageLayer,
+            };
+            assert_eq!(*manifest.layers()[0].media_type(), media_type);
+        }
+    }
+
+    #[test]
+    fn an_oci_archive_holds_what_its_indexes_say() {
+        check(Format::Oci);
+    }
+
+    #[test]
+    fn a_docker_archive_holds_what_its_indexes_say() {
+        check(Format::Docker);
+    }
+
+    #[test]
+    fn a_layer_that_changed_is_not_exported() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let images = two(&store);
+        let layer = &store.image(&images[1].id).unwrap().layers[0];
+        let file = store.snapshot_dir(layer).join("file");
+        std::fs::write(&file, vec![b'z'; 100_000]).unwrap();
+        for format in [Format::Oci, Format::Docker] {
+            let error = export(&store, &images[1..], &ExportOptions::of(format), io::sink()).unwrap_err();
+            assert!(matches!(error, ArchiveError::WrongLayer { .. }), "{error:?}");
+        }
+        let blob = store.meta(&store.image(&images[0].id).unwrap().layers[0]).unwrap().unwrap().blob.unwrap();
+        let path = directory.path().join("v1/blobs/sha256").join(blob.digest.hex());
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[600] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        for format in [Format::Oci, Format::Docker] {
+            assert!(export(&store, &images[..1], &ExportOptions::of(format), io::sink()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_is_there_whole_or_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory.path().join("store"));
+        let images = two(&store);
+        let out = directory.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        let path = out.join("image.tar");
+        let options = ExportOptions::of(Format::Oci);
+        export_file(&store, &images, &options, &path, 0o600).unwrap();
+        assert!(entries(&std::fs::read(&path).unwrap()).contains_key("index.json"));
+        let nothing = [ExportImage { id: ImageId(Digest::of("x")), names: vec![] }];
+        std::fs::write(&path, "before").unwrap();
+        assert!(export_file(&store, &nothing, &options, &path, 0o600).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"before");
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1);
+        assert!(export_file(&store, &images, &options, &directory.path().join("no/such"), 0o600).is_err());
+        export_file(&store, &images, &options, Path::new("/dev/null"), 0o600).unwrap();
+    }
+}

@@ -1,0 +1,265 @@
+//! A plain tar, or a directory, becomes an image of one layer.
+//!
+//! One pass: the bytes as they come are kept as a blob, from which the layer
+//! can be exported exactly; uncompressed they are digested and unpacked.
+
+use std::io::{self, BufWriter, PipeWriter, Read};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::image::{DiffId, Digest, Hasher, History, ImageConfig, ImageId, Reference, RootFs, SnapshotId};
+use crate::layer::{
+    Compression, DigestOptions, LayerError, LeftOut, Times, UnpackOptions, decompress, digest_layer, unpack,
+    write_layer,
+};
+use crate::store::{
+    Draft, ImageRecord, LayerBlob, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digests,
+};
+use crate::sys::RootDir;
+
+use super::ArchiveError;
+use super::stream::{DigestReader, Tee};
+
+/// What the imported image is to be.
+#[derive(Debug, Clone)]
+pub struct ImportOptions {
+    /// Platform and config, with what `--change` asked for; `created`, `history` and
+    /// `rootfs` are filled in here.
+    pub config: ImageConfig,
+    /// The comment of the history line (`-m`).
+    pub comment: String,
+    pub names: Vec<Reference>,
+    /// The time now: that of the image, unless the same one was imported before.
+    pub now: Timestamp,
+}
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub image: ImageId,
+    pub layer: SnapshotId,
+    pub diff_id: DiffId,
+    /// What could not be put on disk, as rootless; the blob has it.
+    pub left_out: LeftOut,
+}
+
+/// Imports a tar: plain, gzip or zstd. When this returns, the image is on the disk.
+pub fn import(store: &Store, reader: impl Read, options: ImportOptions) -> Result<Imported, ArchiveError> {
+    let layer = import_layer(store, reader, false)?;
+    finish(store, layer, options)
+}
+
+/// Imports the files of a directory, as the tar that would be written of them.
+pub fn import_directory(
+    store: &Store,
+    directory: &Path,
+    options: ImportOptions,
+) -> Result<Imported, ArchiveError> {
+    let failed = |source| LayerError::File { action: "open", path: directory.display().to_string(), source };
+    let root = RootDir::open(directory).map_err(|e| ArchiveError::Directory(failed(e)))?;
+    let (reader, writer) = io::pipe().map_err(ArchiveError::Read)?;
+    let xattrs = store.options().xattrs;
+    let layer = std::thread::scope(|scope| {
+        let walk = scope.spawn(move || -> Result<(), LayerError> {
+            let mut out = BufWriter::with_capacity(1 << 16, writer);
+            write_layer(&root, xattrs, &mut out)?;
+            out.into_inner().map(|_: PipeWriter| ()).map_err(|e| LayerError::Write { source: e.into_error() })
+        });
+        // The reader ends in there, so that a walk whose tar nobody wants ends too.
+        let imported = import_layer(store, reader, true);
+        match (walk.join(), imported) {
+            (Ok(Ok(())), imported) => imported,
+            // The cause is on the other side of the pipe: it was closed early.
+            (Ok(Err(LayerError::Write { .. })), Err(e)) => Err(e),
+            (Ok(Err(e)), _) => Err(ArchiveError::Directory(e)),
+            (Err(_), _) => Err(ArchiveError::Read(io::Error::other("the walk of the directory panicked"))),
+        }
+    })?;
+    finish(store, layer, options)
+}
+
+struct ImportedLayer {
+    layer: SnapshotId,
+    diff_id: DiffId,
+    left_out: LeftOut,
+}
+
+fn import_layer(store: &Store, reader: impl Read, is_ours: bool) -> Result<ImportedLayer, ArchiveError> {
+    let draft = store.draft()?;
+    let upper = RootDir::open(&draft.dir).map_err(StoreError::View)?;
+    let blob = store.blob_writer()?;
+    // Another thread digests and writes what this one reads and unpacks.
+    let (read, blob) = std::thread::scope(|scope| {
+        let mut tee = Tee::new(reader, scope, blob).map_err(ArchiveError::Keep)?;
+        let read = decompress(&mut tee).and_then(|(compression, plain)| {
+            let options = UnpackOptions::files(store.options().xattrs);
+            let mut plain = DigestReader::new(plain, compression != Compression::None);
+            let unpacked = unpack(&mut plain, &upper, &options)?;
+            Ok((compression, unpacked, plain.hasher.map(Hasher::finish), plain.count))
+        });
+        // What a decoder did not ask for: the blob must be all that came.
+        let rest = if read.is_ok() { io::copy(&mut tee, &mut io::sink()).map(drop) } else { Ok(()) };
+        let blob = tee.finish().map_err(ArchiveError::Keep)?;
+        rest.map_err(ArchiveError::Read)?;
+        Ok::<_, ArchiveError>((read.map_err(ArchiveError::Unpack)?, blob))
+    })?;
+    let (compression, unpacked, plain_digest, tar_size) = read;
+    // Of what was not compressed the two digests are one.
+    let diff_id = DiffId(plain_digest.unwrap_or_else(|| blob.digest()));
+    if let Some(layer) = store.by_diff_id(&diff_id)? {
+        let left_out = store.meta(&layer)?.map_or(LeftOut::default(), |meta| meta.left_out);
+        return Ok(ImportedLayer { layer, diff_id, left_out });
+    }
+    let mut meta = SnapshotMeta::new(SnapshotKind::Image, Timestamp::now());
+    meta.left_out = unpacked.left_out;
+    if !(is_ours && compression == Compression::None && is_remade(store, &draft, &diff_id)) {
+        let (digest, size) = blob.finish()?;
+        meta.blob = Some(LayerBlob { digest, size, compression });
+    }
+    let digests = image_layer_digests(diff_id, tar_size, unpacked.bytes, unpacked.entries);
+    let left_out = meta.left_out;
+    let id = store.commit(draft, meta)?;
+    let layer = store.set_digests(&id, &digests)?;
+    Ok(ImportedLayer { layer, diff_id, left_out })
+}
+
+/// Tells whether the very bytes can be made again from the files, so that they need not be kept.
+fn is_remade(store: &Store, draft: &Draft, diff_id: &DiffId) -> bool {
+    let options = DigestOptions { xattrs: store.options().xattrs, times: Times::Ignore, below: None };
+    RootDir::open(&draft.dir)
+        .ok()
+        .and_then(|upper| digest_layer(&upper, &options).ok())
+        .is_some_and(|digests| digests.diff_id == *diff_id)
+}
+
+fn finish(store: &Store, layer: ImportedLayer, options: ImportOptions) -> Result<Imported, ArchiveError> {
+    let mut config = options.config;
+    config.rootfs = RootFs { diff_ids: vec![layer.diff_id], ..RootFs::default() };
+    config.history = vec![History { comment: Some(options.comment), ..History::default() }];
+    config.created = None;
+    // The same tar imported again is the same image.
+    let created = store.first_created(&Digest::of(config.to_bytes()), options.now)?.to_string();
+    config.history[0].created = Some(created.clone());
+    config.created = Some(created);
+    let record = ImageRecord { config: config.to_bytes(), manifest: None, layers: vec![layer.layer.clone()] };
+    let image = store.put_image_as(&record, &options.names)?;
+    store.sync()?;
+    Ok(Imported { image, layer: layer.layer, diff_id: layer.diff_id, left_out: layer.left_out })
+}
+
+/// Makes a tar as tar(1) would; used by tests of both ways.
+#[cfg(test)]
+pub(super) fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o640);
+        header.set_mtime(1_700_000_000);
+        header.set_uid(0);
+        header.set_gid(0);
+        builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+    }
+    let mut bytes = builder.into_inner().unwrap();
+    // As tar(1) does it: up to a multiple of 20 blocks.
+    bytes.resize(bytes.len().next_multiple_of(10240), 0);
+    bytes
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::image::Platform;
+    use crate::layer::compress;
+    use crate::store::{Depth, StoreOptions};
+    use crate::sys::OverlayXattrs;
+
+    pub fn store(root: &Path) -> Store {
+        Store::open(root, StoreOptions { xattrs: OverlayXattrs::Trusted, sync: false }).unwrap()
+    }
+
+    pub fn options(name: &str) -> ImportOptions {
+        let mut config = ImageConfig::empty(&Platform::host());
+        config.config.cmd = Some(vec!["/bin/sh".to_owned()]);
+        ImportOptions {
+            config,
+            comment: "Imported from -".to_owned(),
+            names: vec![name.parse().unwrap()],
+            now: Timestamp::now(),
+        }
+    }
+
+    pub fn compressed(kind: Compression, bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = compress(kind, None, Vec::new()).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_tar_becomes_an_image_whatever_its_compression() {
+        let tar = tar_of(&[("etc/a", "1"), ("b", "22")]);
+        for kind in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = store(directory.path());
+            let bytes = compressed(kind, &tar);
+            let imported = import(&store, bytes.as_slice(), options("debian:bookworm")).unwrap();
+            assert_eq!(imported.diff_id, DiffId(Digest::of(&tar)));
+            let image = store.image(&imported.image).unwrap();
+            assert_eq!(image.config.rootfs.diff_ids, [imported.diff_id]);
+            assert_eq!(image.config.history.len(), 1);
+            assert_eq!(image.config.history[0].comment.as_deref(), Some("Imported from -"));
+            assert_eq!(image.config.config.cmd.as_deref(), Some(&["/bin/sh".to_owned()][..]));
+            assert!(image.config.created.is_some());
+            assert_eq!(store.resolve(&"debian:bookworm".parse().unwrap()).unwrap(), Some(imported.image));
+            let dir = store.snapshot_dir(&imported.layer);
+            assert_eq!(std::fs::read_to_string(dir.join("etc/a")).unwrap(), "1");
+            let blob = store.meta(&imported.layer).unwrap().unwrap().blob.unwrap();
+            assert_eq!((blob.digest, blob.compression), (Digest::of(&bytes), kind));
+            assert_eq!(store.image_size(&image).unwrap(), 3);
+
+            // Again, in whatever form: the same image, and nothing new on disk.
+            let again = import(&store, tar.as_slice(), options("other")).unwrap();
+            assert_eq!((again.image, again.layer), (imported.image, imported.layer));
+            assert_eq!(store.verify(Depth::Deep).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn a_directory_is_imported_and_its_tar_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let source = tempfile::tempdir().unwrap();
+        std::fs::create_dir(source.path().join("bin")).unwrap();
+        std::fs::write(source.path().join("bin/sh"), vec![b'x'; 300_000]).unwrap();
+        std::os::unix::fs::symlink("sh", source.path().join("bin/ash")).unwrap();
+        let imported = import_directory(&store, source.path(), options("dir")).unwrap();
+        let dir = store.snapshot_dir(&imported.layer);
+        assert_eq!(std::fs::metadata(dir.join("bin/ash")).unwrap().len(), 300_000);
+        assert_eq!(store.meta(&imported.layer).unwrap().unwrap().blob, None);
+        let missing = import_directory(&store, Path::new("/no/such"), options("x")).unwrap_err();
+        assert!(matches!(missing, ArchiveError::Directory(_)));
+    }
+
+    #[test]
+    fn a_bad_archive_is_an_error_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let tar = tar_of(&[("a", &"x".repeat(5000))]);
+        let gzip = compressed(Compression::Gzip, &tar);
+        let store = store(directory.path());
+        let evil = tar_of(&[("a", "1"), (".wh.b", "")]);
+        let cases: [&[u8]; 7] =
+            [b"", b"not a tar", &tar[..700], &tar[..5632], &gzip[..gzip.len() - 9], b"BZh91AY&SY", &evil];
+        for bytes in cases {
+            let error = import(&store, bytes, options("bad")).unwrap_err();
+            assert!(matches!(error, ArchiveError::Unpack(_)), "{error:?}");
+        }
+        assert!(store.images().unwrap().is_empty());
+        for empty in ["tmp", "snapshots", "blobs/sha256", "references"] {
+            let path = directory.path().join("v1").join(empty);
+            assert_eq!(std::fs::read_dir(path).unwrap().count(), 0, "{empty}");
+        }
+    }
+}
