@@ -1,0 +1,354 @@
+//! What a COPY selects: the files in the order they land, and the digest of them all.
+//!
+//! The digest's encoding is specified in `docs/context-digest.md`. Not here:
+//! finding the files (`select`) and writing them (`worker::copy`).
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::image::Digest;
+use crate::image::Hasher;
+use crate::image::SelectionDigest;
+use crate::sys::Stat;
+
+use super::error::show;
+
+/// The files that the sources of one COPY, ADD or bind mount stand for.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    pub digest: SelectionDigest,
+    /// One for every file or directory that a source named or matched, in order.
+    pub sources: Vec<Selected>,
+    /// Whether owners count in the digest and are kept by a copy.
+    pub owners: bool,
+    /// Paths of the sockets inside copied directories; they are left out, as docker leaves them out.
+    pub sockets: Vec<PathBuf>,
+}
+
+/// One named or matched source.
+#[derive(Debug, Clone)]
+pub enum Selected {
+    /// The contents of a directory; each entry's path is relative to `root`. A directory
+    /// stands before what is in it, and what is in it follows without a gap.
+    Directory {
+        /// In the tree, links resolved; empty for the tree's root.
+        root: PathBuf,
+        entries: Vec<Entry>,
+    },
+    /// One file that is no directory.
+    File {
+        /// In the tree, links resolved.
+        origin: PathBuf,
+        /// Its path is the name it gets in a destination that is a directory.
+        entry: Entry,
+    },
+    /// A heredoc.
+    Inline { name: String, data: String },
+}
+
+/// One file of a selection.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub path: PathBuf,
+    pub stat: Stat,
+    pub kind: EntryKind,
+    /// Those that are copied, sorted by name.
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What an entry is, with what only that kind has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    Directory,
+    /// A regular file and the digest of its bytes.
+    File(Digest),
+    /// A symbolic link and its target.
+    Link(OsString),
+    Fifo,
+    CharDevice,
+    BlockDevice,
+}
+
+/// One file of a selection and a digest of all that counts of it, to explain what changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// As it lands, the source's number in front where there are several: `0:src/main.rs`.
+    pub path: String,
+    pub digest: Digest,
+}
+
+impl Selection {
+    /// Computes the digest of what was selected.
+    pub(super) fn new(sources: Vec<Selected>, owners: bool, sockets: Vec<PathBuf>) -> Selection {
+        let digest = digest(&sources, owners);
+        Selection { digest, sources, owners, sockets }
+    }
+
+    /// Tells whether nothing was selected: wildcards may match nothing.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
+    /// Counts the files, directories and links selected.
+    pub fn file_count(&self) -> usize {
+        let count = |source: &Selected| match source {
+            Selected::Directory { entries, .. } => entries.len(),
+            Selected::File { .. } | Selected::Inline { .. } => 1,
+        };
+        self.sources.iter().map(count).sum()
+    }
+
+    /// Returns every file with a digest of its own: two lists of one COPY show what differs.
+    pub fn listing(&self) -> Vec<Listed> {
+        let several = self.sources.len() > 1;
+        let mut links = HardLinks::default();
+        let mut out = Vec::new();
+        for (number, source) in self.sources.iter().enumerate() {
+            let mut add = |path: &Path, encoded: &[u8]| {
+                let path = match several {
+                    true => format!("{number}:{}", show(path)),
+                    false => show(path),
+                };
+                out.push(Listed { path, digest: Digest::of(encoded) });
+            };
+            match source {
+                Selected::Directory { entries, .. } => {
+                    for entry in entries {
+                        add(&entry.path, &encode(entry, self.owners, links.earlier(number, entry)));
+                    }
+                }
+                Selected::File { entry, .. } => {
+                    add(&entry.path, &encode(entry, self.owners, links.earlier(number, entry)));
+                }
+                Selected::Inline { name, data } => add(Path::new(name), data.as_bytes()),
+            }
+        }
+        out
+    }
+}
+
+/// Finds the first of several names of one file among the entries seen so far.
+#[derive(Default)]
+struct HardLinks(HashMap<(u64, u64), (usize, PathBuf)>);
+
+impl HardLinks {
+    fn earlier(&mut self, source: usize, entry: &Entry) -> Option<&(usize, PathBuf)> {
+        use std::collections::hash_map::Entry as Slot;
+        if entry.stat.nlink < 2 || !matches!(entry.kind, EntryKind::File(_)) {
+            return None;
+        }
+        match self.0.entry((entry.stat.dev, entry.stat.ino)) {
+            Slot::Occupied(slot) => Some(&*slot.into_mut()),
+            Slot::Vacant(slot) => {
+                slot.insert((source, entry.path.clone()));
+                None
+            }
+        }
+    }
+}
+
+fn digest(sources: &[Selected], owners: bool) -> SelectionDigest {
+    let mut hasher = Hasher::new();
+    hasher.update(b"rbuild selection v1\n");
+    hasher.update(&[u8::from(owners)]);
+    let mut links = HardLinks::default();
+    for (number, source) in sources.iter().enumerate() {
+        match source {
+            Selected::Directory { entries, .. } => {
+                hasher.update(b"D");
+                for entry in entries {
+                    hasher.update(&encode(entry, owners, links.earlier(number, entry)));
+                }
+            }
+            Selected::File { entry, .. } => {
+                hasher.update(b"F");
+                hasher.update(&encode(entry, owners, links.earlier(number, entry)));
+            }
+            Selected::Inline { name, data } => {
+                hasher.update(b"I");
+                let mut field = Vec::new();
+                bytes(&mut field, name.as_bytes());
+                bytes(&mut field, data.as_bytes());
+                hasher.update(&field);
+            }
+        }
+        hasher.update(b".");
+    }
+    SelectionDigest(hasher.finish())
+}
+
+/// Encodes what counts of one entry; every field has a fixed length or its length in front.
+fn encode(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>) -> Vec<u8> {
+    let stat = &entry.stat;
+    let mut out = Vec::with_capacity(96 + entry.path.as_os_str().len());
+    out.push(match entry.kind {
+        EntryKind::Directory => b'd',
+        EntryKind::File(_) => b'f',
+        EntryKind::Link(_) => b'l',
+        EntryKind::Fifo => b'p',
+        EntryKind::CharDevice => b'c',
+        EntryKind::BlockDevice => b'b',
+    });
+    bytes(&mut out, entry.path.as_os_str().as_bytes());
+    // The mode of a link is no choice of anybody's.
+    let mode = if stat.is_symlink() { 0 } else { stat.mode };
+    out.extend_from_slice(&mode.to_le_bytes());
+    if owners {
+        out.extend_from_slice(&stat.uid.to_le_bytes());
+        out.extend_from_slice(&stat.gid.to_le_bytes());
+    }
+    match &entry.kind {
+        EntryKind::File(digest) => {
+            out.extend_from_slice(&stat.size.to_le_bytes());
+            out.extend_from_slice(digest.as_bytes());
+            match linked {
+                Some((source, path)) => {
+                    out.push(1);
+                    out.extend_from_slice(&(*source as u64).to_le_bytes());
+                    bytes(&mut out, path.as_os_str().as_bytes());
+                }
+                None => out.push(0),
+            }
+        }
+        EntryKind::Link(target) => bytes(&mut out, target.as_bytes()),
+        EntryKind::CharDevice | EntryKind::BlockDevice => out.extend_from_slice(&stat.rdev.to_le_bytes()),
+        EntryKind::Directory | EntryKind::Fifo => {}
+    }
+    out.extend_from_slice(&(entry.xattrs.len() as u64).to_le_bytes());
+    for (name, value) in &entry.xattrs {
+        bytes(&mut out, name);
+        bytes(&mut out, value);
+    }
+    out
+}
+
+fn bytes(out: &mut Vec<u8>, field: &[u8]) {
+    out.extend_from_slice(&(field.len() as u64).to_le_bytes());
+    out.extend_from_slice(field);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::FileType;
+
+    use super::*;
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        let (file_type, size) = match kind {
+            EntryKind::Directory => (FileType::Directory, 4096),
+            EntryKind::File(_) => (FileType::RegularFile, 6),
+            EntryKind::Link(_) => (FileType::Symlink, 3),
+            EntryKind::Fifo => (FileType::Fifo, 0),
+            EntryKind::CharDevice => (FileType::CharacterDevice, 0),
+            EntryKind::BlockDevice => (FileType::BlockDevice, 0),
+        };
+        let stat = Stat {
+            kind: file_type,
+            mode: 0o755,
+            uid: 1000,
+            gid: 100,
+            nlink: 1,
+            size,
+            blocks: 8,
+            dev: 3,
+            ino: 4,
+            rdev: 0x103,
+            mtime_seconds: 5,
+            mtime_nanos: 6,
+            ctime_seconds: 7,
+            ctime_nanos: 8,
+        };
+        Entry { path: path.into(), stat, kind, xattrs: Vec::new() }
+    }
+
+    fn sample() -> Vec<Selected> {
+        let mut file = entry("bin/tool", EntryKind::File(Digest::of("hello\n")));
+        file.xattrs.push((b"user.note".to_vec(), b"x".to_vec()));
+        vec![
+            Selected::Directory {
+                root: "src".into(),
+                entries: vec![
+                    entry("bin", EntryKind::Directory),
+                    file,
+                    entry("link", EntryKind::Link("bin".into())),
+                    entry("null", EntryKind::CharDevice),
+                    entry("pipe", EntryKind::Fifo),
+                ],
+            },
+            Selected::File { origin: "a/b".into(), entry: entry("b", EntryKind::File(Digest::of("b"))) },
+            Selected::Inline { name: "EOF".into(), data: "text\n".into() },
+        ]
+    }
+
+    /// Changing one of these changes every key: see docs/context-digest.md, "Changing it".
+    #[test]
+    fn the_encoding_is_pinned() {
+        let of = |sources: &[Selected], owners| digest(sources, owners).hex();
+        assert_eq!(of(&[], false), "c1da36c0f20280ccc48b88d6a3d915cfeacee2db8cfa65858549e1d8c745758a");
+        assert_eq!(of(&sample(), false), "eb65f6d14179398775e08e0f95972d479c5a19c19823b844b500cf7dc8f65eb0");
+        assert_eq!(of(&sample(), true), "79ac7e46a1c97d4469c0cb830fe5bd4207284a379f9b5ccdbe416f3b09e54fe3");
+    }
+
+    #[test]
+    fn what_counts_and_what_does_not() {
+        let base = digest(&sample(), false);
+        let with = |owners, change: &dyn Fn(&mut Entry)| {
+            let mut sources = sample();
+            let Selected::Directory { entries, .. } = &mut sources[0] else { panic!("a directory") };
+            change(&mut entries[1]);
+            digest(&sources, owners)
+        };
+        for (what, change) in [
+            ("mtime", (&|e: &mut Entry| e.stat.mtime_seconds += 1) as &dyn Fn(&mut Entry)),
+            ("ctime", &|e| e.stat.ctime_nanos += 1),
+            ("owner", &|e| e.stat.uid += 1),
+            ("group", &|e| e.stat.gid += 1),
+            ("inode", &|e| e.stat.ino += 1),
+            ("a name of the same file elsewhere", &|e| e.stat.nlink += 1),
+            ("blocks", &|e| e.stat.blocks += 1),
+        ] {
+            assert_eq!(with(false, change), base, "{what} must not count");
+        }
+        for (what, change) in [
+            ("mode", (&|e: &mut Entry| e.stat.mode ^= 0o4000) as &dyn Fn(&mut Entry)),
+            ("content", &|e| e.kind = EntryKind::File(Digest::of("other"))),
+            ("name", &|e| e.path = "bin/tool2".into()),
+            ("kind", &|e| e.kind = EntryKind::Fifo),
+            ("attribute", &|e| e.xattrs[0].1 = b"y".to_vec()),
+            ("fewer attributes", &|e| e.xattrs.clear()),
+        ] {
+            assert_ne!(with(false, change), base, "{what} must count");
+        }
+        let owned = with(true, &|_| {});
+        assert_ne!(owned, base);
+        assert_ne!(with(true, &|e| e.stat.uid += 1), owned);
+        assert_ne!(with(true, &|e| e.stat.gid += 1), owned);
+        assert_eq!(with(true, &|e| e.stat.mtime_seconds += 1), owned);
+    }
+
+    #[test]
+    fn links_between_selected_files_count() {
+        let pair = |second_ino: u64| {
+            let mut entries = vec![
+                entry("a", EntryKind::File(Digest::of("x"))),
+                entry("b", EntryKind::File(Digest::of("x"))),
+            ];
+            for entry in &mut entries {
+                entry.stat.nlink = 2;
+            }
+            entries[1].stat.ino = second_ino;
+            vec![Selected::Directory { root: PathBuf::new(), entries }]
+        };
+        assert_ne!(digest(&pair(4), false), digest(&pair(5), false));
+    }
+
+    #[test]
+    fn lists_each_file_once() {
+        let selection = Selection::new(sample(), false, Vec::new());
+        let paths: Vec<String> = selection.listing().into_iter().map(|l| l.path).collect();
+        assert_eq!(paths, ["0:bin", "0:bin/tool", "0:link", "0:null", "0:pipe", "1:b", "2:EOF"]);
+    }
+}
