@@ -11,5 +11,6 @@ pub mod layer;
 pub mod pattern;
 pub mod plan;
 pub mod report;
+pub mod sandbox;
 pub mod store;
 pub mod sys;

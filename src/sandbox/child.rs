@@ -1,0 +1,269 @@
+//! What a step's child does between its making and its exec: a straight line, one error per step.
+//!
+//! It has its namespaces already, one thread, and a copy of the helper's memory.
+//! Any failure goes to the caller as a value, and the child ends. Order matters:
+//! mounts need the helper's rights, the filter needs them too, and the user
+//! comes last. Not here: the mounts themselves (`mounts`).
+
+use std::ffi::CString;
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::pty::OpenptFlags;
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid};
+
+use super::error::{ExecError, ExecFailure, Os, StepError};
+use super::helper::{self, Reply};
+use super::spec::{Limit, LimitKind, Network, Spec, TerminalSize, User};
+use super::{exec, mounts, stub};
+use crate::sys::process::{self, BpfInstruction};
+
+/// The descriptors a child gets.
+pub(super) struct Channels {
+    /// Takes one error; its end says that the program runs.
+    pub errors: OwnedFd,
+    pub channel: OwnedFd,
+    pub stdin: OwnedFd,
+    pub stdout: OwnedFd,
+    pub stderr: OwnedFd,
+}
+
+/// Sets up and becomes the program; comes back only after a failure, which was told.
+///
+/// It may close every descriptor of this process but the error channel: nothing else may be
+/// used after it.
+pub(super) fn run(spec: Spec, channels: Channels, filter: Option<&[BpfInstruction]>) {
+    let errors = channels.errors.try_clone();
+    let result = match &errors {
+        Ok(errors) => set_up(spec, channels, errors, filter),
+        Err(_) => return,
+    };
+    if let Err(error) = result
+        && let (Ok(errors), Ok(text)) = (errors, serde_json::to_vec(&error))
+    {
+        // A caller that is gone needs no error.
+        let _ = std::fs::File::from(errors).write_all(&text);
+    }
+}
+
+fn set_up(
+    spec: Spec,
+    channels: Channels,
+    errors: &OwnedFd,
+    filter: Option<&[BpfInstruction]>,
+) -> Result<(), StepError> {
+    // Its descriptors are closed by number below, and must not be closed again on the way out.
+    let mut spec = ManuallyDrop::new(spec);
+    rustix::process::setsid().map_err(|errno| StepError::Session(errno.into()))?;
+    process::new_session_keyring();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|errno| StepError::Private(errno.into()))?;
+    // Before /sys is mounted: it shows the network namespace of its mounter.
+    // Taken out of the spec: no descriptor may be left in it when all are closed below.
+    match std::mem::replace(&mut spec.network, Network::None) {
+        Network::Host => {}
+        Network::None => process::loopback_up().map_err(|error| StepError::Loopback(error.into()))?,
+        Network::Join(fd) => {
+            rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| StepError::JoinNetwork(errno.into()))?;
+        }
+    }
+    rustix::system::sethostname(spec.hostname.as_bytes())
+        .map_err(|errno| StepError::Hostname { name: spec.hostname.clone(), error: errno.into() })?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+
+    let root = mounts::mount_all(&mut spec)?;
+    let terminal = match spec.terminal {
+        Some(size) => Some(make_terminal(&root, size, &spec.user, &channels.channel)?),
+        None => None,
+    };
+    change_root(&root)?;
+    drop(root);
+
+    for limit in &spec.limits {
+        set_limit(*limit)?;
+    }
+    match terminal {
+        Some(terminal) => use_terminal(terminal)?,
+        None => use_streams(&channels, spec.user.uid)?,
+    }
+    let entered = enter_directory(&spec.cwd)?;
+    // Everything else the helper has open: the caller's socket, other steps' channels. Now, and not
+    // by exec: the name of the program may lead through /proc/self/fd (CVE-2024-21626).
+    drop(channels);
+    process::close_all_but(3, errors.as_fd()).map_err(|error| StepError::CloseDescriptors(error.into()))?;
+
+    become_user(&spec, filter)?;
+    if !entered && !enter_directory(&spec.cwd)? {
+        let path = spec.cwd.display().to_string();
+        return Err(StepError::WorkingDirectory { path, error: Errno::ACCESS.into() });
+    }
+    Err(StepError::Exec(exec::exec(std::mem::take(&mut spec.args), std::mem::take(&mut spec.env))))
+}
+
+/// Makes `root` the root directory and lets go of the old one.
+fn change_root(root: &OwnedFd) -> Result<(), StepError> {
+    let failed = |call: &'static str| {
+        move |errno: Errno| StepError::ChangeRoot { call: call.to_owned(), error: errno.into() }
+    };
+    rustix::process::fchdir(root).map_err(failed("fchdir"))?;
+    // The old root is put over the new one, and taken off from there: pivot_root(2).
+    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount"))?;
+    rustix::process::chdir("/").map_err(failed("chdir"))
+}
+
+/// Enters the working directory and makes sure that it is one below the root (CVE-2024-21626).
+///
+/// `false` when this user may not: the step's own may.
+fn enter_directory(cwd: &Path) -> Result<bool, StepError> {
+    match rustix::process::chdir(cwd) {
+        Ok(()) => check_inside(cwd).map(|()| true),
+        Err(Errno::ACCESS) => Ok(false),
+        Err(errno) => {
+            Err(StepError::WorkingDirectory { path: cwd.display().to_string(), error: errno.into() })
+        }
+    }
+}
+
+fn check_inside(cwd: &Path) -> Result<(), StepError> {
+    let outside = || StepError::OutsideRoot { path: cwd.display().to_string() };
+    let here = rustix::process::getcwd(Vec::new()).map_err(|_| outside())?;
+    // The kernel writes `(unreachable)` in front of what is not below the root: getcwd(3).
+    if here.as_bytes().first() == Some(&b'/') { Ok(()) } else { Err(outside()) }
+}
+
+/// Makes a terminal on the sandbox's own devpts, its console, and hands the controlling end over.
+fn make_terminal(
+    root: &OwnedFd,
+    size: TerminalSize,
+    user: &User,
+    channel: &OwnedFd,
+) -> Result<OwnedFd, StepError> {
+    let failed = |call: &'static str| {
+        move |errno: Errno| StepError::Terminal { call: call.to_owned(), error: errno.into() }
+    };
+    let flags = OFlags::RDWR | OFlags::NOCTTY;
+    let control =
+        stub::open_inside(root, Path::new("/dev/pts/ptmx"), flags).map_err(failed("open /dev/pts/ptmx"))?;
+    rustix::pty::unlockpt(&control).map_err(failed("unlockpt"))?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = rustix::pty::ioctl_tiocgptpeer(&control, flags).map_err(failed("TIOCGPTPEER"))?;
+    let size =
+        rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&control, size).map_err(failed("set size"))?;
+    rustix::fs::fchown(&terminal, Some(Uid::from_raw(user.uid)), None).map_err(failed("chown"))?;
+    let dev = stub::open_inside(root, Path::new("/dev"), OFlags::PATH).map_err(failed("open /dev"))?;
+    stub::make(dev.as_fd(), Path::new("console"), stub::Kind::File, None).map_err(failed("console"))?;
+    let console =
+        stub::open_inside(root, Path::new("/dev/console"), OFlags::PATH).map_err(failed("console"))?;
+    let name = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::mount::mount(name(&terminal), name(&console), "", MountFlags::BIND, None)
+        .map_err(failed("mount /dev/console"))?;
+    helper::reply(channel, &Reply::Terminal, Some(control.as_fd()));
+    Ok(terminal)
+}
+
+fn use_terminal(terminal: OwnedFd) -> Result<(), StepError> {
+    rustix::process::ioctl_tiocsctty(&terminal)
+        .map_err(|errno| StepError::Terminal { call: "TIOCSCTTY".to_owned(), error: errno.into() })?;
+    put_streams(&terminal, &terminal, &terminal)
+}
+
+fn use_streams(channels: &Channels, uid: u32) -> Result<(), StepError> {
+    for fd in [&channels.stdin, &channels.stdout, &channels.stderr] {
+        // So that the user can open /dev/stdout again, which names the pipe.
+        let pipe = rustix::fs::fstat(fd)
+            .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_fifo());
+        if pipe && uid != 0 {
+            let _ = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+        }
+    }
+    put_streams(&channels.stdin, &channels.stdout, &channels.stderr)
+}
+
+fn put_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), StepError> {
+    nix::unistd::dup2_stdin(stdin)
+        .and_then(|()| nix::unistd::dup2_stdout(stdout))
+        .and_then(|()| nix::unistd::dup2_stderr(stderr))
+        .map_err(|errno| StepError::Stdio(errno.into()))
+}
+
+fn set_limit(limit: Limit) -> Result<(), StepError> {
+    let resource = match limit.kind {
+        LimitKind::AddressSpace => Resource::As,
+        LimitKind::Core => Resource::Core,
+        LimitKind::Cpu => Resource::Cpu,
+        LimitKind::Data => Resource::Data,
+        LimitKind::FileSize => Resource::Fsize,
+        LimitKind::LockedMemory => Resource::Memlock,
+        LimitKind::OpenFiles => Resource::Nofile,
+        LimitKind::Processes => Resource::Nproc,
+        LimitKind::Stack => Resource::Stack,
+    };
+    let set = |current, maximum| rustix::process::setrlimit(resource, Rlimit { current, maximum });
+    match set(limit.soft, limit.hard) {
+        // Raising the hard limit takes CAP_SYS_RESOURCE; then up to where it is.
+        Err(Errno::PERM) => {
+            let hard = rustix::process::getrlimit(resource).maximum;
+            let soft = match (limit.soft, hard) {
+                (Some(soft), Some(hard)) => Some(soft.min(hard)),
+                (soft, hard) => soft.or(hard),
+            };
+            set(soft, hard)
+        }
+        other => other,
+    }
+    .map_err(|errno| StepError::Limit { kind: format!("{:?}", limit.kind), error: errno.into() })
+}
+
+/// Gives up all rights but those of the spec, and becomes its user.
+fn become_user(spec: &Spec, filter: Option<&[BpfInstruction]>) -> Result<(), StepError> {
+    let User { uid, gid, groups } = &spec.user;
+    let (uid, gid) = (*uid, *gid);
+    let capabilities = |call: &str, error: Os| StepError::Capabilities { call: call.to_owned(), error };
+    let user = |call: &'static str| {
+        move |errno: Errno| match errno {
+            Errno::INVAL => StepError::UnmappedUser { uid, gid },
+            _ => StepError::BecomeUser { uid, call: call.to_owned(), error: errno.into() },
+        }
+    };
+    process::limit_bounding_set(spec.capabilities)
+        .map_err(|error| capabilities("bounding set", error.into()))?;
+    if spec.no_new_privs {
+        rustix::thread::set_no_new_privs(true).map_err(|errno| capabilities("no_new_privs", errno.into()))?;
+    }
+    // Loading takes CAP_SYS_ADMIN, which goes next; what follows is allowed by every filter.
+    if let Some(filter) = filter {
+        process::load_filter(filter).map_err(|error| StepError::Seccomp(error.into()))?;
+    }
+    let raw: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    match rustix::thread::set_thread_groups(&raw) {
+        // A user namespace with a single id forbids it: user_namespaces(7), setgroups.
+        Err(Errno::PERM) if groups.iter().all(|&group| group == gid) => {}
+        other => other.map_err(user("setgroups"))?,
+    }
+    let id = Gid::from_raw(gid);
+    rustix::thread::set_thread_res_gid(id, id, id).map_err(user("setresgid"))?;
+    let id = Uid::from_raw(uid);
+    rustix::thread::set_thread_res_uid(id, id, id).map_err(user("setresuid"))?;
+    // The kernel took an ordinary user's rights with its id. Root keeps what the set allows;
+    // the inheritable set is empty for everybody (CVE-2022-24769), and with it the ambient one.
+    let now = rustix::thread::capabilities(None).map_err(|errno| capabilities("capget", errno.into()))?;
+    let kept = now.permitted & CapabilitySet::from_bits_retain(spec.capabilities);
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).map_err(|errno| capabilities("capset", errno.into()))
+}
+
+/// Makes C strings; a NUL byte inside cannot be told to exec.
+pub(super) fn c_strings(words: Vec<std::ffi::OsString>, program: &str) -> Result<Vec<CString>, ExecError> {
+    let failed = |_| ExecError { program: program.to_owned(), failure: ExecFailure::NulByte };
+    words.into_iter().map(|word| CString::new(word.into_vec()).map_err(failed)).collect()
+}

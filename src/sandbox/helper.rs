@@ -1,0 +1,215 @@
+//! The helper: our own program again, with one thread, that makes the children.
+//!
+//! A process with threads cannot safely run code in a copy of itself, and the
+//! engine has many; so one that has none is started once and makes every step's
+//! child. It waits for them and tells the caller how they end. When the caller
+//! goes away it ends, and being the first process of its namespace takes all
+//! with it. Not here: what a child does (`child`).
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+
+use rustix::event::{PollFd, PollFlags};
+use serde::{Deserialize, Serialize};
+
+use super::child::{self, Channels};
+use super::error::StepError;
+use super::seccomp;
+use super::spec::{Network, Seccomp, Spec};
+use crate::sys::message;
+use crate::sys::process::{
+    BpfInstruction, Cloned, Ended, Namespaces, clone_child, close_all_from, exit_now, reset_signals, try_reap,
+};
+
+/// The name (argument 0) that asks this program to be the helper.
+pub(super) const HELPER_NAME: &str = "rbuild-sandbox-helper";
+/// The longest reply.
+pub(super) const MESSAGE_LIMIT: usize = 64 * 1024;
+/// Descriptors that come before those of the spec: order, errors, channel, three streams.
+const FIXED_FDS: usize = 6;
+
+/// What the caller hears on a step's channel.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    /// The child exists; its pidfd comes along.
+    Started,
+    /// The child never came to be.
+    NotStarted(StepError),
+    /// From the child: its terminal's controlling end comes along.
+    Terminal,
+    Exited(ExitStatus),
+}
+
+/// How the first process of a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+    OutOfMemory,
+}
+
+/// Becomes the helper when this process was started as one; returns the code to exit with.
+///
+/// Must be the first thing in main: no thread may exist and no descriptor be open but the
+/// standard ones.
+pub fn run_helper_if_asked() -> Option<ExitCode> {
+    if std::env::args_os().next()? != HELPER_NAME {
+        return None;
+    }
+    Some(match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+/// A step whose child lives.
+struct Step {
+    pidfd: OwnedFd,
+    channel: OwnedFd,
+    oom_kills_before: u64,
+}
+
+fn serve() -> io::Result<()> {
+    // What the caller's caller forgot to close would stay open as long as we live.
+    close_all_from(3)?;
+    // For the children, which inherit it: the runtime ignores SIGPIPE and handles faults.
+    reset_signals()?;
+    // A terminal's signals are for the caller; it tells us what to stop.
+    let _ = rustix::process::setsid();
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut filters = Filters::default();
+    loop {
+        let ready: Vec<bool> = {
+            let mut fds = vec![PollFd::new(&socket, PollFlags::IN)];
+            fds.extend(steps.iter().map(|step| PollFd::new(&step.pidfd, PollFlags::IN)));
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) => fds.iter().map(|fd| !fd.revents().is_empty()).collect(),
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+        };
+        let mut index = 0;
+        steps.retain(|step| {
+            index += 1;
+            !(ready[index] && report_end(step))
+        });
+        if ready[0] {
+            match message::receive(&socket, 16)? {
+                None => return Ok(()),
+                Some((_, fds)) => steps.extend(start(fds, &mut filters)),
+            }
+        }
+    }
+}
+
+/// Tells the caller that a step has ended, if it has.
+fn report_end(step: &Step) -> bool {
+    let ended = match try_reap(&step.pidfd) {
+        Ok(Some(ended)) => ended,
+        Ok(None) => return false,
+        // It cannot be waited for: gone, in a way we cannot know.
+        Err(_) => Ended::Signal(rustix::process::Signal::KILL.as_raw()),
+    };
+    let killed = rustix::process::Signal::KILL.as_raw();
+    let may_be_memory = matches!(ended, Ended::Signal(signal) if signal == killed)
+        || matches!(ended, Ended::Code(code) if code == 128 + killed);
+    let status = if may_be_memory && oom_kills() > step.oom_kills_before {
+        ExitStatus::OutOfMemory
+    } else {
+        match ended {
+            Ended::Code(code) => ExitStatus::Code(code),
+            Ended::Signal(signal) => ExitStatus::Signal(signal),
+        }
+    };
+    reply(&step.channel, &Reply::Exited(status), None);
+    true
+}
+
+/// Sends a reply; a caller that is gone needs none.
+pub(super) fn reply(channel: &OwnedFd, reply: &Reply, fd: Option<BorrowedFd<'_>>) {
+    if let Ok(bytes) = serde_json::to_vec(reply) {
+        let _ = message::send(channel, &bytes, fd.as_slice());
+    }
+}
+
+/// Reads an order and makes its child.
+fn start(fds: Vec<OwnedFd>, filters: &mut Filters) -> Option<Step> {
+    let mut fds = fds.into_iter();
+    let mut fixed = fds.by_ref().take(FIXED_FDS).collect::<Vec<_>>().into_iter();
+    let (Some(order), Some(errors), Some(channel), Some(stdin), Some(stdout), Some(stderr)) =
+        (fixed.next(), fixed.next(), fixed.next(), fixed.next(), fixed.next(), fixed.next())
+    else {
+        // Not from our caller; there is nobody to answer.
+        return None;
+    };
+    let refuse = |error: StepError| {
+        reply(&channel, &Reply::NotStarted(error), None);
+        None
+    };
+    let spec = match read_order(order, fds.collect()) {
+        Ok(spec) => spec,
+        Err(text) => return refuse(StepError::Order(text)),
+    };
+    let mut namespaces = Namespaces::STEP;
+    if matches!(spec.network, Network::None) {
+        namespaces = namespaces.and(Namespaces::NETWORK);
+    }
+    // Made before the child is, so that it is made once.
+    let filter = match spec.seccomp {
+        Seccomp::Default => Some(filters.program(spec.capabilities)),
+        Seccomp::Unconfined => None,
+    };
+    let oom_kills_before = oom_kills();
+    match clone_child(namespaces) {
+        Ok(Cloned::Child) => {
+            let channels = Channels { errors, channel, stdin, stdout, stderr };
+            child::run(spec, channels, filter);
+            exit_now(1)
+        }
+        Ok(Cloned::Parent { pidfd }) => {
+            reply(&channel, &Reply::Started, Some(pidfd.as_fd()));
+            Some(Step { pidfd, channel, oom_kills_before })
+        }
+        Err(error) => refuse(StepError::Clone(error.into())),
+    }
+}
+
+fn read_order(order: OwnedFd, fds: Vec<OwnedFd>) -> Result<Spec, String> {
+    let mut file = File::from(order);
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
+    let spec: Spec<usize> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
+    spec.map_fds(&mut |index: usize| {
+        fds.get_mut(index).and_then(Option::take).ok_or_else(|| format!("descriptor {index} is missing"))
+    })
+}
+
+/// The filters made so far, by capabilities.
+#[derive(Default)]
+struct Filters(Vec<(u64, Vec<BpfInstruction>)>);
+
+impl Filters {
+    fn program(&mut self, capabilities: u64) -> &[BpfInstruction] {
+        let at = match self.0.iter().position(|(key, _)| *key == capabilities) {
+            Some(at) => at,
+            None => {
+                self.0.push((capabilities, seccomp::program(capabilities)));
+                self.0.len() - 1
+            }
+        };
+        &self.0[at].1
+    }
+}
+
+/// Counts the processes that the kernel has killed for want of memory since it started.
+///
+/// 0 where it does not tell (before Linux 4.13).
+fn oom_kills() -> u64 {
+    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}

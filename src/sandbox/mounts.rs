@@ -1,0 +1,607 @@
+//! The mounts of a sandbox: its root, and a small loop over a list of values.
+//!
+//! Runs in the child, in its own mount namespace, before the root is changed.
+//! Targets are opened inside the new root first and mounted on by descriptor
+//! (`/proc/self/fd/N` of the host's /proc), so that no link of an image leads
+//! anywhere else. Nothing is ever created in an upper directory.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+
+use super::error::{Os, StepError};
+use super::spec::{BindSource, Mount, Root, Spec};
+use super::stub::{self, Kind};
+use crate::sys::mount::restrict;
+use crate::sys::overlay::{self, MountWay, OverlayXattrs, Writable};
+
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+
+/// The devices of a sandbox: the harmless ones.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What a device bound from the host is limited to. The node is the host's own: without this the
+/// root of a step could change its mode, owner and times for the whole machine. A read-only mount
+/// keeps them, and nobody from writing through a device: mount(2), `MS_RDONLY`; open(2), `EROFS`.
+const HOST_DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
+/// The links of `/dev`.
+const DEV_LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Mounts everything and returns the root, not yet entered.
+pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
+    let mounts = std::mem::take(&mut spec.mounts);
+    let Root::Overlay { lowers, upper, work, xattrs } = &spec.root;
+    let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
+    let root = base.mount(&mounts)?;
+    let mut table = Table { root, scratch: base.scratch, files: 0 };
+    for mount in mounts {
+        table.mount(mount)?;
+    }
+    if spec.read_only_root {
+        restrict(&table.root, libc::MOUNT_ATTR_RDONLY, false)
+            .map_err(|error| StepError::ReadOnly { target: "/".into(), error: error.into() })?;
+    }
+    Ok(table.root)
+}
+
+/// The open layers, and a scratch file system that only this namespace sees.
+struct Base {
+    lowers: Vec<OwnedFd>,
+    upper: OwnedFd,
+    work: OwnedFd,
+    scratch: OwnedFd,
+    xattrs: OverlayXattrs,
+    way: MountWay,
+}
+
+impl Base {
+    fn open(
+        lowers: &[PathBuf],
+        upper: &Path,
+        work: &Path,
+        xattrs: OverlayXattrs,
+        way: MountWay,
+    ) -> Result<Base, StepError> {
+        // One above and two below may be added.
+        if lowers.len() + 3 > overlay::MAX_LOWERS {
+            return Err(StepError::TooManyLayers(lowers.len()));
+        }
+        let open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| StepError::OpenLayer {
+                path: path.display().to_string(),
+                error: errno.into(),
+            })
+        };
+        let open_lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+        let (open_upper, open_work) = (open(upper)?, open(work)?);
+        // It covers the upper directory, which is open, in this namespace alone.
+        let scratch = (|| {
+            let flags = MountFlags::NODEV | MountFlags::NOSUID;
+            rustix::mount::mount("tmpfs", upper, "tmpfs", flags, c"mode=0755")?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let scratch = rustix::fs::open(upper, flags, Mode::empty())?;
+            for name in ["above", "below", "empty", "view", "root"] {
+                rustix::fs::mkdirat(&scratch, name, Mode::from_raw_mode(0o755))?;
+            }
+            Ok(scratch)
+        })()
+        .map_err(|errno: Errno| StepError::Scratch(errno.into()))?;
+        Ok(Base { lowers: open_lowers, upper: open_upper, work: open_work, scratch, xattrs, way })
+    }
+
+    fn layer(&self, name: &str) -> Result<OwnedFd, StepError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.scratch, name, flags, Mode::empty())
+            .map_err(|e| StepError::Scratch(e.into()))
+    }
+
+    /// Makes the missing mount points and mounts the root file system.
+    fn mount(&self, mounts: &[Mount]) -> Result<OwnedFd, StepError> {
+        let (above, below) = (self.layer("above")?, self.layer("below")?);
+        let mut hidden = false;
+        let missing = self.missing(mounts)?;
+        for (path, kind) in &missing {
+            stub::make(below.as_fd(), path, *kind, None).map_err(|errno| mount_point(path, errno))?;
+        }
+        // Standard directories and files are seldom missing, and then seldom hidden.
+        if !missing.is_empty() {
+            let view = self.view(Some(&below))?;
+            for (path, kind) in &missing {
+                let there = stub::exists(view.fd.as_fd(), path);
+                if there.map_err(|errno| mount_point(path, errno))? {
+                    continue;
+                }
+                hidden = true;
+                stub::make(above.as_fd(), path, *kind, Some(view.fd.as_fd()))
+                    .map_err(|errno| mount_point(path, errno))?;
+            }
+        }
+        let mut lowers = Vec::with_capacity(self.lowers.len() + 2);
+        if hidden {
+            lowers.push(above);
+        }
+        for lower in &self.lowers {
+            lowers.push(lower.try_clone().map_err(|error| StepError::Overlay(error.into()))?);
+        }
+        lowers.push(below);
+        let writable = Writable {
+            lowers: &lowers,
+            upper: self.upper.as_fd(),
+            work: self.work.as_fd(),
+            xattrs: self.xattrs,
+        };
+        overlay::attach_writable(&writable, self.scratch.as_fd(), "root", self.way)
+            .map_err(|error| StepError::Overlay(error.into()))
+    }
+
+    /// Lists the mount points that the root will lack, as paths without links.
+    fn missing(&self, mounts: &[Mount]) -> Result<Vec<(PathBuf, Kind)>, StepError> {
+        let view = self.view(None)?;
+        let mut missing = Vec::new();
+        let mut covered: Vec<PathBuf> = Vec::new();
+        for mount in mounts {
+            let Some((target, kind)) = needs(mount)? else { continue };
+            // Beneath another mount: that one has it, or it is made there.
+            if covered.iter().any(|covered| target.starts_with(covered)) {
+                continue;
+            }
+            match stub::open_inside(&view.fd, &target, OFlags::PATH) {
+                Ok(_) => {}
+                Err(Errno::NOENT) => {
+                    let path = stub::real_path(view.fd.as_fd(), &target);
+                    missing.push((path.map_err(|errno| mount_point(&target, errno))?, kind));
+                }
+                Err(errno) => return Err(mount_point(&target, errno)),
+            }
+            if kind == Kind::Directory {
+                covered.push(target);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Mounts what the root will be, read-only: the upper directory too has a say in what exists.
+    fn view(&self, below: Option<&OwnedFd>) -> Result<View<'_>, StepError> {
+        let failed = |error: std::io::Error| StepError::Overlay(error.into());
+        let mut layers = Vec::with_capacity(self.lowers.len() + 4);
+        let empty = self.layer("empty")?;
+        let all = [&self.upper].into_iter().chain(&self.lowers).chain(below).chain([&empty]);
+        for layer in all {
+            layers.push(layer.try_clone().map_err(failed)?);
+        }
+        let scratch = self.scratch.as_fd();
+        let fd =
+            overlay::attach_read_only(&layers, self.xattrs, scratch, "view", self.way).map_err(failed)?;
+        Ok(View { fd, base: self })
+    }
+}
+
+/// A view that is gone when it is dropped.
+struct View<'a> {
+    fd: OwnedFd,
+    base: &'a Base,
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // Only the old way attaches it; otherwise there is nothing to find here.
+        if rustix::process::fchdir(&self.base.scratch).is_ok() {
+            let _ = rustix::mount::unmount("view", UnmountFlags::DETACH);
+        }
+    }
+}
+
+fn mount_point(path: &Path, errno: Errno) -> StepError {
+    StepError::MountPoint { target: Path::new("/").join(path).display().to_string(), error: errno.into() }
+}
+
+/// Tells what mount point a mount needs; `None` for one that takes what is there.
+fn needs(mount: &Mount) -> Result<Option<(PathBuf, Kind)>, StepError> {
+    Ok(match mount {
+        Mount::Bind { source, target, .. } => Some((target.clone(), source_kind(source, target)?)),
+        Mount::File { target, .. } => Some((target.clone(), Kind::File)),
+        Mount::Proc => Some(("/proc".into(), Kind::Directory)),
+        Mount::Sysfs => Some(("/sys".into(), Kind::Directory)),
+        Mount::Dev { .. } => Some(("/dev".into(), Kind::Directory)),
+        Mount::Tmpfs { target, .. } => Some((target.clone(), Kind::Directory)),
+        Mount::Cgroup | Mount::Mask { .. } | Mount::ReadOnly { .. } => None,
+    })
+}
+
+fn source_kind(source: &BindSource, target: &Path) -> Result<Kind, StepError> {
+    let (stat, name) = match source {
+        BindSource::Path(path) => (rustix::fs::stat(path), path.display().to_string()),
+        BindSource::Fd(fd) => (rustix::fs::fstat(fd), "the open file".to_owned()),
+    };
+    let stat = stat.map_err(|errno| StepError::OpenSource {
+        source_path: name,
+        target: target.display().to_string(),
+        error: errno.into(),
+    })?;
+    let directory = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+    Ok(if directory { Kind::Directory } else { Kind::File })
+}
+
+/// The loop's state.
+struct Table {
+    root: OwnedFd,
+    scratch: OwnedFd,
+    /// How many files were made on the scratch file system.
+    files: usize,
+}
+
+/// Names a descriptor for mount(2): it is reached whatever lies over it.
+fn name_of(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+impl Table {
+    fn mount(&mut self, mount: Mount) -> Result<(), StepError> {
+        match mount {
+            Mount::Bind { source, target, read_only, recursive } => {
+                self.bind(source, &target, read_only, recursive)
+            }
+            Mount::File { target, content, mode } => self.file(&target, &content, mode),
+            Mount::Proc => self.proc(),
+            Mount::Sysfs => self.sysfs(),
+            Mount::Cgroup => self.cgroup(),
+            Mount::Dev { shm_size } => self.dev(shm_size),
+            Mount::Tmpfs { target, size, mode } => {
+                let options =
+                    if size == 0 { format!("mode={mode:o}") } else { format!("mode={mode:o},size={size}") };
+                let flags = MountFlags::NODEV | MountFlags::NOSUID;
+                let at = self.point(&target, Kind::Directory)?;
+                self.fresh("tmpfs", &at, &target, flags, &options).map(drop)
+            }
+            Mount::Mask { target } => self.mask(&target),
+            Mount::ReadOnly { target } => self.read_only(&target),
+        }
+    }
+
+    /// Opens a mount point, or makes it where it is missing on a file system of this sandbox's own.
+    fn point(&self, target: &Path, kind: Kind) -> Result<OwnedFd, StepError> {
+        let failed = |errno| mount_point(target, errno);
+        match stub::open_inside(&self.root, target, OFlags::PATH) {
+            Err(Errno::NOENT) => {}
+            other => return other.map_err(failed),
+        }
+        let path = stub::real_path(self.root.as_fd(), target).map_err(failed)?;
+        let deepest = path.ancestors().find_map(|at| {
+            let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };
+            stub::open_inside(&self.root, at, OFlags::PATH).ok()
+        });
+        let deepest = deepest.ok_or_else(|| failed(Errno::NOENT))?;
+        // Mount points of the root file system were made before it was mounted; a volume of the
+        // host's must not get new files either. Only `/dev` and the like are left.
+        let here = rustix::fs::fstatfs(&deepest).map_err(failed)?.f_type as u64;
+        let root = rustix::fs::fstat(&self.root).map_err(failed)?;
+        let own = rustix::fs::fstat(&deepest).map_err(failed)?;
+        if here != TMPFS_MAGIC || own.st_dev == root.st_dev || !self.owns(own.st_dev) {
+            return Err(failed(Errno::NOENT));
+        }
+        stub::make(self.root.as_fd(), &path, kind, None).map_err(failed)?;
+        stub::open_inside(&self.root, target, OFlags::PATH).map_err(failed)
+    }
+
+    /// Tells whether a device number is that of the `/dev` mounted here.
+    fn owns(&self, device: u64) -> bool {
+        stub::open_inside(&self.root, Path::new("/dev"), OFlags::PATH)
+            .and_then(rustix::fs::fstat)
+            .is_ok_and(|stat| stat.st_dev == device)
+    }
+
+    /// Opens what was just mounted at a target, for the mount itself and not the place under it.
+    fn mounted(&self, target: &Path) -> Result<OwnedFd, StepError> {
+        stub::open_inside(&self.root, target, OFlags::PATH).map_err(|errno| mount_point(target, errno))
+    }
+
+    /// Mounts a new file system.
+    fn fresh(
+        &self,
+        kind: &str,
+        at: &OwnedFd,
+        target: &Path,
+        flags: MountFlags,
+        options: &str,
+    ) -> Result<OwnedFd, StepError> {
+        let failed = |errno: Errno| StepError::Mount {
+            what: kind.to_owned(),
+            target: target.display().to_string(),
+            error: errno.into(),
+        };
+        let options = std::ffi::CString::new(options).map_err(|_| failed(Errno::INVAL))?;
+        rustix::mount::mount(kind, name_of(at), kind, flags, options.as_c_str()).map_err(failed)?;
+        self.mounted(target)
+    }
+
+    /// Makes sure that what is at a target is the file system that was asked for.
+    fn verify(&self, mounted: &OwnedFd, target: &Path, expected: &str, magic: u64) -> Result<(), StepError> {
+        match rustix::fs::fstatfs(mounted) {
+            Ok(stat) if stat.f_type as u64 == magic => Ok(()),
+            _ => Err(StepError::NotWhatWasMounted {
+                target: target.display().to_string(),
+                expected: expected.to_owned(),
+            }),
+        }
+    }
+
+    fn bind(
+        &mut self,
+        source: BindSource,
+        target: &Path,
+        read_only: bool,
+        recursive: bool,
+    ) -> Result<(), StepError> {
+        let kind = source_kind(&source, target)?;
+        let at = self.point(target, kind)?;
+        let failed = |errno: Errno| StepError::Mount {
+            what: "a volume".to_owned(),
+            target: target.display().to_string(),
+            error: errno.into(),
+        };
+        let mut set = libc::MOUNT_ATTR_NODEV;
+        if read_only {
+            set |= libc::MOUNT_ATTR_RDONLY;
+        }
+        let source = match source {
+            BindSource::Fd(fd) => fd,
+            BindSource::Path(path) => {
+                let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+                if recursive {
+                    flags |= OpenTreeFlags::AT_RECURSIVE;
+                }
+                rustix::mount::open_tree(CWD, &path, flags).map_err(failed)?
+            }
+        };
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(&source, "", &at, "", flags).map_err(failed)?;
+        // By descriptor: where the target is inside another volume, somebody who writes there may
+        // have made its name lead elsewhere by now, and this one would stay writable.
+        restrict(&source, set, recursive).map_err(|error| StepError::ReadOnly {
+            target: target.display().to_string(),
+            error: error.into(),
+        })
+    }
+
+    fn restrict(&self, target: &Path, set: u64, recursive: bool) -> Result<(), StepError> {
+        let mounted = self.mounted(target)?;
+        restrict(&mounted, set, recursive).map_err(|error| StepError::ReadOnly {
+            target: target.display().to_string(),
+            error: error.into(),
+        })
+    }
+
+    /// Mounts one file or directory of this namespace onto another place.
+    fn bind_fd(&self, source: impl AsFd, at: &OwnedFd, what: &str, target: &Path) -> Result<(), StepError> {
+        let flags = MountFlags::BIND | MountFlags::REC;
+        rustix::mount::mount(name_of(source), name_of(at), "", flags, None).map_err(|errno| {
+            StepError::Mount {
+                what: what.to_owned(),
+                target: target.display().to_string(),
+                error: errno.into(),
+            }
+        })
+    }
+
+    fn file(&mut self, target: &Path, content: &[u8], mode: u32) -> Result<(), StepError> {
+        let scratch = |error: Os| StepError::Scratch(error);
+        self.files += 1;
+        let name = format!("file{}", self.files);
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&self.scratch, &name, flags, Mode::from_raw_mode(0o600))
+            .map_err(|errno| scratch(errno.into()))?;
+        let mut made = fs::File::from(made);
+        std::io::Write::write_all(&mut made, content).map_err(|error| scratch(error.into()))?;
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777))
+            .map_err(|errno| scratch(errno.into()))?;
+        let at = self.point(target, Kind::File)?;
+        self.bind_fd(&made, &at, "a file", target)?;
+        self.restrict(
+            target,
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID,
+            false,
+        )
+    }
+
+    fn proc(&self) -> Result<(), StepError> {
+        let target = Path::new("/proc");
+        let at = self.point(target, Kind::Directory)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let mounted = match self.fresh("proc", &at, target, flags, "") {
+            // mount_namespaces(7): one's own /proc may show no more than the one around it.
+            Err(StepError::Mount { what, target, error }) if error == Os::from(Errno::PERM) => {
+                return Err(StepError::MountHidden { what, target, error });
+            }
+            other => other?,
+        };
+        self.verify(&mounted, target, "proc", PROC_SUPER_MAGIC)
+    }
+
+    fn sysfs(&self) -> Result<(), StepError> {
+        let target = Path::new("/sys");
+        let at = self.point(target, Kind::Directory)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        match self.fresh("sysfs", &at, target, flags, "") {
+            Ok(mounted) => self.verify(&mounted, target, "sysfs", SYSFS_MAGIC),
+            // It shows a network namespace, which must belong to this user namespace; the
+            // host's does not. What is mounted on the host shows the same.
+            Err(StepError::Mount { error, .. }) if error == Os::from(Errno::PERM) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let source = rustix::fs::openat(CWD, "/sys", flags, Mode::empty());
+                let source = source.map_err(|errno| mount_point(target, errno))?;
+                self.bind_fd(&source, &at, "sysfs", target)?;
+                let set = libc::MOUNT_ATTR_RDONLY
+                    | libc::MOUNT_ATTR_NOSUID
+                    | libc::MOUNT_ATTR_NODEV
+                    | libc::MOUNT_ATTR_NOEXEC;
+                self.restrict(target, set, true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Shows the control groups, seen from the sandbox's own. Nothing needs them: a kernel that
+    /// does not let us mount them leaves an empty directory.
+    fn cgroup(&self) -> Result<(), StepError> {
+        let target = Path::new("/sys/fs/cgroup");
+        let at = match stub::open_inside(&self.root, target, OFlags::PATH) {
+            Ok(at) => at,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(mount_point(target, errno)),
+        };
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        let unified =
+            rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|s| s.f_type as u64 == CGROUP2_SUPER_MAGIC);
+        if unified {
+            return match self.fresh("cgroup2", &at, target, flags, "") {
+                Ok(mounted) => self.verify(&mounted, target, "cgroup2", CGROUP2_SUPER_MAGIC),
+                // A copy of the host's /sys brought the host's view along, read-only.
+                Err(_) => Ok(()),
+            };
+        }
+        let hierarchies = v1_hierarchies(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default());
+        if hierarchies.is_empty() {
+            return Ok(());
+        }
+        // Also hides what a copy of the host's /sys brought along.
+        let writable = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        self.fresh("tmpfs", &at, target, writable, "mode=755,size=64k")?;
+        for (name, options) in hierarchies {
+            let target = target.join(&name);
+            let top = self.mounted(Path::new("/sys/fs/cgroup"))?;
+            stub::make(top.as_fd(), Path::new(&name), Kind::Directory, None)
+                .map_err(|errno| mount_point(&target, errno))?;
+            let at = self.mounted(&target)?;
+            let kind = if options.is_empty() { "cgroup2" } else { "cgroup" };
+            // One that the kernel refuses here stays an empty directory.
+            let _ = self.fresh(kind, &at, &target, flags, &options);
+        }
+        self.restrict(target, libc::MOUNT_ATTR_RDONLY, false)
+    }
+
+    fn dev(&self, shm_size: u64) -> Result<(), StepError> {
+        let target = Path::new("/dev");
+        let at = self.point(target, Kind::Directory)?;
+        // No device can be opened but those bound here: a node that the step makes is of no use.
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let dev = self.fresh("tmpfs", &at, target, flags, "mode=755,size=65536k")?;
+        self.verify(&dev, target, "tmpfs", TMPFS_MAGIC)?;
+        for name in DEVICES {
+            let path = target.join(name);
+            let failed = |errno: Errno| StepError::DeviceFile {
+                target: path.display().to_string(),
+                error: errno.into(),
+            };
+            // Bound rather than made: a user namespace may not make devices.
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let source = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
+            let mode = rustix::fs::fstat(&source).map_err(failed)?.st_mode;
+            if !rustix::fs::FileType::from_raw_mode(mode).is_char_device() {
+                return Err(failed(Errno::NODEV));
+            }
+            stub::make(dev.as_fd(), Path::new(name), Kind::File, None).map_err(failed)?;
+            let at = stub::open_inside(&self.root, &path, OFlags::PATH).map_err(failed)?;
+            self.bind_fd(&source, &at, "a device", &path)?;
+            self.restrict(&path, HOST_DEVICE, false)?;
+        }
+        for (to, name) in DEV_LINKS {
+            rustix::fs::symlinkat(to, &dev, name).map_err(|errno| StepError::DeviceFile {
+                target: target.join(name).display().to_string(),
+                error: errno.into(),
+            })?;
+        }
+        for name in ["pts", "mqueue", "shm"] {
+            stub::make(dev.as_fd(), Path::new(name), Kind::Directory, None)
+                .map_err(|errno| mount_point(&target.join(name), errno))?;
+        }
+        let pts = target.join("pts");
+        let at = self.mounted(&pts)?;
+        let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+        let options = "newinstance,ptmxmode=0666,mode=0620";
+        // Group 5 is `tty` wherever there is one; with a single id it does not exist.
+        let mounted = self
+            .fresh("devpts", &at, &pts, flags, &format!("{options},gid=5"))
+            .or_else(|_| self.fresh("devpts", &at, &pts, flags, options))?;
+        self.verify(&mounted, &pts, "devpts", DEVPTS_SUPER_MAGIC)?;
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let shm = target.join("shm");
+        let at = self.mounted(&shm)?;
+        self.fresh("tmpfs", &at, &shm, flags, &format!("mode=1777,size={shm_size}"))?;
+        let mqueue = target.join("mqueue");
+        let at = self.mounted(&mqueue)?;
+        self.fresh("mqueue", &at, &mqueue, flags, "").map(drop)
+    }
+
+    fn mask(&self, target: &Path) -> Result<(), StepError> {
+        let at = match stub::open_inside(&self.root, target, OFlags::PATH) {
+            Ok(at) => at,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(mount_point(target, errno)),
+        };
+        let mode = rustix::fs::fstat(&at).map_err(|errno| mount_point(target, errno))?.st_mode;
+        if rustix::fs::FileType::from_raw_mode(mode).is_dir() {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+            return self.fresh("tmpfs", &at, target, flags, "size=4k,mode=755").map(drop);
+        }
+        // The host's own null, not what an image may have put in its place (CVE-2025-31133).
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, Mode::empty());
+        let null = null.map_err(|errno| mount_point(target, errno))?;
+        self.bind_fd(&null, &at, "a mask", target)?;
+        self.restrict(target, HOST_DEVICE, false)
+    }
+
+    fn read_only(&self, target: &Path) -> Result<(), StepError> {
+        let at = match stub::open_inside(&self.root, target, OFlags::PATH) {
+            Ok(at) => at,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(mount_point(target, errno)),
+        };
+        self.bind_fd(&at, &at, "a read-only view", target)?;
+        self.restrict(target, libc::MOUNT_ATTR_RDONLY, true)
+    }
+}
+
+/// Reads `/proc/self/cgroup`: the directories of the old hierarchies and their mount options.
+///
+/// The unified one beside old ones is called `unified` and has no options: cgroups(7).
+fn v1_hierarchies(text: &str) -> Vec<(String, String)> {
+    let line = |line: &str| -> Option<(String, String)> {
+        let controllers = line.split(':').nth(1)?;
+        match controllers.strip_prefix("name=") {
+            Some(name) => Some((name.to_owned(), format!("none,name={name}"))),
+            None if controllers.is_empty() => Some(("unified".to_owned(), String::new())),
+            None => Some((controllers.to_owned(), controllers.to_owned())),
+        }
+    };
+    let plain = |(name, _): &(String, String)| !name.is_empty() && !name.contains(['/', '.']);
+    text.lines().filter_map(line).filter(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_old_control_groups() {
+        let text = "9:name=systemd:/\n2:cpu,cpuacct:/x\n0::/\n7:name=../evil:/\n";
+        let expect = [("systemd", "none,name=systemd"), ("cpu,cpuacct", "cpu,cpuacct"), ("unified", "")];
+        let expect = expect.map(|(name, options)| (name.to_owned(), options.to_owned()));
+        assert_eq!(v1_hierarchies(text), expect);
+        assert!(v1_hierarchies("").is_empty());
+    }
+}

@@ -1,0 +1,244 @@
+//! What a build step (RUN) sees: the spec of one, as container engines have it.
+//!
+//! Not here: which layers, which environment and which user (`worker`).
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use super::spec::{
+    BindSource, DEFAULT_CAPABILITIES, Limit, Mount, Network, Root, Seccomp, Spec, TerminalSize, User,
+};
+use crate::sys::overlay::MountWay;
+
+/// The host name of a build step, the one BuildKit gives: programs that write it down give the same layer.
+pub const HOSTNAME: &str = "buildkitsandbox";
+/// Where a private certificate authority is seen.
+pub const CA_PATH: &str = "/run/rbuild/ca.crt";
+/// The variables by which programs are told of it.
+pub const CA_VARIABLES: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "PIP_CERT",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+];
+/// The size of `/dev/shm` in bytes.
+const SHM_SIZE: u64 = 64 << 20;
+
+/// What of `/proc` and `/sys` tells about the host, and is hidden.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/interrupts",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+/// What of `/proc` changes the host.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What differs between steps.
+#[derive(Debug)]
+pub struct StepEnvironment {
+    pub root: Root,
+    /// The program and its arguments.
+    pub args: Vec<OsString>,
+    /// `KEY=value`: PATH, the image's ENV, the ARGs. Nothing of the builder's own comes in.
+    pub env: Vec<OsString>,
+    /// Becomes HOME where `env` has none.
+    pub home: String,
+    /// Absolute.
+    pub cwd: PathBuf,
+    pub user: User,
+    pub network: Network,
+    /// [`HOSTNAME`] for a build step.
+    pub hostname: String,
+    /// The content of `/etc/hosts`; see [`hosts_file`].
+    pub hosts: Vec<u8>,
+    /// The content of `/etc/resolv.conf`.
+    pub resolv_conf: Vec<u8>,
+    pub volumes: Vec<Volume>,
+    /// A heredoc that is a program: its name below `/dev/pipes`, and its text.
+    pub script: Option<(String, Vec<u8>)>,
+    /// A file of certificates to trust, seen at [`CA_PATH`].
+    pub ca_cert: Option<PathBuf>,
+    pub capabilities: u64,
+    pub seccomp: Seccomp,
+    pub read_only_root: bool,
+    pub terminal: Option<TerminalSize>,
+    pub limits: Vec<Limit>,
+    pub mount_way: MountWay,
+}
+
+/// A file or directory of the host that a step sees.
+#[derive(Debug)]
+pub struct Volume {
+    pub source: BindSource<OwnedFd>,
+    /// Absolute.
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+impl StepEnvironment {
+    /// Makes the environment of a build step with nothing special.
+    pub fn new(root: Root, args: Vec<OsString>) -> StepEnvironment {
+        StepEnvironment {
+            root,
+            args,
+            env: Vec::new(),
+            home: "/root".into(),
+            cwd: "/".into(),
+            user: User::default(),
+            network: Network::None,
+            hostname: HOSTNAME.into(),
+            hosts: hosts_file(HOSTNAME),
+            resolv_conf: Vec::new(),
+            volumes: Vec::new(),
+            script: None,
+            ca_cert: None,
+            capabilities: DEFAULT_CAPABILITIES,
+            seccomp: Seccomp::Default,
+            read_only_root: false,
+            terminal: None,
+            limits: Vec::new(),
+            mount_way: MountWay::Auto,
+        }
+    }
+}
+
+/// Returns the `/etc/hosts` of a sandbox without a network of its own.
+pub fn hosts_file(hostname: &str) -> Vec<u8> {
+    format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n").into_bytes()
+}
+
+/// Makes the spec of a step.
+pub fn step_spec(step: StepEnvironment) -> Spec {
+    let path = PathBuf::from;
+    let mut mounts = vec![Mount::Proc, Mount::Dev { shm_size: SHM_SIZE }, Mount::Sysfs, Mount::Cgroup];
+    mounts.push(Mount::File { target: path("/etc/hosts"), content: step.hosts, mode: 0o644 });
+    mounts.push(Mount::File { target: path("/etc/resolv.conf"), content: step.resolv_conf, mode: 0o644 });
+    let mut env = step.env;
+    let has = |env: &[OsString], name: &str| {
+        let start = format!("{name}=");
+        env.iter().any(|entry| entry.as_encoded_bytes().starts_with(start.as_bytes()))
+    };
+    if let Some(source) = step.ca_cert {
+        let source = BindSource::Path(source);
+        mounts.push(Mount::Bind { source, target: path(CA_PATH), read_only: true, recursive: false });
+        for name in CA_VARIABLES {
+            if !has(&env, name) {
+                env.push(format!("{name}={CA_PATH}").into());
+            }
+        }
+    }
+    if !has(&env, "HOME") {
+        env.push(format!("HOME={}", step.home).into());
+    }
+    if let Some((name, content)) = step.script {
+        mounts.push(Mount::File { target: path("/dev/pipes").join(name), content, mode: 0o755 });
+    }
+    // A volume inside another one goes over it, however they were listed.
+    let mut volumes = step.volumes;
+    volumes.sort_by_key(|volume| volume.target.components().count());
+    for Volume { source, target, read_only } in volumes {
+        mounts.push(Mount::Bind { source, target, read_only, recursive: true });
+    }
+    // Last: nothing mounted before may bring back what these take away.
+    mounts.extend(READ_ONLY.map(|target| Mount::ReadOnly { target: path(target) }));
+    mounts.extend(MASKED.map(|target| Mount::Mask { target: path(target) }));
+    Spec {
+        root: step.root,
+        mounts,
+        hostname: step.hostname,
+        args: step.args,
+        env,
+        cwd: step.cwd,
+        user: step.user,
+        capabilities: step.capabilities,
+        no_new_privs: false,
+        seccomp: step.seccomp,
+        network: step.network,
+        read_only_root: step.read_only_root,
+        terminal: step.terminal,
+        limits: step.limits,
+        mount_way: step.mount_way,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::overlay::OverlayXattrs;
+
+    fn step() -> StepEnvironment {
+        let root = Root::Overlay {
+            lowers: vec![],
+            upper: "/u".into(),
+            work: "/w".into(),
+            xattrs: OverlayXattrs::Trusted,
+        };
+        StepEnvironment::new(root, vec!["true".into()])
+    }
+
+    fn check_env(env: &[&str], ca: bool, expect: &[&str]) {
+        let mut step = step();
+        step.env = env.iter().map(OsString::from).collect();
+        step.ca_cert = ca.then(|| "/ca".into());
+        let spec = step_spec(step);
+        let expect: Vec<OsString> = expect.iter().map(OsString::from).collect();
+        assert_eq!(spec.env, expect);
+    }
+
+    #[test]
+    fn the_environment_is_what_was_given_and_home() {
+        check_env(&["A=1"], false, &["A=1", "HOME=/root"]);
+        check_env(&["HOME=/h", "HOMER=x"], false, &["HOME=/h", "HOMER=x"]);
+        check_env(
+            &["PIP_CERT=/mine", "HOME=/"],
+            true,
+            &[
+                "PIP_CERT=/mine",
+                "HOME=/",
+                "SSL_CERT_FILE=/run/rbuild/ca.crt",
+                "REQUESTS_CA_BUNDLE=/run/rbuild/ca.crt",
+                "CURL_CA_BUNDLE=/run/rbuild/ca.crt",
+                "GIT_SSL_CAINFO=/run/rbuild/ca.crt",
+                "NODE_EXTRA_CA_CERTS=/run/rbuild/ca.crt",
+            ],
+        );
+    }
+
+    #[test]
+    fn outer_volumes_come_before_inner_ones() {
+        let mut step = step();
+        let volume = |target: &str| Volume {
+            source: BindSource::Path("/h".into()),
+            target: target.into(),
+            read_only: false,
+        };
+        step.volumes = vec![volume("/a/b"), volume("/a")];
+        let targets: Vec<_> = step_spec(step)
+            .mounts
+            .into_iter()
+            .filter_map(|mount| match mount {
+                Mount::Bind { target, .. } => Some(target),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(targets, [PathBuf::from("/a"), PathBuf::from("/a/b")]);
+    }
+
+    #[test]
+    fn the_hosts_file() {
+        let text = "127.0.0.1\tlocalhost h\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+        assert_eq!(hosts_file("h"), text.as_bytes());
+    }
+}

@@ -1,0 +1,840 @@
+//! Sandboxes for real: as root, as a user with subordinate ids, and as one with a single id.
+//!
+//! The usual harness runs tests in threads of a program that has others; the
+//! sandbox needs a main that becomes its helper, and enters a user namespace
+//! first. So this is a program of its own: a list of checks, run one by one.
+//! `cargo test --test sandbox -- WORD` runs those with WORD in their name;
+//! `-- --time` measures.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use rbuild::sandbox::{
+    BindSource, ExecFailure, Exit, Launcher, Mount, Network, Root, Running, SandboxError, Spec, Stdio,
+    StepEnvironment, StepError, TerminalSize, User, Volume, run_helper_if_asked, step_spec,
+};
+use rbuild::sys::mount::unshare_for_this_thread;
+use rbuild::sys::overlay::MountWay;
+use rbuild::sys::userns::{Identity, enter_if_needed};
+use rustix::thread::UnshareFlags;
+
+const APPLETS: [&str; 24] = [
+    "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ls", "mkdir", "mknod",
+    "mount", "pwd", "sleep", "stat", "stty", "tail", "touch", "tr", "true", "tty", "unshare",
+];
+/// A 32-bit program for x86: `exit(42)`.
+const EXIT_42_I386: [u8; 96] = [
+    0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 4, 8,
+    0x34, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x34, 0, 0x20, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+    0, 0x80, 4, 8, 0, 0x80, 4, 8, 0x60, 0, 0, 0, 0x60, 0, 0, 0, 5, 0, 0, 0, 0, 0x10, 0, 0, 0xb8, 1, 0, 0, 0,
+    0xbb, 42, 0, 0, 0, 0xcd, 0x80,
+];
+
+fn main() -> ExitCode {
+    if let Some(code) = run_helper_if_asked() {
+        return code;
+    }
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--nocapture").collect();
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let root = rustix::process::geteuid().is_root();
+    let mut failed = 0;
+    let as_user = words.iter().any(|word| word == "--as-user");
+    if root && !as_user {
+        for (uid, gid) in ordinary_users() {
+            failed += run_as(uid, gid, &words);
+        }
+    }
+    let identity = match enter_if_needed() {
+        Ok(identity) => identity,
+        Err(error) => {
+            println!("left out: {error}");
+            return ExitCode::SUCCESS;
+        }
+    };
+    let kind = match (identity.rootless, identity.ids.single) {
+        (false, _) => "root",
+        (true, false) => "user",
+        (true, true) => "user with a single id",
+    };
+    let world = World::new(identity);
+    if words.iter().any(|word| word == "--time") {
+        time(&world, kind);
+        return if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let wanted: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
+    for (name, check) in CHECKS {
+        if !wanted.is_empty() && !wanted.iter().any(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&world)));
+        println!("{kind}: {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        failed += usize::from(result.is_err());
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Finds a user with subordinate ids, and one without.
+fn ordinary_users() -> Vec<(u32, u32)> {
+    let subuid = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let owners: Vec<&str> = subuid.lines().filter_map(|line| line.split(':').next()).collect();
+    let rich = passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        owners.contains(&fields[0]).then(|| (fields[2].parse().unwrap(), fields[3].parse().unwrap()))
+    });
+    if rich.is_none() {
+        println!("left out: no user has subordinate ids (`/etc/subuid`)");
+    }
+    rich.into_iter().chain([(64_999, 64_999)]).collect()
+}
+
+fn run_as(uid: u32, gid: u32, words: &[String]) -> usize {
+    // Where this program is built, others may not read.
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = directory.path().join("sandbox");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let status = Command::new(copy).arg("--as-user").args(words).uid(uid).gid(gid).current_dir("/").status();
+    usize::from(!status.unwrap().success())
+}
+
+/// What every check works with.
+struct World {
+    identity: Identity,
+    launcher: Launcher,
+    directory: tempfile::TempDir,
+}
+
+/// How a step ended and what it said.
+#[derive(Debug)]
+struct Said {
+    exit: Exit,
+    text: String,
+}
+
+impl World {
+    fn new(identity: Identity) -> World {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let base = directory.path().join("base");
+        for name in ["bin", "root", "tmp"] {
+            fs::create_dir_all(base.join(name)).unwrap();
+        }
+        fs::set_permissions(base.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::copy("/bin/busybox", base.join("bin/busybox")).expect("the package busybox-static is installed");
+        for applet in APPLETS {
+            symlink("busybox", base.join("bin").join(applet)).unwrap();
+        }
+        let launcher = Launcher::start(&std::env::current_exe().unwrap()).unwrap();
+        World { identity, launcher, directory }
+    }
+
+    fn base(&self) -> PathBuf {
+        self.directory.path().join("base")
+    }
+
+    /// Makes a new directory that stays until the end.
+    fn fresh(&self, name: &str) -> PathBuf {
+        let path = tempfile::Builder::new().prefix(name).tempdir_in(self.directory.path()).unwrap().keep();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn root_over(&self, lowers: Vec<PathBuf>) -> Root {
+        let (upper, work) = (self.fresh("upper"), self.fresh("work"));
+        Root::Overlay { lowers, upper, work, xattrs: self.identity.xattrs }
+    }
+
+    fn step(&self, args: &[&str]) -> StepEnvironment {
+        let mut step = StepEnvironment::new(
+            self.root_over(vec![self.base()]),
+            args.iter().map(OsString::from).collect(),
+        );
+        step.env = vec!["PATH=/bin".into()];
+        step.resolv_conf = b"nameserver 192.0.2.1\n".to_vec();
+        step
+    }
+
+    fn shell(&self, script: &str) -> StepEnvironment {
+        self.step(&["sh", "-c", script])
+    }
+
+    fn start(&self, spec: Spec) -> Result<(Running, File), SandboxError> {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer: OwnedFd = writer.into();
+        let stderr = Some(writer.try_clone().unwrap());
+        let running = self.launcher.spawn(spec, Stdio { stdin: None, stdout: Some(writer), stderr })?;
+        Ok((running, File::from(OwnedFd::from(reader))))
+    }
+
+    fn run_spec(&self, spec: Spec) -> Result<Said, SandboxError> {
+        let (running, mut output) = self.start(spec)?;
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        Ok(Said { exit: running.wait()?, text })
+    }
+
+    fn run(&self, step: StepEnvironment) -> Result<Said, SandboxError> {
+        self.run_spec(step_spec(step))
+    }
+
+    /// Runs a script that must succeed, and returns what it said.
+    fn output(&self, script: &str) -> String {
+        self.output_of(self.shell(script))
+    }
+
+    fn output_of(&self, step: StepEnvironment) -> String {
+        let said = self.run(step).unwrap();
+        assert_eq!(said.exit, Exit::Code(0), "{}", said.text);
+        said.text
+    }
+
+    fn error(&self, step: StepEnvironment) -> SandboxError {
+        self.run(step).unwrap_err()
+    }
+}
+
+fn upper_of(step: &StepEnvironment) -> PathBuf {
+    let Root::Overlay { upper, .. } = &step.root;
+    upper.clone()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Tells whether any process has this word among its arguments.
+fn process_with(word: &str) -> bool {
+    let has = |entry: fs::DirEntry| {
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        command.split(|&byte| byte == 0).any(|argument| argument == word.as_bytes())
+    };
+    fs::read_dir("/proc").unwrap().flatten().any(has)
+}
+
+type Check = (&'static str, fn(&World));
+const CHECKS: &[Check] = &[
+    ("exit codes", exit_codes),
+    ("the environment is the step's alone", environment),
+    ("capabilities, signals, umask of root", status_of_root),
+    ("an ordinary user", ordinary_user),
+    ("host name, hosts, resolv.conf", names_of_the_host),
+    ("proc and sys are protected", protected_paths),
+    ("dev holds the harmless devices", devices),
+    ("a device node that a step makes is of no use", device_nodes),
+    ("only the standard descriptors are open", descriptors),
+    ("working directories", working_directories),
+    ("programs that cannot be started", exec_errors),
+    ("kill leaves nothing", kill_leaves_nothing),
+    ("background children die", background_children_die),
+    ("signals arrive", signals_arrive),
+    ("mount points leave no trace in the upper directory", upper_stays_clean),
+    ("links of an image lead nowhere else", links_stay_inside),
+    ("mount points that an image hides", hidden_mount_points),
+    ("a mount point below a file", mount_point_below_a_file),
+    ("volumes", volumes),
+    ("files given as content", given_files),
+    ("both ways to mount", mount_ways),
+    ("a read-only root", read_only_root),
+    ("layers cover each other", layers),
+    ("too many layers", too_many_layers),
+    ("networks", networks),
+    ("a terminal", terminal),
+    ("forbidden system calls", forbidden_calls),
+    ("a 32-bit program", program_of_32_bits),
+    ("the machine's facts", facts),
+    ("many at once", many_at_once),
+    ("out of memory is told apart", out_of_memory),
+    ("the helper's program cannot be written", helper_is_protected),
+    ("steps end with their launcher", steps_end_with_their_launcher),
+];
+
+fn exit_codes(world: &World) {
+    let check = |script: &str, expect: Exit| assert_eq!(world.run(world.shell(script)).unwrap().exit, expect);
+    check("true", Exit::Code(0));
+    check("exit 3", Exit::Code(3));
+    check("nosuchcommand", Exit::Code(127));
+    check("sh -c 'kill -9 $$'; exit $?", Exit::Code(137));
+    let said = world.run(world.shell("echo out; echo err >&2; exit 1")).unwrap();
+    assert_eq!((said.exit, said.text.as_str()), (Exit::Code(1), "out\nerr\n"));
+}
+
+fn environment(world: &World) {
+    let mut step = world.step(&["env"]);
+    step.env = vec!["PATH=/bin".into(), "A=1 2".into(), "B=".into()];
+    assert_eq!(world.output_of(step), "PATH=/bin\nA=1 2\nB=\nHOME=/root\n");
+    assert_eq!(world.output("cat /proc/1/environ | tr '\\0' '\\n'"), "PATH=/bin\nHOME=/root\n");
+    let numbers =
+        world.output("ls /proc | grep -E '^[0-9]+$' | head -n 3; cat /proc/1/cmdline | tr '\\0' ' '");
+    assert!(numbers.starts_with("1\n") && numbers.contains("sh -c "), "{numbers}");
+}
+
+fn status_of_root(world: &World) {
+    let text = world.output("id; umask; grep -E '^(Cap|NoNew|Seccomp:|SigBlk|Groups)' /proc/self/status");
+    let expect = "uid=0 gid=0\n0022\nGroups:\t \nSigBlk:\t0000000000000000\n\
+                  CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
+                  CapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n";
+    // A shell ignores some itself.
+    assert_eq!(
+        world.output_of(world.step(&["grep", "SigIgn", "/proc/self/status"])),
+        "SigIgn:\t0000000000000000\n"
+    );
+    if world.identity.ids.single {
+        // The caller's groups cannot be given up there; they are nobody's inside.
+        let without =
+            |text: &str| text.lines().filter(|l| !l.starts_with("Groups")).collect::<Vec<_>>().join("\n");
+        let text = text.replacen(text.lines().next().unwrap(), "uid=0 gid=0", 1);
+        assert_eq!(without(&text), without(expect));
+    } else {
+        assert_eq!(text, expect);
+    }
+}
+
+fn ordinary_user(world: &World) {
+    let user = || User { uid: 1000, gid: 1001, groups: vec![1001, 27, 44] };
+    let script = "id; grep -E '^Cap' /proc/self/status; echo through >/dev/stdout; cat /dev/fd/0";
+    let mut step = world.shell(script);
+    step.user = user();
+    if world.identity.ids.single {
+        let error = world.error(step);
+        assert!(
+            matches!(
+                error,
+                SandboxError::Step(StepError::UnmappedUser { .. } | StepError::BecomeUser { .. })
+            ),
+            "{error}"
+        );
+        return;
+    }
+    let expect = "uid=1000 gid=1001 groups=1001,27,44\nCapInh:\t0000000000000000\nCapPrm:\t0000000000000000\n\
+                  CapEff:\t0000000000000000\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nthrough\n";
+    let text = world.output_of(step);
+    assert_eq!(text.replace("groups=27,44,1001", "groups=1001,27,44"), expect);
+    // What only root may enter is where root would be, but nothing in it is the user's.
+    let mut step = world.shell("pwd; touch /root/x");
+    step.user = user();
+    assert_ne!(world.run(step).unwrap().exit, Exit::Code(0));
+}
+
+fn names_of_the_host(world: &World) {
+    let expect = "buildkitsandbox\n127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+                  nameserver 192.0.2.1\n";
+    assert_eq!(world.output("hostname; cat /etc/hosts /etc/resolv.conf"), expect);
+    let said = world.run(world.shell("echo x >>/etc/hosts")).unwrap();
+    assert!(said.exit != Exit::Code(0) && said.text.contains("Read-only"), "{said:?}");
+    assert_ne!(world.run(world.shell("hostname other")).unwrap().exit, Exit::Code(0));
+}
+
+fn protected_paths(world: &World) {
+    for path in
+        ["/proc/sysrq-trigger", "/proc/sys/kernel/hostname", "/sys/kernel/uevent_helper", "/sys/power/state"]
+    {
+        let said = world.run(world.shell(&format!("echo h >{path}"))).unwrap();
+        assert!(said.exit != Exit::Code(0), "{path}: {said:?}");
+    }
+    let text = world.output(
+        "for d in /proc/acpi /proc/scsi /proc/asound /sys/firmware; do [ -e $d ] && ls -A $d; done
+         for f in /proc/kcore /proc/keys /proc/timer_list /proc/sched_debug; do [ -e $f ] && cat $f; done; true",
+    );
+    assert_eq!(text, "");
+    let mounts = world.output("cat /proc/self/mountinfo");
+    let check = |path: &str, kind: &str, option: &str| {
+        let line = mounts.lines().rev().find(|line| line.split(' ').nth(4) == Some(path));
+        let line = line.unwrap_or_else(|| panic!("{path} is not mounted:\n{mounts}"));
+        assert!(line.contains(&format!(" - {kind} ")), "{line}");
+        assert!(line.split(' ').nth(5).unwrap().split(',').any(|word| word == option), "{line}");
+    };
+    check("/", "overlay", "rw");
+    check("/", "overlay", "nodev");
+    check("/proc", "proc", "rw");
+    for path in ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"] {
+        check(path, "proc", "ro");
+    }
+    check("/sys", "sysfs", "ro");
+    check("/dev/shm", "tmpfs", "noexec");
+    check("/etc/hosts", "tmpfs", "ro");
+    assert!(mounts.contains("/dev/shm") && mounts.contains("size=65536k"), "{mounts}");
+    // Nothing of the host's paths shows.
+    assert!(!mounts.contains(world.directory.path().to_str().unwrap()), "{mounts}");
+    let writable =
+        mounts.lines().filter(|line| line.contains(" /sys/fs/cgroup") && line.contains(" rw,nosuid"));
+    assert_eq!(writable.count(), 0, "{mounts}");
+}
+
+fn devices(world: &World) {
+    let listed = world.output("cd /dev; ls");
+    let expect = [
+        "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
+        "urandom", "zero",
+    ];
+    assert_eq!(listed.split_whitespace().collect::<Vec<_>>(), expect);
+    let script = "head -c 3 /dev/zero | tr '\\0' z; head -c 4 /dev/urandom >/dev/null; echo x 2>&1 >/dev/full || echo full";
+    let text = world.output(script);
+    assert!(text.starts_with("zzz") && text.ends_with("full\n"), "{text}");
+    assert_eq!(world.output("stat -c %a /dev/shm /dev/mqueue; touch /dev/shm/x"), "1777\n1777\n");
+}
+
+fn device_nodes(world: &World) {
+    let said =
+        world.run(world.shell("mknod /tmp/n c 1 3 && cat /tmp/n; mknod /dev/n c 1 3 && cat /dev/n; true"));
+    let text = said.unwrap().text;
+    let refused =
+        text.lines().filter(|l| l.contains("Permission denied") || l.contains("not permitted")).count();
+    assert_eq!(refused, 2, "{text}");
+}
+
+fn descriptors(world: &World) {
+    // The third is the directory that `ls` reads.
+    assert_eq!(world.output("ls /proc/self/fd").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    assert_eq!(world.output("cat; echo end"), "end\n");
+}
+
+fn working_directories(world: &World) {
+    let at = |cwd: &str| {
+        let mut step = world.shell("pwd; cat /proc/self/stat >/dev/null");
+        step.cwd = cwd.into();
+        step
+    };
+    assert_eq!(world.output_of(at("/tmp")), "/tmp\n");
+    for number in 0..40 {
+        let error = world.error(at(&format!("/proc/self/fd/{number}")));
+        assert!(
+            matches!(
+                error,
+                SandboxError::Step(StepError::WorkingDirectory { .. } | StepError::OutsideRoot { .. })
+            ),
+            "{number}: {error}"
+        );
+    }
+    let error = world.error(at("/no/such"));
+    assert_eq!(error.to_string(), "cannot enter the working directory `/no/such`: No such file or directory");
+}
+
+fn exec_errors(world: &World) {
+    let layer = world.fresh("layer");
+    fs::create_dir(layer.join("bin")).unwrap();
+    let file = |name: &str, text: &[u8], mode: u32| {
+        fs::write(layer.join("bin").join(name), text).unwrap();
+        fs::set_permissions(layer.join("bin").join(name), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    file("plain", b"text", 0o644);
+    file("text", b"no program", 0o755);
+    file("script", b"#!/no/such/shell\n", 0o755);
+    file("loop", b"#!/bin/loop\n", 0o755);
+    let check = |args: &[&str], code: u8, expect: ExecFailure| {
+        let mut step = world.step(args);
+        step.root = world.root_over(vec![layer.clone(), world.base()]);
+        let error = world.error(step);
+        let exec = error.exec().unwrap_or_else(|| panic!("{args:?}: {error}"));
+        assert_eq!((&exec.failure, exec.exit_code()), (&expect, code), "{args:?}");
+    };
+    check(&["nosuch"], 127, ExecFailure::NotInPath);
+    check(&["/bin/nosuch"], 127, ExecFailure::NotFound("/bin/nosuch".into()));
+    check(&["/bin/plain"], 126, ExecFailure::PermissionDenied);
+    check(&["plain"], 126, ExecFailure::PermissionDenied);
+    check(&["/bin"], 126, ExecFailure::IsDirectory);
+    check(&["text"], 126, ExecFailure::NotExecutable);
+    check(&["script"], 127, ExecFailure::MissingInterpreter("/no/such/shell".into()));
+    check(&["a\0b"], 126, ExecFailure::NulByte);
+    let long = "x".repeat(200_000);
+    check(&["true", &long], 126, ExecFailure::TooLong);
+}
+
+fn kill_leaves_nothing(world: &World) {
+    let word = format!("9{}.1", std::process::id());
+    let script = "sleep $0 & sleep $0 & echo up; wait";
+    let (running, mut output) = world.start(step_spec(world.step(&["sh", "-c", script, &word]))).unwrap();
+    let mut line = [0; 3];
+    output.read_exact(&mut line).unwrap();
+    assert!(process_with(&word));
+    assert!(Path::new(&format!("/proc/{}", running.pid().unwrap())).exists());
+    running.stop_handle().unwrap().kill().unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Signal(9));
+    assert!(!process_with(&word));
+    // Once more, now that it is gone.
+    running.kill().unwrap();
+    assert_eq!(output.read(&mut line).unwrap(), 0);
+}
+
+fn background_children_die(world: &World) {
+    let word = format!("8{}.1", std::process::id());
+    let text = world.output(&format!("sleep {word} & sleep {word} & echo started"));
+    assert_eq!(text, "started\n");
+    assert!(!process_with(&word));
+}
+
+fn signals_arrive(world: &World) {
+    let script = "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.01; done";
+    let (running, mut output) = world.start(step_spec(world.shell(script))).unwrap();
+    let mut line = [0; 3];
+    output.read_exact(&mut line).unwrap();
+    running.signal(15).unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((running.wait().unwrap(), text.as_str()), (Exit::Code(5), "got\n"));
+}
+
+fn volume(source: &Path, target: &str, read_only: bool) -> Volume {
+    Volume { source: BindSource::Path(source.to_owned()), target: target.into(), read_only }
+}
+
+fn upper_stays_clean(world: &World) {
+    let host = world.fresh("host");
+    fs::write(host.join("file"), "text").unwrap();
+    let mut step = world.shell("cat /a/b/c/file /run/rbuild/ca.crt /f; echo $SSL_CERT_FILE");
+    step.volumes = vec![volume(&host, "/a/b/c", true), volume(&host.join("file"), "/f", true)];
+    step.ca_cert = Some(host.join("file"));
+    let upper = upper_of(&step);
+    assert_eq!(world.output_of(step), "texttexttext/run/rbuild/ca.crt\n");
+    assert_eq!(names(&upper), Vec::<String>::new());
+    let step = world.shell("echo x >/etc/new; mkdir /run2");
+    let upper = upper_of(&step);
+    world.output_of(step);
+    assert_eq!(
+        (names(&upper), names(&upper.join("etc"))),
+        (vec!["etc".into(), "run2".into()], vec!["new".into()])
+    );
+    let etc = fs::metadata(upper.join("etc")).unwrap();
+    assert_eq!((etc.mode() & 0o7777, etc.uid(), etc.gid()), (0o755, 0, 0));
+}
+
+fn links_stay_inside(world: &World) {
+    let host = world.fresh("host");
+    let layer = world.fresh("layer");
+    // As seen from a host that would follow them, they all lead to `host`.
+    symlink(&host, layer.join("etc")).unwrap();
+    symlink(&host, layer.join("absolute")).unwrap();
+    symlink(format!("../../../../../../../..{}", host.display()), layer.join("relative")).unwrap();
+    let mut step = world.shell("cat /etc/hosts /absolute/x /relative/y >/dev/null && echo through");
+    step.root = world.root_over(vec![layer, world.base()]);
+    let source = world.fresh("source").join("file");
+    fs::write(&source, "text").unwrap();
+    step.volumes = vec![volume(&source, "/absolute/x", false), volume(&source, "/relative/y", false)];
+    let upper = upper_of(&step);
+    assert_eq!(world.output_of(step), "through\n");
+    assert_eq!((names(&host), names(&upper)), (vec![], vec![]));
+
+    // And an image whose /proc is a link gets its mount where that leads inside.
+    let layer = world.fresh("layer");
+    fs::create_dir(layer.join("elsewhere")).unwrap();
+    symlink("elsewhere", layer.join("proc")).unwrap();
+    let mut step = world.shell("cat /elsewhere/self/comm");
+    step.root = world.root_over(vec![layer, world.base()]);
+    assert_eq!(world.output_of(step), "cat\n");
+}
+
+fn hidden_mount_points(world: &World) {
+    let below = world.fresh("below");
+    fs::create_dir_all(below.join("opaque/old")).unwrap();
+    fs::create_dir_all(below.join("gone/old")).unwrap();
+    let layer = world.fresh("layer");
+    fs::create_dir(layer.join("opaque")).unwrap();
+    fs::set_permissions(layer.join("opaque"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(layer.join("opaque/kept"), "").unwrap();
+    let opaque = world.identity.xattrs.opaque();
+    rustix::fs::setxattr(layer.join("opaque"), opaque, b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    let whiteout = layer.join("gone");
+    let mode = rustix::fs::Mode::empty();
+    rustix::fs::mknodat(rustix::fs::CWD, &whiteout, rustix::fs::FileType::CharacterDevice, mode, 0).unwrap();
+    let host = world.fresh("host");
+    fs::write(host.join("file"), "text").unwrap();
+    for way in [MountWay::Auto, MountWay::Old] {
+        let mut step =
+            world.shell("cat /opaque/new/file /gone/new/file; ls /opaque /gone; stat -c %a /opaque");
+        step.root = world.root_over(vec![layer.clone(), below.clone(), world.base()]);
+        step.volumes = vec![volume(&host, "/opaque/new", true), volume(&host, "/gone/new", true)];
+        step.mount_way = way;
+        let upper = upper_of(&step);
+        assert_eq!(world.output_of(step), "texttext/gone:\nnew\n\n/opaque:\nkept\nnew\n700\n", "{way:?}");
+        assert_eq!(names(&upper), Vec::<String>::new());
+    }
+}
+
+fn mount_point_below_a_file(world: &World) {
+    let host = world.fresh("host");
+    let mut step = world.shell("true");
+    step.volumes = vec![volume(&host, "/bin/busybox/x", true)];
+    let error = world.error(step);
+    assert_eq!(error.to_string(), "cannot make the mount point `/bin/busybox/x`: Not a directory");
+    let mut step = world.shell("true");
+    step.volumes = vec![volume(&host.join("missing"), "/x", true)];
+    let error = world.error(step).to_string();
+    assert!(error.ends_with("missing` to mount it at `/x`: No such file or directory"), "{error}");
+}
+
+fn volumes(world: &World) {
+    let host = world.fresh("host");
+    let inner = world.fresh("inner");
+    fs::write(inner.join("in"), "inner").unwrap();
+    fs::create_dir(host.join("sub")).unwrap();
+    let mut step = world
+        .shell("echo written >/v/file; cat /v/sub/in; touch /v/sub/no 2>&1; touch /ro/no 2>&1; cat /fd/in");
+    let open = OwnedFd::from(File::open(&inner).unwrap());
+    let by_fd = Volume { source: BindSource::Fd(open), target: "/fd".into(), read_only: true };
+    step.volumes =
+        vec![volume(&inner, "/v/sub", true), volume(&host, "/v", false), volume(&host, "/ro", true), by_fd];
+    let text = world.output_of(step);
+    assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
+    assert!(text.starts_with("inner") && text.ends_with("inner"), "{text}");
+    assert_eq!(fs::read_to_string(host.join("file")).unwrap(), "written\n");
+    assert_eq!(names(&inner), ["in"]);
+    // A missing mount point inside a volume is not made on the host.
+    let mut step = world.shell("true");
+    step.volumes = vec![volume(&host, "/v", false), volume(&inner, "/v/missing", false)];
+    let error = world.error(step);
+    assert_eq!(error.to_string(), "cannot make the mount point `/v/missing`: No such file or directory");
+    assert_eq!(names(&host), ["file", "sub"]);
+}
+
+fn given_files(world: &World) {
+    let mut step = world.step(&["/dev/pipes/EOF"]);
+    step.script = Some(("EOF".into(), b"#!/bin/sh\necho from $0\n".to_vec()));
+    assert_eq!(world.output_of(step), "from /dev/pipes/EOF\n");
+    let mut spec = step_spec(world.shell("cat /t/f; stat -c %a /t/f; touch /t/g"));
+    spec.mounts.push(Mount::Tmpfs { target: "/t".into(), size: 1 << 20, mode: 0o700 });
+    spec.mounts.push(Mount::Tmpfs { target: "/x".into(), size: 0, mode: 0o700 });
+    let error = world.run_spec(spec).unwrap();
+    assert_eq!(error.exit, Exit::Code(0), "{error:?}");
+}
+
+fn mount_ways(world: &World) {
+    for way in [MountWay::Auto, MountWay::Old] {
+        let mut step = world.shell("echo x >/tmp/new; cat /etc/hosts | head -n 1; ls /; sleep 0");
+        step.mount_way = way;
+        let upper = upper_of(&step);
+        let expect = "127.0.0.1\tlocalhost buildkitsandbox\nbin\ndev\netc\nproc\nroot\nsys\ntmp\n";
+        assert_eq!(world.output_of(step), expect, "{way:?}");
+        assert_eq!(fs::read_to_string(upper.join("tmp/new")).unwrap(), "x\n");
+    }
+}
+
+fn read_only_root(world: &World) {
+    let mut step = world.shell("touch /x 2>&1; touch /dev/shm/x && echo shm");
+    step.read_only_root = true;
+    let text = world.output_of(step);
+    assert!(text.contains("Read-only file system") && text.ends_with("shm\n"), "{text}");
+}
+
+fn layers(world: &World) {
+    let (top, middle) = (world.fresh("top"), world.fresh("middle"));
+    fs::write(top.join("a"), "top").unwrap();
+    fs::write(middle.join("a"), "middle").unwrap();
+    fs::write(middle.join("b"), "middle").unwrap();
+    let mut step = world.shell("cat /a /b");
+    step.root = world.root_over(vec![top, middle, world.base()]);
+    assert_eq!(world.output_of(step), "topmiddle");
+    let mut step = world.shell("true");
+    step.root = world.root_over(vec![PathBuf::from("/no/such/layer")]);
+    assert_eq!(
+        world.error(step).to_string(),
+        "cannot open layer `/no/such/layer`: No such file or directory"
+    );
+}
+
+fn too_many_layers(world: &World) {
+    let mut step = world.shell("true");
+    step.root = world.root_over(vec![world.base(); 498]);
+    let error = world.error(step).to_string();
+    assert_eq!(error, "498 layers are too many: the kernel merges at most 500");
+    let lowers: Vec<PathBuf> = (0..496).map(|_| world.fresh("many")).chain([world.base()]).collect();
+    for way in [MountWay::Auto, MountWay::Old] {
+        let mut step = world.shell("echo fits");
+        step.root = world.root_over(lowers.clone());
+        step.mount_way = way;
+        assert_eq!(world.output_of(step), "fits\n");
+    }
+}
+
+fn networks(world: &World) {
+    let interfaces = |text: &str| -> Vec<String> {
+        text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+    };
+    let text =
+        world.output("cat /proc/net/dev; ls /sys/class/net; ifconfig lo | grep -c 'UP LOOPBACK RUNNING'");
+    assert_eq!(interfaces(&text), ["lo"], "{text}");
+    assert!(text.ends_with("\nlo\n1\n"), "{text}");
+
+    let mut step = world.shell("cat /proc/net/dev");
+    step.network = Network::Host;
+    let host = interfaces(&fs::read_to_string("/proc/net/dev").unwrap());
+    assert_eq!(interfaces(&world.output_of(step)), host);
+
+    let namespace = std::thread::spawn(|| {
+        unshare_for_this_thread(UnshareFlags::NEWNET).unwrap();
+        let file = File::open("/proc/thread-self/ns/net").unwrap();
+        (file.metadata().unwrap().ino(), OwnedFd::from(file))
+    });
+    let (number, namespace) = namespace.join().unwrap();
+    let mut step = world.shell("stat -L -c %i /proc/self/ns/net; ls /sys/class/net");
+    step.network = Network::Join(namespace);
+    assert_eq!(world.output_of(step), format!("{number}\nlo\n"));
+}
+
+fn terminal(world: &World) {
+    let mut step = world.shell("tty; stty size; read word; echo got $word; test -t 1 && ls /dev/console");
+    step.terminal = Some(TerminalSize { rows: 11, columns: 22 });
+    let mut running = world.launcher.spawn(step_spec(step), Stdio::default()).unwrap();
+    let control = running.take_terminal().unwrap();
+    assert!(running.take_terminal().is_none());
+    let mut file = File::from(control.try_clone().unwrap());
+    file.write_all(b"key\n").unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let copied = rbuild::sys::terminal::copy(&control, None, writer.as_fd(), Duration::from_secs(5), || None);
+    copied.unwrap();
+    drop(writer);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(running.wait().unwrap(), Exit::Code(0), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| *line != "key").collect();
+    assert_eq!(lines, ["/dev/pts/0", "11 22", "got key", "/dev/console"]);
+}
+
+fn forbidden_calls(world: &World) {
+    for script in
+        ["mount -t tmpfs none /tmp", "unshare -n true", "unshare -U true", "mount -o remount,rw /proc/sys"]
+    {
+        let said = world.run(world.shell(script)).unwrap();
+        assert!(said.exit != Exit::Code(0), "{script}: {said:?}");
+        assert!(["not permitted", "permission denied"].iter().any(|no| said.text.contains(no)), "{said:?}");
+    }
+    let mut step = world.shell("grep Seccomp: /proc/self/status");
+    step.seccomp = rbuild::sandbox::Seccomp::Unconfined;
+    step.capabilities = u64::MAX;
+    let before = fs::read_to_string("/proc/self/status").unwrap();
+    let ours = before.lines().find(|line| line.starts_with("Seccomp:")).unwrap();
+    assert_eq!(world.output_of(step).trim_end(), ours);
+}
+
+fn program_of_32_bits(world: &World) {
+    if !cfg!(target_arch = "x86_64") {
+        println!("left out: not x86_64");
+        return;
+    }
+    let layer = world.fresh("layer");
+    let program = layer.join("exit42");
+    fs::write(&program, EXIT_42_I386).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    if Command::new(&program).status().is_err() {
+        println!("left out: this kernel runs no 32-bit programs");
+        return;
+    }
+    let mut step = world.step(&["/exit42"]);
+    step.root = world.root_over(vec![layer, world.base()]);
+    assert_eq!(world.run(step).unwrap().exit, Exit::Code(42));
+}
+
+fn facts(world: &World) {
+    let facts =
+        rbuild::sandbox::facts::inspect(&world.identity, world.directory.path(), "/usr/sbin:/usr/bin");
+    let fact = |name: &str| facts.iter().find(|fact| fact.name == name).unwrap();
+    for name in ["kernel", "user namespaces", "overlayfs", "seccomp"] {
+        assert!(fact(name).ok, "{:?}", fact(name));
+    }
+    assert_eq!(fact("subordinate ids").ok, !world.identity.ids.single);
+    assert!(names(world.directory.path()).iter().all(|name| !name.starts_with("doctor-")));
+}
+
+fn many_at_once(world: &World) {
+    std::thread::scope(|scope| {
+        for number in 0..24 {
+            scope.spawn(move || {
+                let said = world.run(world.shell(&format!("echo {number}; exit {number}"))).unwrap();
+                assert_eq!((said.exit, said.text), (Exit::Code(number), format!("{number}\n")));
+            });
+        }
+    });
+}
+
+fn out_of_memory(world: &World) {
+    let group = PathBuf::from(format!("/sys/fs/cgroup/memory/rbuild-test-{}", std::process::id()));
+    let limit = group.join("memory.limit_in_bytes");
+    if fs::create_dir(&group).is_err() || fs::write(&limit, "20000000").is_err() {
+        println!("left out: no memory control group (version 1) can be made here");
+        return;
+    }
+    let (keys, mut typist) = std::io::pipe().unwrap();
+    let spec = step_spec(world.shell("read word; tail /dev/zero"));
+    let stdio = Stdio { stdin: Some(keys.into()), stdout: None, stderr: None };
+    let running = world.launcher.spawn(spec, stdio).unwrap();
+    fs::write(group.join("cgroup.procs"), running.pid().unwrap().to_string()).unwrap();
+    typist.write_all(b"go\n").unwrap();
+    let exit = running.wait();
+    fs::remove_dir(&group).unwrap();
+    assert_eq!(exit.unwrap(), Exit::OutOfMemory);
+}
+
+fn helper_is_protected(world: &World) {
+    // A descriptor that is not closed by exec, as a careless caller leaves one.
+    let (_reader, writer) = std::io::pipe().unwrap();
+    rustix::io::fcntl_setfd(&writer, rustix::io::FdFlags::empty()).unwrap();
+    let leaked =
+        fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer))).unwrap();
+    let launcher = Launcher::start(&std::env::current_exe().unwrap()).unwrap();
+    // Once it answers, its start is behind it.
+    let spec = step_spec(world.shell("true"));
+    launcher.spawn(spec, Stdio::default()).unwrap().wait().unwrap();
+    let own = std::process::id().to_string();
+    let helper = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        stat.split(") ").nth(1).and_then(|rest| rest.split(' ').nth(1)) == Some(&own)
+            && command.starts_with(b"rbuild-sandbox-helper")
+    });
+    let helper = helper.expect("the helper is our child").path();
+    let mut open = fs::read_dir(helper.join("fd")).unwrap().flatten();
+    assert!(open.all(|fd| fs::read_link(fd.path()).is_ok_and(|name| name != leaked)), "{leaked:?} is open");
+    let exe = helper.join("exe");
+    let flags = rustix::fs::OFlags::PATH;
+    let exe = rustix::fs::open(&exe, flags, rustix::fs::Mode::empty()).unwrap();
+    let mount = rustix::fs::fstatvfs(&exe).unwrap().f_flag;
+    assert!(mount.contains(rustix::fs::StatVfsMountFlags::RDONLY), "{mount:?}");
+    drop(launcher);
+}
+
+fn steps_end_with_their_launcher(world: &World) {
+    let launcher = Launcher::start(&std::env::current_exe().unwrap()).unwrap();
+    let word = format!("7{}.1", std::process::id());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let spec = step_spec(world.shell(&format!("sleep {word} & echo up; sleep {word}")));
+    let stdio = Stdio { stdin: None, stdout: Some(writer.into()), stderr: None };
+    let running = launcher.spawn(spec, stdio).unwrap();
+    let mut line = [0; 3];
+    reader.read_exact(&mut line).unwrap();
+    drop(launcher);
+    assert_eq!(reader.read(&mut line).unwrap(), 0);
+    assert!(matches!(running.wait(), Err(SandboxError::HelperGone)));
+    assert!(!process_with(&word));
+}
+
+/// Prints how long steps take; no check.
+fn time(world: &World, kind: &str) {
+    for (name, host) in [("own network", false), ("host network", true)] {
+        let specs: Vec<Spec> = (0..30)
+            .map(|_| {
+                let mut step = world.step(&["true"]);
+                if host {
+                    step.network = Network::Host;
+                }
+                step_spec(step)
+            })
+            .collect();
+        let start = Instant::now();
+        for spec in specs {
+            assert_eq!(world.run_spec(spec).unwrap().exit, Exit::Code(0));
+        }
+        println!("{kind}: 30 x `true`, {name}: {:?}", start.elapsed());
+    }
+}
