@@ -12,5 +12,6 @@ pub mod pattern;
 pub mod plan;
 pub mod report;
 pub mod sandbox;
+pub mod solve;
 pub mod store;
 pub mod sys;

@@ -1,0 +1,29 @@
+//! The engine: which vertices are cached, which run, and when.
+//!
+//! It is generic over two traits: a [`Worker`] does what vertices ask for, a
+//! [`CacheSource`] keeps records of what was done. Not here: paths, mounts,
+//! images and files; the engine never sees one. What is in a key and what is
+//! not: `docs/cache-key.md`.
+
+mod cancel;
+mod key;
+mod node;
+mod outcome;
+mod probe;
+mod record;
+mod scheduler;
+mod traits;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+pub use cancel::{Cancel, Hook};
+pub use key::{Fields, Value, cache_key, family, op_digest, op_kind, step_digest};
+pub use outcome::{Options, Outcome, SolveError, Solved};
+pub use probe::probe;
+pub use record::{InputKey, InputKind, Record, explain};
+pub use scheduler::solve;
+pub use traits::{
+    CacheError, CacheSource, Existing, Guard, InputView, Layer, Log, Produced, Selected, Task, View, Worker,
+};

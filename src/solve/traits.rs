@@ -1,0 +1,166 @@
+//! What the engine needs of the world: somebody who does the work, somebody who remembers it.
+//!
+//! Not here: implementations; `worker` has the real ones.
+
+use std::collections::BTreeMap;
+
+use crate::image::{CacheKey, Digest, LayerDigest, OpDigest, SelectionDigest, SnapshotId};
+use crate::plan::graph::{EdgeKind, Vertex, VertexId};
+use crate::report::Stream;
+
+use super::cancel::Cancel;
+use super::key::Fields;
+use super::record::Record;
+
+/// A vertex with its id; the id is good for remembering things between calls of one solve.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    pub id: VertexId,
+    pub vertex: &'a Vertex,
+}
+
+/// What an input looks like when it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum View {
+    /// A state: its layers, lowest first; none for scratch. The same snapshot may stand in it
+    /// twice (an image may hold a layer twice); only the topmost of the two matters.
+    State(Vec<SnapshotId>),
+    /// A context, by its name.
+    Context(String),
+}
+
+/// An input of a vertex that is to be executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputView {
+    pub kind: EdgeKind,
+    pub view: View,
+}
+
+/// One layer of a base image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    pub snapshot: SnapshotId,
+    pub content: LayerDigest,
+    /// When the layer was made or came here, in milliseconds since 1970.
+    pub created_unix_ms: i64,
+}
+
+/// The files a source or mount selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    pub digest: SelectionDigest,
+    /// Path to digest, to explain a later miss with; may be cut short or empty.
+    pub files: BTreeMap<String, String>,
+}
+
+/// What an execution left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Produced {
+    /// The new layer, committed; `None` when nothing was changed (a WORKDIR that is there).
+    pub snapshot: Option<SnapshotId>,
+    /// When the layer was made, in milliseconds since 1970.
+    pub created_unix_ms: i64,
+}
+
+/// Takes a piece of a step's output; may be called from several threads.
+pub type Log<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+
+/// Does what vertices ask for. Called from many threads at once, for different vertices.
+///
+/// For one vertex the calls come in this order: `fields`, `select` for each source and mount,
+/// `execute`, `digest`, and then `keep` or `discard`; a cached vertex ends after `select`.
+pub trait Worker: Sync {
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Returns all that a Run, Copy or Workdir does, as `docs/cache-key.md` lists it.
+    fn fields(&self, task: Task<'_>) -> Fields;
+
+    /// Returns the layers of an Image, lowest first, with their content digests.
+    fn image(&self, task: Task<'_>) -> Result<Vec<Layer>, Self::Error>;
+
+    /// Digests what a source or mount (`task.vertex.inputs[input]`) selects from `view`.
+    /// Called on the solving thread while everything may still be cached.
+    fn select(
+        &self,
+        task: Task<'_>,
+        input: usize,
+        view: &View,
+        cancel: &Cancel,
+    ) -> Result<Selected, Self::Error>;
+
+    /// Does it, and commits a layer. `inputs` are those of the vertex, in their order. Must
+    /// return soon (with any error) once `cancel` is raised.
+    fn execute(
+        &self,
+        task: Task<'_>,
+        inputs: &[InputView],
+        log: Log<'_>,
+        cancel: &Cancel,
+    ) -> Result<Produced, Self::Error>;
+
+    /// Digests the content of a layer that `execute` made; slow, on a background thread. Must
+    /// not yet make the layer findable by content: it may be discarded.
+    fn digest(
+        &self,
+        task: Task<'_>,
+        snapshot: &SnapshotId,
+        cancel: &Cancel,
+    ) -> Result<LayerDigest, Self::Error>;
+
+    /// Hears that the digested layer stays, so that others may find it by content. Quick.
+    fn keep(&self, task: Task<'_>, snapshot: &SnapshotId) -> Result<(), Self::Error>;
+
+    /// Hears that nobody needs a layer that `execute` made. Must not fail: what cannot be
+    /// removed is left to garbage collection.
+    fn discard(&self, snapshot: &SnapshotId);
+}
+
+/// Is held while a step is done; dropping it lets the next one in.
+pub trait Guard: Send {}
+
+impl<T: Send> Guard for T {}
+
+/// Why a cache could not do what it was asked.
+pub type CacheError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A layer found by its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Existing {
+    pub snapshot: SnapshotId,
+    /// When the layer was made, in milliseconds since 1970.
+    pub created_unix_ms: i64,
+}
+
+/// Keeps records; shared by several builds at once.
+///
+/// Only records whose snapshots are there may be returned; a broken record is no record.
+pub trait CacheSource: Sync {
+    /// Tells whether any record may have this operation, whatever its inputs; `false` is certain.
+    fn has_op(&self, op: &OpDigest) -> bool;
+
+    /// Returns the record of this key, which has this operation.
+    fn lookup(&self, op: &OpDigest, key: &CacheKey) -> Option<Record>;
+
+    /// Returns records of this operation, to explain a miss with; may be cut short.
+    fn for_op(&self, op: &OpDigest) -> Vec<Record>;
+
+    /// Returns records of operations alike ([`super::family`]), to explain a miss with; may be
+    /// cut short, or empty where no such index is kept.
+    fn alike(&self, _family: &Digest) -> Vec<Record> {
+        Vec::new()
+    }
+
+    /// Returns the oldest layer of this content that an operation of this kind made and that
+    /// was kept ([`Worker::keep`]); never one that may still be discarded.
+    fn by_content(&self, content: &LayerDigest, kind: &str) -> Option<Existing>;
+
+    /// Writes a record, replacing one of the same key.
+    fn publish(&self, record: Record) -> Result<(), CacheError>;
+
+    /// Takes the lock of a step ([`super::step_digest`]) when nobody, in this process or another,
+    /// holds it.
+    fn try_step_lock(&self, step: &Digest) -> Result<Option<Box<dyn Guard>>, CacheError>;
+
+    /// Waits for the lock of a step, or until `cancel` is raised (then returns an error).
+    fn step_lock(&self, step: &Digest, cancel: &Cancel) -> Result<Box<dyn Guard>, CacheError>;
+}
