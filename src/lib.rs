@@ -15,3 +15,4 @@ pub mod sandbox;
 pub mod solve;
 pub mod store;
 pub mod sys;
+pub mod worker;

@@ -1,0 +1,285 @@
+//! Single files, links and nodes in the upper.
+//!
+//! Not here: directories (`place`).
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::AtFlags;
+use rustix::fs::FileType;
+use rustix::fs::Gid;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::fs::Uid;
+use rustix::io::Errno;
+
+use crate::context::Entry;
+use crate::context::EntryKind;
+use crate::context::same_content;
+use crate::sys::Stat;
+use crate::sys::copy::clone_file;
+use crate::sys::copy::set_times;
+use crate::sys::copy::set_times_at;
+use crate::sys::copy::write_all;
+use crate::sys::root_dir::fstat;
+use crate::sys::root_dir::open_no_follow;
+use crate::sys::root_dir::stat_at;
+use crate::sys::users::Owner;
+use crate::sys::xattr;
+use crate::sys::xattr::Target;
+
+use super::Copier;
+use super::CopyError;
+use super::check_name;
+use super::place::Place;
+
+impl Copier<'_> {
+    /// Copies an entry that is no directory: `own` in the open directory `source` becomes `name`.
+    pub(super) fn entry(
+        &mut self,
+        source: &OwnedFd,
+        own: &OsStr,
+        origin: &Path,
+        entry: &Entry,
+        place: &Place,
+        name: &OsStr,
+    ) -> Result<(), CopyError> {
+        check_name(&place.path, name)?;
+        self.check_free(place, name)?;
+        self.done.files += 1;
+        match &entry.kind {
+            EntryKind::Directory => Err(CopyError::Changed(origin.to_owned())),
+            EntryKind::File(_) => self.regular(source, own, origin, entry, place, name),
+            EntryKind::Link(target) => {
+                let make = || rustix::fs::symlinkat(target.as_os_str(), &place.upper, name);
+                self.make(place, name, "make the link", make)?;
+                self.named_metadata(place, name, entry, false)
+            }
+            EntryKind::Fifo => self.node(place, name, entry, FileType::Fifo, 0),
+            EntryKind::CharDevice if entry.stat.rdev == 0 => Err(CopyError::Whiteout(place.path.join(name))),
+            EntryKind::CharDevice => {
+                self.node(place, name, entry, FileType::CharacterDevice, entry.stat.rdev)
+            }
+            EntryKind::BlockDevice => self.node(place, name, entry, FileType::BlockDevice, entry.stat.rdev),
+        }
+    }
+
+    /// Writes a heredoc: 0644 and 0:0 unless the flags say otherwise.
+    pub(super) fn inline(&mut self, data: &[u8], place: &Place, name: &OsStr) -> Result<(), CopyError> {
+        check_name(&place.path, name)?;
+        self.check_free(place, name)?;
+        let path = place.path.join(name);
+        let file = self.create(place, name)?;
+        write_all(&file, data).map_err(|source| CopyError::Write {
+            action: "write",
+            path: path.clone(),
+            source,
+        })?;
+        let owner = self.chown.unwrap_or(Owner { uid: 0, gid: 0 });
+        let bits = self.own(&file, &path, owner, self.chown.is_some())?;
+        let mode = bits & self.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|e| CopyError::Write {
+            action: "change the mode of",
+            path,
+            source: e.into(),
+        })?;
+        self.done.files += 1;
+        self.done.bytes += data.len() as u64;
+        Ok(())
+    }
+
+    fn regular(
+        &mut self,
+        source: &OwnedFd,
+        own: &OsStr,
+        origin: &Path,
+        entry: &Entry,
+        place: &Place,
+        name: &OsStr,
+    ) -> Result<(), CopyError> {
+        let path = place.path.join(name);
+        let key = (entry.stat.dev, entry.stat.ino);
+        let several = entry.stat.nlink > 1;
+        if several && self.link(key, place, name)? {
+            return Ok(());
+        }
+        let read = |source| CopyError::Read { path: origin.to_owned(), source };
+        let from = open_no_follow(source, own, OFlags::RDONLY, Mode::empty()).map_err(read)?;
+        let changed = |now: &Stat| !now.is_file() || !same_content(now, &entry.stat);
+        if changed(&fstat(&from).map_err(read)?) {
+            return Err(CopyError::Changed(origin.to_owned()));
+        }
+        let to = self.create(place, name)?;
+        if entry.stat.size > 0 {
+            self.done.bytes += clone_file(&from, &to).map_err(|source| CopyError::Write {
+                action: "write",
+                path: path.clone(),
+                source,
+            })?;
+            // The key says what was hashed: bytes written meanwhile must not get in under it.
+            if changed(&fstat(&from).map_err(read)?) {
+                return Err(CopyError::Changed(origin.to_owned()));
+            }
+        }
+        self.metadata(&to, &path, &entry.stat, &entry.xattrs)?;
+        if several {
+            self.links.insert(key, path);
+        }
+        Ok(())
+    }
+
+    /// Links a file to a name it got before in this copy; false when it has none yet.
+    fn link(&mut self, key: (u64, u64), place: &Place, name: &OsStr) -> Result<bool, CopyError> {
+        let Some(first) = self.links.get(&key).cloned() else { return Ok(false) };
+        if first == place.path.join(name) {
+            return Ok(true);
+        }
+        let upper = self.upper;
+        let make = || rustix::fs::linkat(upper.fd(), &first, &place.upper, name, AtFlags::empty());
+        match self.make(place, name, "make the hard link", make) {
+            Ok(()) => Ok(true),
+            // A path too long to say, or the file's last possible name: a copy will do.
+            Err(CopyError::Write { source, .. })
+                if matches!(
+                    source.raw_os_error().map(Errno::from_raw_os_error),
+                    Some(Errno::NAMETOOLONG | Errno::MLINK)
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn node(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        kind: FileType,
+        rdev: u64,
+    ) -> Result<(), CopyError> {
+        let mode = Mode::from_raw_mode(0o600);
+        let make = || rustix::fs::mknodat(&place.upper, name, kind, mode, rdev);
+        match self.make(place, name, "make the node", make) {
+            Ok(()) => self.named_metadata(place, name, entry, true),
+            // No user namespace may make devices.
+            Err(CopyError::Write { source, .. })
+                if kind != FileType::Fifo && source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                self.done.left_out_devices += 1;
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Refuses to put a file where a directory is below; what is in the upper is seen when it is made.
+    fn check_free(&self, place: &Place, name: &OsStr) -> Result<(), CopyError> {
+        let Some(base) = &place.base else { return Ok(()) };
+        match stat_at(base, name) {
+            Ok(stat) if stat.is_dir() => Err(CopyError::IsADirectory(place.path.join(name))),
+            Ok(_) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(CopyError::Read { path: place.path.join(name), source }),
+        }
+    }
+
+    fn create(&mut self, place: &Place, name: &OsStr) -> Result<OwnedFd, CopyError> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let make = || rustix::fs::openat(&place.upper, name, flags, Mode::from_raw_mode(0o600));
+        self.make(place, name, "make the file", make)
+    }
+
+    /// Makes something of a name; a file that this copy put there before goes.
+    fn make<T>(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        action: &'static str,
+        make: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, CopyError> {
+        let fail = |e: Errno| CopyError::Write { action, path: place.path.join(name), source: e.into() };
+        match make() {
+            Err(Errno::EXIST) => {}
+            other => return other.map_err(fail),
+        }
+        let path = place.path.join(name);
+        match rustix::fs::unlinkat(&place.upper, name, AtFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::ISDIR | Errno::PERM) => return Err(CopyError::IsADirectory(path)),
+            Err(e) => return Err(fail(e)),
+        }
+        self.links.retain(|_, first| *first != path);
+        make().map_err(fail)
+    }
+
+    fn owner_of(&self, stat: &Stat) -> (Owner, bool) {
+        match self.chown {
+            Some(owner) => (owner, true),
+            None if self.keep_owners => (Owner { uid: stat.uid, gid: stat.gid }, false),
+            None => (Owner { uid: 0, gid: 0 }, false),
+        }
+    }
+
+    fn mode_of(&self, stat: &Stat) -> u32 {
+        self.chmod.as_ref().map_or(stat.mode, |chmod| chmod.apply(stat.mode, stat.is_dir()))
+    }
+
+    /// Gives an open file or directory owner, mode, attributes and time, in the order in which
+    /// none undoes another: chown clears set-user-ID and capabilities.
+    pub(super) fn metadata(
+        &mut self,
+        fd: &impl AsFd,
+        path: &Path,
+        stat: &Stat,
+        xattrs: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<(), CopyError> {
+        let fail =
+            |action| move |source: io::Error| CopyError::Write { action, path: path.to_owned(), source };
+        let (owner, asked) = self.owner_of(stat);
+        let bits = self.own(fd, path, owner, asked)?;
+        for (name, value) in xattrs {
+            let set = xattr::try_set(xattr::of(fd), name, value).map_err(fail("set an attribute of"))?;
+            self.done.left_out_xattrs += u64::from(!set);
+        }
+        // After the attributes: an access control list sets the group's bits.
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode_of(stat) & bits))
+            .map_err(|e| fail("change the mode of")(e.into()))?;
+        set_times(fd, stat.mtime_seconds, stat.mtime_nanos).map_err(fail("set the time of"))
+    }
+
+    /// As [`Copier::metadata`] for what cannot be opened; a link has no mode.
+    fn named_metadata(
+        &mut self,
+        place: &Place,
+        name: &OsStr,
+        entry: &Entry,
+        has_mode: bool,
+    ) -> Result<(), CopyError> {
+        let path = place.path.join(name);
+        let fail = |action| {
+            let path = path.clone();
+            move |source: io::Error| CopyError::Write { action, path, source }
+        };
+        let (owner, asked) = self.owner_of(&entry.stat);
+        let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
+        let changed = rustix::fs::chownat(&place.upper, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+        let bits = self.owned(changed, &path, owner, asked)?;
+        for (attribute, value) in &entry.xattrs {
+            let target = Target::Name(place.upper.as_fd(), name);
+            let set = xattr::try_set(target, attribute, value).map_err(fail("set an attribute of"))?;
+            self.done.left_out_xattrs += u64::from(!set);
+        }
+        if has_mode {
+            let mode = Mode::from_raw_mode(self.mode_of(&entry.stat) & bits);
+            rustix::fs::chmodat(&place.upper, name, mode, AtFlags::empty())
+                .map_err(|e| fail("change the mode of")(e.into()))?;
+        }
+        set_times_at(&place.upper, name, entry.stat.mtime_seconds, entry.stat.mtime_nanos)
+            .map_err(fail("set the time of"))
+    }
+}

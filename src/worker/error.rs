@@ -1,0 +1,126 @@
+//! Why a vertex failed, in the words docker's users know.
+
+use super::copy::CopyError;
+use crate::context::ContextError;
+use crate::layer::LayerError;
+use crate::sandbox::network::NetworkError;
+use crate::sandbox::{Exit, SandboxError};
+use crate::store::StoreError;
+use crate::sys::users::UserError;
+
+/// Says why a vertex failed.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The command ran and did not succeed.
+    #[error("process \"{command}\" did not complete successfully: {}", ending(*.exit))]
+    Exit { command: String, exit: Exit },
+    /// The command could not be started.
+    #[error("process \"{command}\" could not be started: {}", chain(.error))]
+    Sandbox { command: String, error: SandboxError },
+    #[error("{}", chain(.0))]
+    Context(#[from] ContextError),
+    #[error("{}", chain(.0))]
+    Copy(#[from] CopyError),
+    #[error("{}", chain(.0))]
+    Layer(#[from] LayerError),
+    #[error("{}", chain(.0))]
+    Store(#[from] StoreError),
+    #[error("{}", chain(.0))]
+    User(#[from] UserError),
+    #[error("{}", chain(.0))]
+    Network(#[from] NetworkError),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("stopped")]
+    Cancelled,
+}
+
+/// Says how a process ended.
+fn ending(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code: {code}"),
+        Exit::Signal(signal) => format!("killed by signal {signal}{}", signal_name(signal)),
+        Exit::OutOfMemory => "killed because memory ran out (exit code: 137)".to_owned(),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => format!(" ({})", signal.as_str()),
+        Err(_) => String::new(),
+    }
+}
+
+/// Joins an error and its causes, each said once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+impl WorkerError {
+    /// Returns the word for a finding's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WorkerError::Exit { .. } => "step-failed",
+            WorkerError::Sandbox { .. } => "sandbox",
+            WorkerError::Context(_) | WorkerError::Copy(_) => "copy",
+            WorkerError::User(_) => "user",
+            WorkerError::Network(_) => "network",
+            WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
+            WorkerError::Cancelled => "stopped",
+        }
+    }
+
+    /// Returns what to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            WorkerError::Exit { exit: Exit::Code(127), .. } => {
+                "a shell exits with 127 when it does not find a command: is it installed in the image, and in PATH?"
+            }
+            WorkerError::Exit { exit: Exit::Code(126), .. } => {
+                "a shell exits with 126 when it may not execute a file: is it executable, and for this processor?"
+            }
+            WorkerError::Exit { exit: Exit::OutOfMemory, .. } => {
+                "the kernel ended it for want of memory: give the machine or the surrounding container more, or let the step do less at once"
+            }
+            WorkerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
+            }
+            WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
+                return error.hint().map(str::to_owned);
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(exit: Exit, expect: &str) {
+        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit };
+        assert_eq!(
+            error.to_string(),
+            format!("process \"/bin/sh -c false\" did not complete successfully: {expect}")
+        );
+    }
+
+    #[test]
+    fn endings_are_told_apart() {
+        check(Exit::Code(1), "exit code: 1");
+        check(Exit::Signal(9), "killed by signal 9 (SIGKILL)");
+        check(Exit::Signal(64), "killed by signal 64");
+        check(Exit::OutOfMemory, "killed because memory ran out (exit code: 137)");
+    }
+}

@@ -1,0 +1,312 @@
+//! The engine's worker over a store: gives each vertex what it needs, commits what it makes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+use super::copy;
+use super::error::WorkerError;
+use crate::context::{self, Selection, Tree};
+use crate::image::{DiffId, LayerDigest, SnapshotId};
+use crate::layer::{DigestOptions, LayerDigests, Times, digest_layer};
+use crate::plan::graph::{CopyOp, Op, VertexId, WorkdirOp};
+use crate::plan::{self};
+use crate::report::{Event, Reporter};
+use crate::sandbox::LazyLauncher;
+use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::solve::{Cancel, Fields, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker};
+use crate::store::{Draft, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digest};
+use crate::sys::RootDir;
+use crate::sys::clock::file_clock;
+use crate::sys::users;
+
+/// The most files of a selection that a record lists, to explain a later miss with.
+const LISTED_FILES: usize = 1000;
+
+/// A directory or file of the host that RUN steps see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Absolute.
+    pub host: PathBuf,
+    /// Absolute, in the step.
+    pub destination: String,
+    pub read_only: bool,
+}
+
+/// What a worker works with.
+pub struct StoreWorkerOptions<'a> {
+    pub store: &'a Store,
+    pub launcher: &'a LazyLauncher,
+    /// Where private networks come from.
+    pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
+    /// The host's, as text.
+    pub resolv_conf: String,
+    pub reporter: &'a dyn Reporter,
+    /// The build context.
+    pub context: &'a Tree,
+    pub volumes: Vec<Volume>,
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// Does what vertices ask for, in a store.
+pub struct StoreWorker<'a> {
+    pub(super) options: StoreWorkerOptions<'a>,
+    /// What COPYs select and of what, between `select` and `execute`.
+    selections: Mutex<HashMap<VertexId, SelectedOf>>,
+    /// When RUNs ran, between `execute` and `digest`.
+    runs: Mutex<HashMap<SnapshotId, RunLayer>>,
+    /// Digests of new layers, between `digest` and `keep`.
+    digests: Mutex<HashMap<SnapshotId, LayerDigests>>,
+}
+
+/// What was selected, and of which view.
+type SelectedOf = (Option<View>, Arc<Selection>);
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the digest of a RUN's layer needs to know.
+struct RunLayer {
+    times: Times,
+    /// The merged view the step ran on.
+    base: RootDir,
+}
+
+/// A layer in the making.
+pub(super) struct NewLayer {
+    pub draft: Draft,
+    pub upper: RootDir,
+    /// The merged view of what lies beneath.
+    pub base: RootDir,
+}
+
+impl<'a> StoreWorker<'a> {
+    /// Makes a worker.
+    pub fn new(options: StoreWorkerOptions<'a>) -> StoreWorker<'a> {
+        StoreWorker {
+            options,
+            selections: Mutex::default(),
+            runs: Mutex::default(),
+            digests: Mutex::default(),
+        }
+    }
+
+    /// Writes the digests of context files for the next build; a failure costs it time only.
+    pub fn save_digests(&self) {
+        if let Err(error) = self.options.context.save_digests() {
+            let text = format!("warning: cannot keep the digests of context files: {error}");
+            self.options.reporter.event(Event::Warning { text });
+        }
+    }
+
+    /// Starts a layer on a state.
+    pub(super) fn new_layer(&self, base: &[SnapshotId]) -> Result<NewLayer, WorkerError> {
+        let store = self.options.store;
+        let base = store.view(base)?;
+        let draft = store.draft()?;
+        let upper = RootDir::open(&draft.dir).map_err(|source| WorkerError::Io {
+            what: format!("cannot open `{}`", draft.dir.display()),
+            source,
+        })?;
+        Ok(NewLayer { draft, upper, base })
+    }
+
+    fn commit(&self, draft: Draft, kind: SnapshotKind) -> Result<Produced, WorkerError> {
+        // Records keep milliseconds; what is compared later must be what was written.
+        let now = Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default();
+        let snapshot = self.options.store.commit(draft, SnapshotMeta::new(kind, now))?;
+        Ok(Produced { snapshot: Some(snapshot), created_unix_ms: now.as_millisecond() })
+    }
+
+    /// Selects what a COPY copies, once for each view.
+    ///
+    /// Between `select` and `execute` a new layer of the source may have made room for an older
+    /// one of equal content: the same files, but other inodes, which `copy` would take for a change.
+    fn selection(
+        &self,
+        id: VertexId,
+        op: &CopyOp,
+        view: Option<&View>,
+        tree: &Tree,
+    ) -> Result<Arc<Selection>, WorkerError> {
+        if let Some((of, found)) = locked(&self.selections).get(&id)
+            && of.as_ref() == view
+        {
+            return Ok(found.clone());
+        }
+        let selection = context::select(tree, &copy::sources(op), &copy::select_options(op))?;
+        for socket in &selection.sockets {
+            let text = format!("warning: the socket `{}` is not copied", socket.display());
+            self.options.reporter.event(Event::Warning { text });
+        }
+        let selection = Arc::new(selection);
+        locked(&self.selections).insert(id, (view.cloned(), selection.clone()));
+        Ok(selection)
+    }
+
+    /// Calls `work` with the tree that a source input shows.
+    fn with_tree<T>(
+        &self,
+        view: Option<&View>,
+        work: impl FnOnce(&Tree) -> Result<T, WorkerError>,
+    ) -> Result<T, WorkerError> {
+        match view {
+            Some(View::State(layers)) => work(&Tree::state(self.options.store.view(layers)?)),
+            Some(View::Context(_)) => work(self.options.context),
+            // All sources are inline: the tree is not looked at.
+            None => work(&Tree::state(self.options.store.view(&[])?)),
+        }
+    }
+
+    fn copy(&self, task: Task<'_>, op: &CopyOp, inputs: &[InputView]) -> Result<Produced, WorkerError> {
+        let layer = self.new_layer(base_of(inputs))?;
+        let xattrs = self.options.store.options().xattrs;
+        let view = inputs.get(1).map(|input| &input.view);
+        let done = self.with_tree(view, |tree| {
+            let selection = self.selection(task.id, op, view, tree)?;
+            Ok(copy::copy(&selection, tree, op, &layer.base, &layer.upper, xattrs)?)
+        })?;
+        locked(&self.selections).remove(&task.id);
+        self.warn_left_out(done.left_out_owners, done.left_out_devices, done.left_out_xattrs);
+        self.commit(layer.draft, SnapshotKind::Copy)
+    }
+
+    fn warn_left_out(&self, owners: u64, devices: u64, xattrs: u64) {
+        let mut parts = Vec::new();
+        for (count, what) in [
+            (owners, "owners that this user namespace does not know (root now)"),
+            (devices, "devices that may not be made here"),
+            (xattrs, "attributes that may not be set here"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {what}"));
+            }
+        }
+        if !parts.is_empty() {
+            let text = format!("warning: left out of a copy: {}", parts.join(", "));
+            self.options.reporter.event(Event::Warning { text });
+        }
+    }
+
+    fn workdir(&self, op: &WorkdirOp, inputs: &[InputView]) -> Result<Produced, WorkerError> {
+        let layer = self.new_layer(base_of(inputs))?;
+        let user = users::lookup(&layer.base, &op.user)?;
+        let owner = users::Owner { uid: user.uid, gid: user.gid };
+        let xattrs = self.options.store.options().xattrs;
+        copy::make_directory(&layer.base, &layer.upper, &op.path, owner, xattrs)?;
+        self.commit(layer.draft, SnapshotKind::Workdir)
+    }
+}
+
+/// Returns the layers a vertex works on; none for scratch.
+pub(super) fn base_of(inputs: &[InputView]) -> &[SnapshotId] {
+    match inputs.first().map(|input| &input.view) {
+        Some(View::State(layers)) => layers,
+        _ => &[],
+    }
+}
+
+impl Worker for StoreWorker<'_> {
+    type Error = WorkerError;
+
+    fn fields(&self, task: Task<'_>) -> Fields {
+        let mut fields = Fields::new();
+        for (name, value) in plan::fields::fields(&task.vertex.op) {
+            let value = match value {
+                plan::fields::Value::Text(text) => Value::Text(text),
+                plan::fields::Value::Number(number) => Value::Number(number),
+                plan::fields::Value::Bool(yes) => Value::Bool(yes),
+                plan::fields::Value::List(list) => list.into(),
+            };
+            fields.push(name, value);
+        }
+        fields
+    }
+
+    fn image(&self, task: Task<'_>) -> Result<Vec<Layer>, WorkerError> {
+        let Op::Image(op) = &task.vertex.op else { return Ok(Vec::new()) };
+        let image = self.options.store.image(&op.image)?;
+        let layer = |(snapshot, diff_id): (SnapshotId, &DiffId)| {
+            // A layer that was built here is known by its content, and stays known by it in
+            // the builds on top; one that came with an image has nothing but its DiffID.
+            let digests = self.options.store.digests(&snapshot)?;
+            let content = digests.map_or_else(|| image_layer_digest(diff_id), |d| d.content);
+            let created = self.options.store.meta(&snapshot)?.map(|meta| meta.created.as_millisecond());
+            Ok(Layer { snapshot, content, created_unix_ms: created.unwrap_or_default() })
+        };
+        image.layers.into_iter().zip(&image.config.rootfs.diff_ids).map(layer).collect()
+    }
+
+    fn select(&self, task: Task<'_>, _: usize, view: &View, _: &Cancel) -> Result<Selected, WorkerError> {
+        let Op::Copy(op) = &task.vertex.op else {
+            return Err(StoreError::NotFound("the source of a mount".to_owned()).into());
+        };
+        let selection = self.with_tree(Some(view), |tree| self.selection(task.id, op, Some(view), tree))?;
+        let mut files = BTreeMap::new();
+        if selection.file_count() <= LISTED_FILES {
+            files.extend(selection.listing().into_iter().map(|file| (file.path, file.digest.to_string())));
+        }
+        Ok(Selected { digest: selection.digest, files })
+    }
+
+    fn execute(
+        &self,
+        task: Task<'_>,
+        inputs: &[InputView],
+        log: Log<'_>,
+        cancel: &Cancel,
+    ) -> Result<Produced, WorkerError> {
+        if cancel.is_cancelled() {
+            return Err(WorkerError::Cancelled);
+        }
+        match &task.vertex.op {
+            Op::Run(op) => {
+                // By the clock of files: what the step makes at once must not seem older than it.
+                let from = file_clock();
+                let NewLayer { draft, base, .. } = self.run(op, base_of(inputs), log, cancel)?;
+                let now = Timestamp::now();
+                let until = (now.as_second(), now.subsec_nanosecond().unsigned_abs());
+                let produced = self.commit(draft, SnapshotKind::Run)?;
+                if let Some(snapshot) = &produced.snapshot {
+                    let times = Times::Now { from, until };
+                    locked(&self.runs).insert(snapshot.clone(), RunLayer { times, base });
+                }
+                Ok(produced)
+            }
+            Op::Copy(op) => self.copy(task, op, inputs),
+            Op::Workdir(op) => self.workdir(op, inputs),
+            Op::Image(_) | Op::Context(_) => Ok(Produced { snapshot: None, created_unix_ms: 0 }),
+        }
+    }
+
+    fn digest(&self, _: Task<'_>, snapshot: &SnapshotId, _: &Cancel) -> Result<LayerDigest, WorkerError> {
+        let store = self.options.store;
+        let run = locked(&self.runs).remove(snapshot);
+        let times = run.as_ref().map_or(Times::Ignore, |run| run.times);
+        let below = run.as_ref().map(|run| &run.base);
+        let path = store.snapshot_dir(snapshot);
+        let upper = RootDir::open(&path).map_err(|source| WorkerError::Io {
+            what: format!("cannot open `{}`", path.display()),
+            source,
+        })?;
+        let digests = digest_layer(&upper, &DigestOptions { xattrs: store.options().xattrs, times, below })?;
+        let content = digests.content;
+        locked(&self.digests).insert(snapshot.clone(), digests);
+        Ok(content)
+    }
+
+    fn keep(&self, _: Task<'_>, snapshot: &SnapshotId) -> Result<(), WorkerError> {
+        if let Some(digests) = locked(&self.digests).remove(snapshot) {
+            self.options.store.set_digests(snapshot, &digests)?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self, snapshot: &SnapshotId) {
+        locked(&self.digests).remove(snapshot);
+        self.options.store.discard(snapshot);
+    }
+}
