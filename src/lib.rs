@@ -4,6 +4,7 @@
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
 pub mod archive;
+pub mod container;
 pub mod context;
 pub mod dockerfile;
 pub mod image;
