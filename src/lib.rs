@@ -4,6 +4,7 @@
 //! data: bytes -> `dockerfile` -> `plan` -> `solve` with `worker` -> `build`.
 
 pub mod archive;
+pub mod build;
 pub mod container;
 pub mod context;
 pub mod dockerfile;

@@ -1,0 +1,67 @@
+//! Why a build failed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::archive::ArchiveError;
+use crate::context::ContextError;
+use crate::report::{Diagnostic, excerpt};
+use crate::solve::CacheError;
+use crate::store::StoreError;
+
+/// Says why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile is wrong; nothing was run.
+    #[error("{0}")]
+    Dockerfile(Findings),
+    /// A step failed, or cannot be done here.
+    #[error("{0}")]
+    Step(Findings),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("cannot write `{}`", path.display())]
+    Output { path: PathBuf, source: std::io::Error },
+    #[error("cannot share the result of a step")]
+    Cache(#[source] CacheError),
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+    /// Its build was stopped before the layer was read through.
+    #[error("step {0} has no image yet: its build was stopped too early; build again")]
+    Unfinished(String),
+    #[error("stopped")]
+    Cancelled,
+}
+
+/// Findings with the text they are about.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// The Dockerfile's name, as the user knows it.
+    pub file: String,
+    pub source: Arc<str>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Findings {
+    /// Draws all findings with their excerpts.
+    pub fn render(&self, color: bool) -> String {
+        let drawn = self.diagnostics.iter().map(|d| excerpt::render(d, &self.file, &self.source, color));
+        let mut text = String::new();
+        for finding in drawn {
+            text.push_str(finding.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+impl std::fmt::Display for Findings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let first = self.diagnostics.iter().find(|d| d.is_error()).or(self.diagnostics.first());
+        f.write_str(first.map_or("the Dockerfile is wrong", |d| &d.message))
+    }
+}

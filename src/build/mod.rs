@@ -1,0 +1,243 @@
+//! The front door: a request becomes an image.
+//!
+//! `prepare` reads, parses and plans; the engine (`solve`) does what is not
+//! cached with the `worker`; `steps` shows it; `assemble` makes the config.
+//! Not here: the command line (`cli`).
+
+mod assemble;
+mod book;
+mod error;
+mod export;
+mod log;
+mod prepare;
+mod request;
+mod steps;
+#[cfg(test)]
+mod testing;
+
+pub use crate::worker::Volume;
+pub use book::{config_of_step, image_of_step};
+pub use error::{BuildError, Findings};
+pub use prepare::Prepared;
+pub use request::{
+    BuildRequest, BuildResult, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, Output, OutputKind,
+};
+
+use assemble::{Contribution, assemble, identity};
+use book::StoreBook;
+use log::Tee;
+use steps::StepReporter;
+
+use crate::image::{ImageConfig, SnapshotId};
+use crate::plan::graph::{Graph, Op, VertexId};
+use crate::plan::render::{Format, render};
+use crate::report::{Diagnostic, Severity};
+use crate::solve::{self, SolveError, Solved};
+use crate::store::{ImageRecord, Store};
+use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
+
+/// Builds an image, stores it, names it, and writes the archives asked for.
+///
+/// What the user is told is done is on the disk (unless the store was opened without syncing).
+pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, BuildError> {
+    engine.store.look_once()?;
+    let prepared = prepare::prepare(engine, &mut request)?;
+    if let Some(refused) = prepare::check_single_id(engine, &prepared.graph)? {
+        return Err(BuildError::Step(prepared.findings(vec![refused])));
+    }
+    let images = image_layers(engine.store, &prepared.graph)?;
+    let tee = Tee::new(engine.reporter, engine.store.build_log()?);
+    let book = StoreBook::new(engine.store, &prepared.graph);
+    let layers_of = |id: VertexId| images[id.0].clone();
+    let steps = StepReporter::new(&prepared.graph, &tee, &book, &layers_of, request.no_cache);
+    steps.begin();
+    let worker = worker(engine, &prepared, &request);
+    let cache = StoreCache::new(engine.store);
+    let solved =
+        solve::solve(&prepared.graph, &worker, &cache, &solve::Options::default(), &steps, engine.cancel);
+    // Digests of context files are worth keeping even when a step failed.
+    worker.save_digests();
+    steps.end();
+    drop(steps);
+    let solved = solved.map_err(|error| solve_error(&prepared, error))?;
+    if let Some(error) = book.into_failure() {
+        return Err(error.into());
+    }
+
+    let (config, layers) = config(engine.store, &prepared, &solved)?;
+    let record = ImageRecord { config: config.to_bytes(), manifest: None, layers };
+    let image = engine.store.put_image_as(&record, &request.tags)?;
+    let used: Vec<SnapshotId> = solved.outcomes.iter().flat_map(|outcome| outcome.own.clone()).collect();
+    engine.store.mark_used(&used)?;
+    engine.store.sync()?;
+    for output in &request.outputs {
+        export::write(engine.store, &image, &request.tags, output)?;
+    }
+    Ok(BuildResult { image, tags: request.tags, warnings: prepared.findings(prepared.warnings.clone()) })
+}
+
+/// Draws the instruction graph of a request, with what the cache has.
+pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Result<String, BuildError> {
+    let prepared = prepare::prepare(engine, &mut request)?;
+    let worker = worker(engine, &prepared, &request);
+    let cache = StoreCache::new(engine.store);
+    let cached = solve::probe(&prepared.graph, &worker, &cache, engine.cancel);
+    Ok(render(&prepared.graph, format, &|id| cached[id.0]))
+}
+
+fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared, request: &BuildRequest) -> StoreWorker<'a> {
+    StoreWorker::new(StoreWorkerOptions {
+        store: engine.store,
+        launcher: engine.launcher,
+        networks: engine.networks,
+        resolv_conf: engine.resolv_conf.clone(),
+        reporter: engine.reporter,
+        context: &prepared.tree,
+        volumes: request.volumes.clone(),
+        ca_cert: request.ca_cert.clone(),
+    })
+}
+
+/// Returns the layers of each image vertex; of others, none.
+fn image_layers(store: &Store, graph: &Graph) -> Result<Vec<Vec<SnapshotId>>, BuildError> {
+    let layers = |op: &Op| match op {
+        Op::Image(image) => Ok(store.image(&image.image)?.layers),
+        _ => Ok(Vec::new()),
+    };
+    graph.vertices.iter().map(|vertex| layers(&vertex.op)).collect()
+}
+
+fn solve_error(prepared: &Prepared, error: SolveError<WorkerError>) -> BuildError {
+    match error {
+        SolveError::Vertex { error: WorkerError::Cancelled, .. } | SolveError::Cancelled => {
+            BuildError::Cancelled
+        }
+        SolveError::Vertex { vertex, error } => {
+            let vertex = prepared.graph.vertex(vertex);
+            let diagnostic = Diagnostic {
+                severity: Severity::Error,
+                code: error.code(),
+                message: error.to_string(),
+                span: (vertex.line > 0).then_some(vertex.span),
+                hint: error.hint(),
+            };
+            BuildError::Step(prepared.findings(vec![diagnostic]))
+        }
+        SolveError::Cache { error, .. } => BuildError::Cache(error),
+        SolveError::Thread(error) => BuildError::Thread(error),
+    }
+}
+
+/// Makes the image's config and lists its layers.
+fn config(
+    store: &Store,
+    prepared: &Prepared,
+    solved: &Solved,
+) -> Result<(ImageConfig, Vec<SnapshotId>), BuildError> {
+    let graph = &prepared.graph;
+    let stage = &graph.stages[graph.target];
+    let layers = stage.output.map(|output| solved.layers(output)).unwrap_or_default();
+    let mut diff_ids = Vec::with_capacity(layers.len());
+    for layer in &layers {
+        let digests = store.digests(layer)?;
+        let digests = digests.ok_or_else(|| crate::store::StoreError::NoSnapshot(layer.clone()))?;
+        diff_ids.push(digests.diff_id);
+    }
+    let epoch = prepared.source_date_epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    let contribution = |id: VertexId| {
+        let outcome = solved.outcome(id);
+        let made = outcome.created_unix_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        Contribution { layer: !outcome.own.is_empty(), created: epoch.or(made).map(|time| time.to_string()) }
+    };
+    let mut config = assemble(stage, diff_ids, &contribution);
+    let created = match epoch {
+        Some(epoch) => epoch,
+        None => store.first_created(&identity(&config), jiff::Timestamp::now())?,
+    };
+    config.created = Some(created.to_string());
+    Ok((config, layers))
+}
+
+/// Returns the config that Dockerfile instructions (`CMD`, `ENV`, ...) make of an empty one:
+/// what `import --change` asks for.
+pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
+    let allowed = [
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "ONBUILD",
+        "SHELL",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ];
+    // A line that the user did not write, and that findings must not count.
+    let base = "FROM scratch\n";
+    let mut text = base.to_owned();
+    for change in changes {
+        text.push_str(change.trim());
+        text.push('\n');
+    }
+    let parsed = crate::dockerfile::parse(text.as_bytes());
+    let findings = |mut diagnostics: Vec<Diagnostic>| {
+        for span in diagnostics.iter_mut().filter_map(|diagnostic| diagnostic.span.as_mut()) {
+            span.start = span.start.saturating_sub(base.len());
+            span.end = span.end.saturating_sub(base.len());
+        }
+        let source = parsed.source.get(base.len()..).unwrap_or_default();
+        Findings { file: "--change".to_owned(), source: source.into(), diagnostics }
+    };
+    if parsed.has_errors() {
+        return Err(BuildError::Dockerfile(findings(parsed.diagnostics)));
+    }
+    for instruction in &parsed.file.instructions[1..] {
+        let keyword = instruction.kind.keyword().unwrap_or_default();
+        if !allowed.contains(&keyword) {
+            let message =
+                format!("`{keyword}` cannot be used in a change; it is one of {}", allowed.join(", "));
+            let diagnostic = Diagnostic::error("change", instruction.keyword_span, message);
+            return Err(BuildError::Dockerfile(findings(vec![diagnostic])));
+        }
+    }
+    let request = crate::plan::Request::new(crate::image::Platform::host());
+    let lowered = crate::plan::lower(&parsed.file, &request, &crate::plan::Bases::new())
+        .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
+    let stage = &lowered.graph.stages[lowered.graph.target];
+    Ok(stage.config.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(changes: &[&str]) -> Result<ImageConfig, String> {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+        changed_config(&changes).map_err(|error| match error {
+            BuildError::Dockerfile(findings) => findings.render(false),
+            other => other.to_string(),
+        })
+    }
+
+    #[test]
+    fn changes_make_a_config() {
+        let config = changed(&["CMD [\"sh\"]", "ENV A=1 B=2", " user app ", "LABEL k=v", ""]).unwrap().config;
+        assert_eq!(config.cmd, Some(vec!["sh".to_owned()]));
+        assert_eq!((config.user.as_str(), config.labels["k"].as_str()), ("app", "v"));
+        assert!(config.env.iter().any(|entry| entry == "B=2"), "{:?}", config.env);
+    }
+
+    #[test]
+    fn findings_count_the_lines_the_user_wrote() {
+        for (bad, expect) in
+            [("FOO x", "unknown instruction: FOO"), ("RUN x", "`RUN` cannot be used"), ("ENV", "ENV")]
+        {
+            let text = changed(&["CMD x", bad]).unwrap_err();
+            assert!(text.contains(expect) && text.contains("--change:2:1"), "{text}");
+            assert!(!text.contains("FROM"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a build is asked for, what it needs of its surroundings, and what it answers.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::error::Findings;
+use crate::image::{ImageId, Reference};
+use crate::plan::graph::{BuildArgs, NetworkMode};
+use crate::report::Reporter;
+use crate::sandbox::LazyLauncher;
+use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::solve::Cancel;
+use crate::store::Store;
+use crate::worker::Volume;
+
+/// The largest Dockerfile that is read.
+pub const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
+
+/// What the engine works with; one value serves many builds.
+pub struct Engine<'a> {
+    pub store: &'a Store,
+    /// Starts the processes of RUN steps.
+    pub launcher: &'a LazyLauncher,
+    /// Where private networks come from.
+    pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
+    /// The host's /etc/resolv.conf, as text.
+    pub resolv_conf: String,
+    /// Why only one user id can be had, if so, and how to get more.
+    pub single_id: Option<String>,
+    pub reporter: &'a dyn Reporter,
+    pub cancel: &'a Cancel,
+}
+
+/// Where the Dockerfile is read from.
+#[derive(Debug)]
+pub enum DockerfileFrom {
+    /// A path in the context; `None` is `Dockerfile`, or `dockerfile` where that is missing.
+    Context(Option<String>),
+    /// A file of the user's own choice, inside the context or not.
+    File(PathBuf),
+    Bytes {
+        name: String,
+        bytes: Vec<u8>,
+    },
+}
+
+/// Where COPY and ADD read from.
+#[derive(Debug)]
+pub enum ContextFrom {
+    Directory(PathBuf),
+    /// A tar archive, possibly compressed.
+    Tar(File),
+    /// No files at all.
+    Nothing,
+}
+
+/// An archive to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub kind: OutputKind,
+    /// `None` is standard output.
+    pub dest: Option<PathBuf>,
+}
+
+/// The kind of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputKind {
+    /// An OCI image layout.
+    Oci,
+    /// What `docker save` writes.
+    Docker,
+}
+
+/// A build.
+#[derive(Debug)]
+pub struct BuildRequest {
+    pub context: ContextFrom,
+    pub dockerfile: DockerfileFrom,
+    pub tags: Vec<Reference>,
+    pub target: Option<String>,
+    pub build_args: BuildArgs,
+    pub labels: Vec<(String, String)>,
+    pub network: NetworkMode,
+    pub volumes: Vec<Volume>,
+    pub ca_cert: Option<PathBuf>,
+    pub no_cache: bool,
+    pub outputs: Vec<Output>,
+}
+
+impl BuildRequest {
+    /// Makes a request that asks for nothing special.
+    pub fn new(context: ContextFrom, dockerfile: DockerfileFrom) -> BuildRequest {
+        BuildRequest {
+            context,
+            dockerfile,
+            tags: Vec::new(),
+            target: None,
+            build_args: BuildArgs::new(),
+            labels: Vec::new(),
+            network: NetworkMode::Default,
+            volumes: Vec::new(),
+            ca_cert: None,
+            no_cache: false,
+            outputs: Vec::new(),
+        }
+    }
+}
+
+/// What a build made.
+#[derive(Debug, Clone)]
+pub struct BuildResult {
+    pub image: ImageId,
+    pub tags: Vec<Reference>,
+    /// What there is to say about the Dockerfile; none is an error.
+    pub warnings: Findings,
+}
