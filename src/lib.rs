@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod build;
+pub mod cli;
 pub mod container;
 pub mod context;
 pub mod dockerfile;

@@ -1,0 +1,390 @@
+//! `rbuild build`: the command line to a build request, events to the screen.
+//!
+//! Not here: building (`build`).
+
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::error::{CommandError, code};
+use super::ui;
+use super::world::World;
+use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume};
+use crate::context::{self, ContextError};
+use crate::image::Reference;
+use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
+use crate::report::{Plain, Quiet, Reporter};
+
+/// Build an image from a Dockerfile.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rbuild -t flask .                          build ./Dockerfile, name the image flask:latest\n  \
+    rbuild -t a/b:1 -t a/b:latest -f ci/Dockerfile .\n  \
+    rbuild --build-arg VERSION=1.2 --target test .\n  \
+    rbuild -o type=oci,dest=image.tar .        write an OCI archive\n  \
+    rbuild - < Dockerfile                      no build context")]
+pub struct BuildArgs {
+    /// The build context: a directory, or `-` for a Dockerfile or a tar archive on standard input
+    #[arg(value_name = "PATH | -")]
+    pub context: String,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Name the image, as NAME[:TAG]
+    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    pub tags: Vec<String>,
+    /// Use nothing from the cache; what is built is put in the cache
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Print only the image's id; if a step fails, its output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// How to show progress
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "quiet"])]
+    pub progress: String,
+    /// Bind a certificate file into RUN steps at /run/rbuild/ca.crt and point the usual programs to it
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Write the image to an archive: type=oci|docker,dest=FILE (`-` is standard output)
+    #[arg(short, long = "output", value_name = "type=TYPE,dest=FILE")]
+    pub outputs: Vec<String>,
+}
+
+/// What decides the instruction graph: shared with `graph`.
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// The Dockerfile, when it is not PATH/Dockerfile; `-` is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+    /// Set a build argument; without a value, take it from the environment
+    #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Build this stage instead of the last one
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Put a label on the image
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub labels: Vec<String>,
+    /// The network of RUN steps
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
+    pub network: String,
+    /// Bind a directory or file of this machine into RUN steps; it is never in a layer
+    #[arg(short, long = "volume", value_name = "HOST:DEST[:ro]")]
+    pub volumes: Vec<String>,
+}
+
+/// Runs the command.
+pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
+    let tags = args.tags.iter().map(|tag| parse_tag(tag)).collect::<Result<Vec<_>, _>>()?;
+    let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
+    let mut request = request(&args.context, &args.source)?;
+    request.tags = tags;
+    request.no_cache = args.no_cache;
+    request.outputs = outputs;
+    if let Some(file) = &args.ca_cert {
+        let readable = std::fs::File::open(file).and_then(|f| f.metadata());
+        let metadata = readable.map_err(|e| {
+            CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))
+        })?;
+        if !metadata.is_file() {
+            return Err(CommandError::usage(format!("`{}` of --ca-cert is not a file", file.display())));
+        }
+        request.ca_cert = Some(std::path::absolute(file)?);
+    }
+    let dests = request.outputs.iter().filter_map(|output| output.dest.as_deref());
+    dests.chain(args.iidfile.as_deref()).try_for_each(check_place)?;
+    let to_stdout = request.outputs.iter().any(|output| output.dest.is_none());
+    let quiet = args.quiet || args.progress == "quiet";
+    let writer: Box<dyn Write + Send> =
+        if to_stdout || quiet { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    let terminal = if to_stdout || quiet { ui::err_is_terminal() } else { ui::out_is_terminal() };
+    let sink: Box<dyn Reporter> = match quiet {
+        true => Box::new(Quiet::new(writer, terminal)),
+        false => Box::new(Plain::new(writer, terminal)),
+    };
+    let store = world.open_store()?;
+    let cancel = world.cancel_on_signals()?;
+    let engine = world.engine(&store, &*sink, &cancel)?;
+    let result =
+        build::build(&engine, request).map_err(|error| failed(world, &args.context, &args.source, error))?;
+    if let Some(file) = &args.iidfile {
+        std::fs::write(file, result.image.to_string())
+            .map_err(|e| CommandError::new(format!("cannot write `{}`: {e}", file.display())))?;
+    }
+    if !quiet && !result.warnings.diagnostics.is_empty() {
+        ui::note(&result.warnings.render(ui::err_is_terminal()));
+    }
+    let say = |text: String| if to_stdout { ui::note(&format!("{text}\n")) } else { ui::line(&text) };
+    if quiet {
+        say(result.image.to_string());
+        return Ok(());
+    }
+    say(format!("Successfully built {}", result.image.short()));
+    for tag in &result.tags {
+        say(format!("Successfully tagged {tag}"));
+    }
+    Ok(())
+}
+
+/// Makes an error of a build one for people; findings are drawn at once.
+pub fn failed(world: &World, context: &str, args: &SourceArgs, error: BuildError) -> CommandError {
+    match error {
+        BuildError::Dockerfile(findings) => {
+            ui::note(&findings.render(ui::err_is_terminal()));
+            CommandError::silent(code::USAGE)
+        }
+        BuildError::Step(findings) => {
+            ui::note(&findings.render(ui::err_is_terminal()));
+            CommandError::silent(code::FAILED)
+        }
+        BuildError::Cancelled => world.interrupted(),
+        BuildError::Context(ContextError::DockerfileMissing { path, link: false }) => {
+            let hint = match &args.file {
+                Some(file) if context != "-" && Path::new(context).join(file).is_file() => {
+                    let inside = Path::new(context).join(file);
+                    format!(
+                        "did you mean `-f {}`? The path starts here, not at the build context",
+                        inside.display()
+                    )
+                }
+                Some(_) if context == "-" => "the path is one in the archive on standard input".to_owned(),
+                Some(_) => "the path starts here, not at the build context".to_owned(),
+                None => "name another file with `-f FILE`, or another build context".to_owned(),
+            };
+            CommandError::from(ContextError::DockerfileMissing { path, link: false }).hint(hint)
+        }
+        error => error.into(),
+    }
+}
+
+/// Makes the part of a request that decides the graph.
+pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, CommandError> {
+    let from_stdin = args.file.as_deref() == Some("-");
+    if from_stdin && context == "-" {
+        return Err(CommandError::usage(
+            "standard input cannot be both the Dockerfile and the build context",
+        ));
+    }
+    if context.is_empty() {
+        return Err(CommandError::usage("the build context is empty: name a directory, as in `rbuild .`"));
+    }
+    if is_remote(context) {
+        return Err(CommandError::usage(format!(
+            "`{context}`: remote build contexts are not supported by this version"
+        ))
+        .hint("fetch it first, and name the directory; a tar archive can be piped: `curl URL | rbuild -`"));
+    }
+    let stdin_is_tar = context == "-";
+    let (context, dockerfile) = if stdin_is_tar {
+        stdin_context(args.file.as_deref())?
+    } else {
+        let dockerfile = match args.file.as_deref() {
+            Some("-") => DockerfileFrom::Bytes { name: "Dockerfile".to_owned(), bytes: read_stdin()? },
+            Some(url) if is_remote(url) => {
+                return Err(CommandError::usage(format!(
+                    "`{url}`: a Dockerfile from a URL is not supported by this version"
+                ))
+                .hint("pipe it: `curl URL | rbuild -f - .`"));
+            }
+            Some(file) => DockerfileFrom::File(PathBuf::from(file)),
+            None => DockerfileFrom::Context(None),
+        };
+        (ContextFrom::Directory(PathBuf::from(context)), dockerfile)
+    };
+    let mut build_args = Arguments::new();
+    for arg in &args.build_args {
+        match arg.split_once('=') {
+            Some(("", _)) => {
+                return Err(CommandError::usage(format!("bad --build-arg `{arg}`: it has no name")));
+            }
+            Some((name, value)) => {
+                build_args.insert(name.to_owned(), value.to_owned());
+            }
+            None => {
+                if let Ok(value) = std::env::var(arg) {
+                    build_args.insert(arg.clone(), value);
+                }
+            }
+        }
+    }
+    let label = |label: &String| match label.split_once('=') {
+        Some(("", _)) => Err(CommandError::usage(format!("bad --label `{label}`: it has no name"))),
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Ok((label.clone(), String::new())),
+    };
+    let mut request = BuildRequest::new(context, dockerfile);
+    request.build_args = build_args;
+    request.target = args.target.clone();
+    request.labels = args.labels.iter().map(label).collect::<Result<Vec<_>, _>>()?;
+    request.network = match args.network.as_str() {
+        "none" => NetworkMode::None,
+        "host" => NetworkMode::Host,
+        _ => NetworkMode::Default,
+    };
+    request.volumes = args.volumes.iter().map(|v| parse_volume(v)).collect::<Result<Vec<_>, _>>()?;
+    Ok(request)
+}
+
+/// Parses a name for an image: no digest, and `latest` where no tag is written.
+pub fn parse_tag(text: &str) -> Result<Reference, CommandError> {
+    let reference: Reference = text
+        .parse()
+        .map_err(|e| CommandError::usage(format!("invalid argument `{text}` for a name: {e}")))?;
+    if reference.digest().is_some() {
+        return Err(CommandError::usage(format!("`{text}`: a name to give cannot contain a digest")));
+    }
+    Ok(reference.with_default_tag())
+}
+
+/// Parses `HOST:DEST[:ro|rw]`.
+pub fn parse_volume(text: &str) -> Result<Volume, CommandError> {
+    let bad = |why: &str| {
+        CommandError::usage(format!("bad volume `{text}`: {why}")).hint("a volume is written HOST:DEST[:ro]")
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (host, destination, read_only) = match parts[..] {
+        [host, destination] | [host, destination, "rw"] => (host, destination, false),
+        [host, destination, "ro"] => (host, destination, true),
+        [_, _, mode] => return Err(bad(&format!("the mode `{mode}` is not ro or rw"))),
+        _ => return Err(bad("it needs a path of this machine and a path in the step")),
+    };
+    if !destination.starts_with('/') || destination.trim_matches('/').is_empty() {
+        return Err(bad("the destination must be an absolute path other than /"));
+    }
+    if destination.split('/').any(|part| part == "..") {
+        return Err(bad("the destination must not contain `..`"));
+    }
+    let host = std::path::absolute(host).map_err(|e| bad(&e.to_string()))?;
+    if !host.exists() {
+        return Err(bad(&format!("`{}` does not exist", host.display())));
+    }
+    Ok(Volume { host, destination: destination.to_owned(), read_only })
+}
+
+fn parse_output(text: &str) -> Result<Output, CommandError> {
+    let bad = |why: String| {
+        CommandError::usage(format!("bad output `{text}`: {why}"))
+            .hint("an output is written type=oci,dest=FILE or type=docker,dest=FILE")
+    };
+    let mut kind = None;
+    let mut dest = None;
+    for pair in text.split(',') {
+        match pair.split_once('=') {
+            Some(("type", "oci")) => kind = Some(OutputKind::Oci),
+            Some(("type", "docker")) => kind = Some(OutputKind::Docker),
+            Some(("type", other)) => {
+                return Err(bad(format!("the type `{other}` is not supported by this version")));
+            }
+            Some(("dest", file)) if !file.is_empty() => dest = Some(file),
+            Some((key, _)) => {
+                return Err(bad(format!("the attribute `{key}` is not supported by this version")));
+            }
+            None => return Err(bad("it needs a type and a destination".to_owned())),
+        }
+    }
+    let kind = kind.ok_or_else(|| bad("it has no type".to_owned()))?;
+    let dest = dest.ok_or_else(|| bad("it has no dest".to_owned()))?;
+    if dest == "-" && ui::out_is_terminal() {
+        return Err(bad("an archive is not written to a terminal".to_owned()));
+    }
+    Ok(Output { kind, dest: (dest != "-").then(|| PathBuf::from(dest)) })
+}
+
+/// Refuses, before anything is built, a file that cannot be written after it.
+fn check_place(file: &Path) -> Result<(), CommandError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if file.is_dir() {
+        return Err(CommandError::usage(format!("cannot write `{}`: it is a directory", file.display())));
+    }
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(CommandError::usage(format!(
+            "cannot write `{}`: there is no directory `{}`",
+            file.display(),
+            folder.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn is_remote(text: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+        && !Path::new(text).exists()
+}
+
+fn read_stdin() -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .take(build::MAX_DOCKERFILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| CommandError::new(format!("cannot read standard input: {e}")))?;
+    Ok(bytes)
+}
+
+/// Takes standard input as a tar archive where it is one, else as a Dockerfile.
+fn stdin_context(file: Option<&str>) -> Result<(ContextFrom, DockerfileFrom), CommandError> {
+    if ui::in_is_terminal() {
+        return Err(CommandError::usage("the build context `-` is standard input, which is a terminal")
+            .hint("pipe a Dockerfile or a tar archive into it"));
+    }
+    let fail = |e: io::Error| CommandError::new(format!("cannot read standard input: {e}"));
+    let mut head = vec![0u8; 1024];
+    let mut length = 0;
+    let mut stdin = io::stdin().lock();
+    while length < head.len() {
+        match stdin.read(&mut head[length..]) {
+            Ok(0) => break,
+            Ok(n) => length += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(fail(e)),
+        }
+    }
+    head.truncate(length);
+    if context::sniff(&head) != context::Kind::Other {
+        let mut spool = tempfile::tempfile().map_err(fail)?;
+        spool.write_all(&head).map_err(fail)?;
+        io::copy(&mut stdin, &mut spool).map_err(fail)?;
+        spool.rewind().map_err(fail)?;
+        return Ok((ContextFrom::Tar(spool), DockerfileFrom::Context(file.map(str::to_owned))));
+    }
+    if let Some(file) = file {
+        return Err(CommandError::usage(format!(
+            "standard input is no tar archive, so `-f {file}` has nothing to be read from"
+        )));
+    }
+    let mut bytes = head;
+    stdin.take(build::MAX_DOCKERFILE_BYTES).read_to_end(&mut bytes).map_err(fail)?;
+    Ok((ContextFrom::Nothing, DockerfileFrom::Bytes { name: "Dockerfile".to_owned(), bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_checked() {
+        let volume = parse_volume("/tmp:/x:ro").unwrap();
+        assert_eq!((volume.destination.as_str(), volume.read_only), ("/x", true));
+        assert!(!parse_volume("/tmp:/x").unwrap().read_only);
+        for bad in ["/tmp", "/tmp:x", "/tmp:/", "/tmp:/x:zz", "/tmp:/a/../b", "/no/such/dir:/x", "a:b:c:d"] {
+            assert!(parse_volume(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn outputs_and_tags_are_checked() {
+        let output = parse_output("type=oci,dest=a.tar").unwrap();
+        assert_eq!((output.kind, output.dest), (OutputKind::Oci, Some(PathBuf::from("a.tar"))));
+        for bad in ["", "oci", "type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,nope=1"] {
+            assert!(parse_output(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_tag("flask").unwrap().to_string(), "flask:latest");
+        assert!(parse_tag("Flask").is_err());
+        assert!(parse_tag(&format!("a@sha256:{}", "0".repeat(64))).is_err());
+    }
+}

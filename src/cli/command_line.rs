@@ -1,0 +1,124 @@
+//! The command line: which words mean which command.
+//!
+//! A first word equal to a command is the command; anything else, and anything
+//! that starts with `-`, means `build`. Not here: what the commands do.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::error::CommandError;
+use super::guess;
+use super::world::Global;
+use super::{build, doctor, graph, history, image_import, images, inspect, rmi, run, tag};
+
+/// Builds container images from Dockerfiles: no daemon, no root needed.
+///
+/// `rbuild [OPTIONS] PATH` is short for `rbuild build [OPTIONS] PATH`.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rbuild",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Examples:\n  \
+        mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm\n  \
+        rbuild -t flask .\n  \
+        rbuild run --rm -p 5000:5000 flask\n\n\
+        `rbuild COMMAND --help` says more about a command; a directory that is named like one is `./NAME`."
+)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
+    /// Show what a Dockerfile's instructions depend on, and which are cached
+    Graph(graph::GraphArgs),
+    /// Make an image from the files of a tar archive or a directory
+    Import(image_import::ImportArgs),
+    /// List images
+    Images(images::ImagesArgs),
+    /// Give an image one more name
+    Tag(tag::TagArgs),
+    /// Remove names of images, and images that have none left
+    Rmi(rmi::RmiArgs),
+    /// Show all that is known of an image or a build step
+    Inspect(inspect::InspectArgs),
+    /// Show how an image was made
+    History(history::HistoryArgs),
+    /// Run a command in a new container from an image
+    Run(run::RunArgs),
+    /// Say what this machine has, what it lacks, and how to get it
+    Doctor(doctor::DoctorArgs),
+}
+
+impl Command {
+    /// Tells whether the command handles files of images, which for an ordinary user
+    /// belong to the ids of a user namespace.
+    pub fn needs_namespace(&self) -> bool {
+        !matches!(self, Command::Doctor(_))
+    }
+}
+
+/// Inserts the word `build` where the command line leaves it out, and makes `help` an option.
+///
+/// Errors: the first word can be neither a command nor a build context.
+pub fn complete(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, CommandError> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let names: Vec<String> = CommandLine::command()
+        .get_subcommands()
+        .flat_map(|c| std::iter::once(c.get_name()).chain(c.get_all_aliases()).map(str::to_owned))
+        .collect();
+    let Some(first) = words.get(1).map(|word| word.to_string_lossy().into_owned()) else {
+        return Ok(words);
+    };
+    if first == "help" {
+        words.remove(1);
+        words.truncate(2);
+        words.push("--help".into());
+    } else if !names.contains(&first) && !matches!(first.as_str(), "-h" | "--help" | "-V" | "--version") {
+        guess::check_first_word(&first, &names)?;
+        let text: Vec<String> = words[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        guess::check_order(&text, &names)?;
+        words.insert(1, "build".into());
+    }
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(words: &str, expect: &str) {
+        let words = words.split_whitespace().map(OsString::from);
+        let done = complete(words).unwrap();
+        let done: Vec<String> = done.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+        assert_eq!(done.join(" "), expect);
+    }
+
+    #[test]
+    fn build_is_what_is_meant() {
+        check("rbuild -t flask .", "rbuild build -t flask .");
+        check("rbuild .", "rbuild build .");
+        check("rbuild ./images", "rbuild build ./images");
+        check("rbuild images", "rbuild images");
+        check("rbuild -", "rbuild build -");
+        check("rbuild --root x src", "rbuild build --root x src");
+        check("rbuild --help", "rbuild --help");
+        check("rbuild", "rbuild");
+        check("rbuild help", "rbuild --help");
+        check("rbuild help run", "rbuild run --help");
+        check("rbuild src", "rbuild build src");
+    }
+
+    #[test]
+    fn clap_finds_no_fault() {
+        CommandLine::command().debug_assert();
+    }
+}

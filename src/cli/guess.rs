@@ -1,0 +1,184 @@
+//! What a mistyped command line may have meant: commands and options of docker that this
+//! version lacks, and words near to those it has.
+
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::error::CommandError;
+use crate::dockerfile::nearest;
+
+/// Commands of docker that have no counterpart here.
+const MISSING_COMMANDS: [&str; 26] = [
+    "attach",
+    "commit",
+    "container",
+    "cp",
+    "create",
+    "diff",
+    "exec",
+    "export",
+    "image",
+    "info",
+    "kill",
+    "load",
+    "login",
+    "logout",
+    "logs",
+    "ps",
+    "pull",
+    "push",
+    "restart",
+    "rm",
+    "save",
+    "search",
+    "start",
+    "stop",
+    "system",
+    "wait",
+];
+
+/// Options of `docker build` and `docker run` that have no counterpart here.
+const MISSING_OPTIONS: [&str; 33] = [
+    "--add-host",
+    "--allow",
+    "--build-context",
+    "--cache-from",
+    "--cache-to",
+    "--cap-add",
+    "--cap-drop",
+    "--compress",
+    "--cpus",
+    "--cpu-shares",
+    "--detach",
+    "--device",
+    "--force-rm",
+    "--hostname",
+    "--isolation",
+    "--load",
+    "--memory",
+    "--mount",
+    "--name",
+    "--no-cache-filter",
+    "--platform",
+    "--privileged",
+    "--publish-all",
+    "--pull",
+    "--push",
+    "--restart",
+    "--secret",
+    "--security-opt",
+    "--shm-size",
+    "--squash",
+    "--ssh",
+    "--ulimit",
+    "-d",
+];
+
+/// Refuses a first word that can be neither a command nor a build context; `commands` are
+/// those there are.
+pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandError> {
+    let bare = !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    if !bare || word.starts_with('-') || Path::new(word).exists() {
+        return Ok(());
+    }
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    let error =
+        CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
+    Err(match word {
+        "pull" | "load" => error.hint(format!(
+            "this version has no `{word}`: a base image comes from a tar of its files, as in \
+             `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`"
+        )),
+        "save" => error.hint(
+            "this version has no `save`: a build writes archives itself, with `-o type=docker,dest=FILE`",
+        ),
+        "version" => error.hint("did you mean `rbuild --version`?"),
+        _ if MISSING_COMMANDS.contains(&word) => error.hint(format!("this version has no `{word}`")),
+        _ => match nearest(word, &commands) {
+            Some(near) => error.hint(format!("did you mean `rbuild {near}`?")),
+            None => error.hint("`rbuild --help` lists the commands; `rbuild .` builds this directory"),
+        },
+    })
+}
+
+/// Refuses a command that stands behind options, where it would be a build context, and none of
+/// that name is there; `words` are those after the program's name.
+pub fn check_order(words: &[String], commands: &[String]) -> Result<(), CommandError> {
+    let mut rest = words;
+    loop {
+        rest = match rest {
+            [option, ..] if option == "--no-sync" || option.starts_with("--root=") => &rest[1..],
+            [option, _, ..] if option == "--root" => &rest[2..],
+            _ => break,
+        };
+    }
+    match rest.first() {
+        Some(word) if rest.len() < words.len() && commands.contains(word) && !Path::new(word).exists() => {
+            Err(CommandError::usage(format!(
+                "`{word}` behind options is a build context, and it does not exist"
+            ))
+            .hint(format!("the command comes first, as in `rbuild {word} {}`", words[0])))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Draws an error of the command line's parser.
+pub fn render(mut error: clap::Error) -> String {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return error.render().to_string();
+    }
+    // "To pass it as a value, use `-- ...`": true, and never what was meant.
+    error.remove(ContextKind::Suggested);
+    let option = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.clone(),
+        _ => String::new(),
+    };
+    let name = option.split('=').next().unwrap_or_default();
+    if !MISSING_OPTIONS.contains(&name) {
+        return error.render().to_string();
+    }
+    error.remove(ContextKind::SuggestedArg);
+    format!("{}hint: docker has `{name}`, this version of rbuild does not\n", error.render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_words() {
+        let commands = ["build", "images", "import", "inspect"].map(str::to_owned);
+        let check = |word: &str, expect: &str| {
+            let text = check_first_word(word, &commands).err().map(|e| e.text()).unwrap_or_default();
+            assert!(text.contains(expect) && text.is_empty() == expect.is_empty(), "{word}: {text}");
+        };
+        check("bulid", "did you mean `rbuild build`?");
+        check("imges", "did you mean `rbuild images`?");
+        check("pull", "rbuild import");
+        check("ps", "this version has no `ps`");
+        check("xyzzy", "rbuild --help");
+        // A directory that is there, paths, options: for the build to say.
+        for build in ["src", ".", "./nosuch", "a/b", "-", "-t", "--nope", "", "Nosuch"] {
+            check(build, "");
+        }
+    }
+
+    #[test]
+    fn commands_behind_options() {
+        let commands = ["build", "images"].map(str::to_owned);
+        let check = |line: &str, refused: bool| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(check_order(&words, &commands).is_err(), refused, "{line}");
+        };
+        check("--root /x images", true);
+        check("--no-sync --root=/x images -q", true);
+        check("--root images .", false);
+        check("--root /x src", false);
+        check("images", false);
+        check("-t images images", false);
+        check("--root", false);
+        check("", false);
+    }
+}

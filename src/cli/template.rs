@@ -1,0 +1,298 @@
+//! Go templates, as much of them as `--format` and `inspect -f` use.
+//!
+//! Fields, variables, pipelines, `if`/`else if`/`else`, `range`, `with`, the
+//! comparison and boolean functions, and docker's own (`json`, `join`, `split`,
+//! `upper`, `lower`, `title`, `println`, `truncate`, ...). Values are JSON and
+//! print as Go's `%v` prints them. Source: Go's text/template documentation and
+//! docker's "Format command and log output" page.
+//!
+//! Here: the tree and its evaluation; `parse` makes it, `functions` has what it calls.
+
+mod functions;
+mod parse;
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use functions::{call, show, truth};
+
+/// Says what is wrong with a template, or with using it on a value.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum TemplateError {
+    #[error("template parsing error: {0}")]
+    Parse(String),
+    #[error("template execution error: {0}")]
+    Run(String),
+}
+
+/// A parsed template.
+#[derive(Debug)]
+pub struct Template(Vec<Node>);
+
+#[derive(Debug)]
+enum Node {
+    Text(String),
+    Print(Pipeline),
+    If(Vec<(Pipeline, Vec<Node>)>, Vec<Node>),
+    Range(Option<(Option<String>, String)>, Pipeline, Vec<Node>, Vec<Node>),
+    With(Pipeline, Vec<Node>, Vec<Node>),
+    Assign(String, Pipeline),
+}
+
+#[derive(Debug)]
+struct Pipeline(Vec<Command>);
+
+/// A function or value with its arguments.
+#[derive(Debug)]
+struct Command(Vec<Term>);
+
+#[derive(Debug)]
+enum Term {
+    /// `.A.B` from the dot.
+    Field(Vec<String>),
+    /// `$x.A`; the name is empty for `$`.
+    Variable(String, Vec<String>),
+    Literal(Value),
+    Function(String),
+    Nested(Pipeline, Vec<String>),
+}
+
+impl Template {
+    /// Parses a template.
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
+        parse::parse(text).map(Template)
+    }
+
+    /// Applies the template to a value.
+    pub fn render(&self, value: &Value) -> Result<String, TemplateError> {
+        let mut run = Run { root: value, variables: HashMap::new(), out: String::new() };
+        run.nodes(&self.0, value)?;
+        Ok(run.out)
+    }
+}
+
+struct Run<'a> {
+    root: &'a Value,
+    variables: HashMap<String, Value>,
+    out: String,
+}
+
+impl Run<'_> {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), TemplateError> {
+        for node in nodes {
+            match node {
+                Node::Text(text) => self.out.push_str(text),
+                Node::Print(pipeline) => {
+                    let value = self.pipeline(pipeline, dot)?;
+                    self.out.push_str(&show(&value, true));
+                }
+                Node::Assign(name, pipeline) => {
+                    let value = self.pipeline(pipeline, dot)?;
+                    self.variables.insert(name.clone(), value);
+                }
+                Node::If(branches, otherwise) => {
+                    let mut taken = otherwise;
+                    for (condition, body) in branches {
+                        if truth(&self.pipeline(condition, dot)?) {
+                            taken = body;
+                            break;
+                        }
+                    }
+                    self.nodes(taken, dot)?;
+                }
+                Node::With(pipeline, body, otherwise) => {
+                    let value = self.pipeline(pipeline, dot)?;
+                    match truth(&value) {
+                        true => self.nodes(body, &value)?,
+                        false => self.nodes(otherwise, dot)?,
+                    }
+                }
+                Node::Range(variables, pipeline, body, otherwise) => {
+                    let items: Vec<(Value, Value)> = match self.pipeline(pipeline, dot)? {
+                        Value::Array(items) => {
+                            items.into_iter().enumerate().map(|(i, v)| (Value::from(i), v)).collect()
+                        }
+                        Value::Object(map) => map.into_iter().map(|(k, v)| (Value::String(k), v)).collect(),
+                        Value::Null => Vec::new(),
+                        other => {
+                            return Err(TemplateError::Run(format!(
+                                "range can't iterate over {}",
+                                show(&other, false)
+                            )));
+                        }
+                    };
+                    if items.is_empty() {
+                        self.nodes(otherwise, dot)?;
+                    }
+                    for (key, value) in items {
+                        if let Some((key_name, value_name)) = variables {
+                            if let Some(name) = key_name {
+                                self.variables.insert(name.clone(), key);
+                            }
+                            self.variables.insert(value_name.clone(), value.clone());
+                        }
+                        self.nodes(body, &value)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pipeline(&self, pipeline: &Pipeline, dot: &Value) -> Result<Value, TemplateError> {
+        let mut carried = None;
+        for command in &pipeline.0 {
+            carried = Some(self.command(command, carried, dot)?);
+        }
+        Ok(carried.unwrap_or(Value::Null))
+    }
+
+    fn command(
+        &self,
+        command: &Command,
+        carried: Option<Value>,
+        dot: &Value,
+    ) -> Result<Value, TemplateError> {
+        let Some((first, rest)) = command.0.split_first() else { return Ok(Value::Null) };
+        let Term::Function(name) = first else {
+            if !rest.is_empty() || carried.is_some() {
+                return Err(TemplateError::Run("can't give argument to non-function".to_owned()));
+            }
+            return self.term(first, dot);
+        };
+        let mut arguments = Vec::with_capacity(rest.len() + 1);
+        for term in rest {
+            arguments.push(self.term(term, dot)?);
+        }
+        arguments.extend(carried);
+        call(name, arguments)
+    }
+
+    fn term(&self, term: &Term, dot: &Value) -> Result<Value, TemplateError> {
+        match term {
+            Term::Literal(value) => Ok(value.clone()),
+            Term::Field(names) => lookup(dot, names),
+            Term::Variable(name, fields) if name.is_empty() => lookup(self.root, fields),
+            Term::Variable(name, fields) => match self.variables.get(name) {
+                Some(value) => lookup(value, fields),
+                None => Err(TemplateError::Run(format!("undefined variable \"${name}\""))),
+            },
+            Term::Nested(inner, fields) => lookup(&self.pipeline(inner, dot)?, fields),
+            Term::Function(name) => call(name, Vec::new()),
+        }
+    }
+}
+
+fn lookup(value: &Value, names: &[String]) -> Result<Value, TemplateError> {
+    let mut value = value;
+    for name in names {
+        value = match value {
+            Value::Object(map) => match map.get(name) {
+                Some(found) => found,
+                None => {
+                    return Err(TemplateError::Run(format!("map has no entry for key {name:?}")));
+                }
+            },
+            Value::Null => &Value::Null,
+            _ => return Err(TemplateError::Run(format!("can't evaluate field {name}"))),
+        };
+    }
+    Ok(value.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn render(template: &str) -> Result<String, TemplateError> {
+        let value = json!({
+            "ID": "sha256:abc", "N": 3, "Yes": true, "None": null, "List": ["a", "b"],
+            "Map": {"80/tcp": {}, "k": "v"}, "Config": {"Env": ["A=1", "B=2"], "Cmd": null},
+            "Objects": [{"x": 1}, {"x": 2}],
+        });
+        Template::parse(template)?.render(&value)
+    }
+
+    #[track_caller]
+    fn check(template: &str, expect: &str) {
+        assert_eq!(render(template).as_deref(), Ok(expect), "{template}");
+    }
+
+    #[test]
+    fn fields_and_values_print_as_go_prints_them() {
+        check("{{.ID}} {{.N}} {{.Yes}}", "sha256:abc 3 true");
+        check("{{.List}}|{{.Map}}|{{.None}}", "[a b]|map[80/tcp:{} k:v]|<no value>");
+        check("{{.Config.Env}} {{ .Config.Cmd }}", "[A=1 B=2] <no value>");
+        check("a{{- /* c */ -}} b", "ab");
+        check("x {{- .N -}} y", "x3y");
+        check("{{\"}}\"}}", "}}");
+    }
+
+    #[test]
+    fn functions() {
+        check("{{json .List}}", r#"["a","b"]"#);
+        check("{{join .List \", \"}}", "a, b");
+        check("{{.List | len}} {{index .List 1}} {{index .Map \"k\"}}", "2 b v");
+        check("{{upper .ID}} {{title \"ab cd\"}} {{truncate .ID 3}}", "SHA256:ABC Ab Cd sha");
+        check("{{printf \"%-5s|%5d|%q\" \"a\" 7 \"x\"}}", "a    |    7|\"x\"");
+        check("{{(index .Objects 1).x}}", "2");
+        check("{{split \"a:b\" \":\"}}", "[a b]");
+        check("{{slice .ID 7}}", "abc");
+        check("{{println .N}}", "3\n");
+    }
+
+    #[test]
+    fn control() {
+        check("{{if .Yes}}y{{else}}n{{end}}{{if .None}}y{{else if eq .N 3}}three{{else}}n{{end}}", "ythree");
+        check("{{range .List}}<{{.}}>{{end}}", "<a><b>");
+        check("{{range $i, $v := .List}}{{$i}}={{$v}};{{end}}", "0=a;1=b;");
+        check("{{range $k, $v := .Map}}{{$k}} {{end}}", "80/tcp k ");
+        check("{{range .None}}x{{else}}empty{{end}}", "empty");
+        check("{{with .Config}}{{.Env}}{{end}}{{with .None}}x{{else}}-{{end}}", "[A=1 B=2]-");
+        check("{{$x := .N}}{{if and (gt $x 2) (not .None)}}ok{{end}} {{$.ID}}", "ok sha256:abc");
+        check("{{or .None \"z\"}}{{ne .N 4}}", "ztrue");
+    }
+
+    #[test]
+    fn errors_are_said() {
+        for bad in [
+            "{{",
+            "{{.A",
+            "{{nosuch .}}",
+            "{{if .N}}",
+            "{{end}}",
+            "{{.N | }}",
+            "{{(.N}}",
+            "{{.N)}}",
+            "{{\"a}}",
+            "{{@}}",
+            "{{}}",
+        ] {
+            assert!(matches!(Template::parse(bad), Err(TemplateError::Parse(_))), "{bad}");
+        }
+        for bad in [
+            "{{.Nope}}",
+            "{{.ID.x}}",
+            "{{index .List 9}}",
+            "{{$q}}",
+            "{{.ID 1}}",
+            "{{len .N}}",
+            "{{range .N}}{{end}}",
+        ] {
+            assert!(matches!(render(bad), Err(TemplateError::Run(_))), "{bad}");
+        }
+        assert!(Template::parse(&format!("{{{{{}}}}}", "(".repeat(100_000))).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "(\\{\\{|\\}\\}|\\.|[a-z$|()\" :=,-]|range|if|end|else|len|index|printf){0,30}") {
+            if let Ok(template) = Template::parse(&text) {
+                let _ = template.render(&json!({"a": [1, {"b": "c"}]}));
+            }
+        }
+    }
+}

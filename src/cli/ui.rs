@@ -1,0 +1,41 @@
+//! The only place that prints: results to standard output, the rest to standard error.
+//!
+//! A reader that went away (`rbuild images | head -1`) is no error.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::io::{self, IsTerminal, Write};
+
+use crate::report::clean::without_codes;
+
+/// Prints a result; no line end is added.
+pub fn out(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes());
+    let _ = stdout.flush();
+}
+
+/// Prints a result and a line end.
+pub fn line(text: &str) {
+    out(&format!("{text}\n"));
+}
+
+/// Prints what is no result: warnings, errors.
+pub fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(without_codes(text).as_bytes());
+}
+
+/// Tells whether standard output is a terminal.
+pub fn out_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Tells whether standard input is a terminal.
+pub fn in_is_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
+/// Tells whether standard error is a terminal.
+pub fn err_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}

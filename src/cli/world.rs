@@ -1,0 +1,159 @@
+//! What all commands share: the store, who we are, where programs are, signals.
+//!
+//! The only place that reads the environment for them.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::error::{CommandError, chain};
+use crate::build::Engine;
+use crate::report::Reporter;
+use crate::sandbox::LazyLauncher;
+use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::solve::Cancel;
+use crate::store::{Store, StoreOptions};
+use crate::sys::OverlayXattrs;
+use crate::sys::userns::{self, Identity, UsernsError};
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Where images, layers and the cache are kept
+    ///
+    /// Without it: $RBUILD_ROOT; else /var/lib/rbuild for root, $XDG_DATA_HOME/rbuild or
+    /// ~/.local/share/rbuild for others.
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// Do not wait until what was written is safe on the disk
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_sync: bool,
+}
+
+/// What commands work with.
+pub struct World {
+    identity: Result<Identity, UsernsError>,
+    /// Where the store is.
+    pub store_root: PathBuf,
+    sync: bool,
+    /// Starts sandboxes.
+    pub launcher: LazyLauncher,
+    networks: OnceLock<Result<NetworkPool, NoNetwork>>,
+    /// The host's /etc/resolv.conf.
+    pub resolv_conf: String,
+}
+
+/// The signal that asked to stop; 0 for none.
+static STOPPED_BY: AtomicI32 = AtomicI32::new(0);
+
+impl World {
+    /// Looks around. An ordinary user's process enters a user namespace here, so no other
+    /// thread may run yet; where that fails, only `doctor` goes on.
+    pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
+        let identity = userns::enter_if_needed();
+        if let (Err(error), true) = (&identity, needs_namespace) {
+            return Err(CommandError::new(chain(error)).hint("`rbuild doctor` says what this machine lacks"));
+        }
+        let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
+        Ok(World {
+            store_root: store_root(global, rootless)?,
+            identity,
+            sync: !global.no_sync,
+            launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
+            networks: OnceLock::new(),
+            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        })
+    }
+
+    /// Returns who we are.
+    pub fn identity(&self) -> Result<&Identity, &UsernsError> {
+        self.identity.as_ref()
+    }
+
+    /// Opens the store, making it where there is none.
+    pub fn open_store(&self) -> Result<Store, CommandError> {
+        let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
+        Store::open(&self.store_root, StoreOptions { xattrs, sync: self.sync }).map_err(|error| {
+            let hint = match &error {
+                crate::store::StoreError::Io { source, .. }
+                    if source.kind() == std::io::ErrorKind::PermissionDenied =>
+                {
+                    Some("name another place with --root or RBUILD_ROOT")
+                }
+                _ => None,
+            };
+            let mut error = CommandError::from(error);
+            error.hints.extend(hint.map(str::to_owned));
+            error
+        })
+    }
+
+    /// Returns where private networks come from.
+    pub fn networks(&self) -> Result<&NetworkPool, &NoNetwork> {
+        let find = || NetworkPool::find(&std::env::var("PATH").unwrap_or_default());
+        self.networks.get_or_init(find).as_ref()
+    }
+
+    /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
+    pub fn cancel_on_signals(&self) -> Result<Cancel, CommandError> {
+        let cancel = Cancel::new();
+        let raised = cancel.clone();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                if STOPPED_BY.swap(signal, Ordering::SeqCst) == 0 {
+                    raised.cancel();
+                }
+            }
+        })?;
+        Ok(cancel)
+    }
+
+    /// Returns the error of a command that a signal stopped.
+    pub fn interrupted(&self) -> CommandError {
+        let signal = STOPPED_BY.load(Ordering::SeqCst);
+        CommandError::new("stopped; nothing was left behind")
+            .code(128u8.saturating_add(signal.clamp(0, 64) as u8))
+    }
+
+    /// Makes what builds work with.
+    pub fn engine<'a>(
+        &'a self,
+        store: &'a Store,
+        reporter: &'a dyn Reporter,
+        cancel: &'a Cancel,
+    ) -> Result<Engine<'a>, CommandError> {
+        let single = self.identity.as_ref().ok().filter(|identity| identity.rootless && identity.ids.single);
+        Ok(Engine {
+            store,
+            launcher: &self.launcher,
+            networks: self.networks(),
+            resolv_conf: self.resolv_conf.clone(),
+            single_id: single.map(|identity| identity.ids.why.clone()),
+            reporter,
+            cancel,
+        })
+    }
+}
+
+fn store_root(global: &Global, rootless: bool) -> Result<PathBuf, CommandError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let chosen = match (&global.root, variable("RBUILD_ROOT")) {
+        (Some(root), _) => root.clone(),
+        (None, Some(root)) => root,
+        (None, None) if !rootless => PathBuf::from("/var/lib/rbuild"),
+        (None, None) => match (variable("XDG_DATA_HOME"), variable("HOME")) {
+            (Some(data), _) if data.is_absolute() => data.join("rbuild"),
+            (_, Some(home)) => home.join(".local/share/rbuild"),
+            _ => {
+                return Err(CommandError::new("cannot tell where the store is: HOME is not set")
+                    .hint("name a place with --root or RBUILD_ROOT"));
+            }
+        },
+    };
+    Ok(std::path::absolute(chosen)?)
+}
