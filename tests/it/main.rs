@@ -1,0 +1,29 @@
+//! End-to-end tests: the real binary against real namespaces, files and peers.
+//!
+//! One binary, so that it links once. `common` makes a hermetic place for each
+//! test; the other modules hold the tests, by subject. Most tests run twice, as
+//! root and as an ordinary user (`both!`). How to run them: `docs/testing.md`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod common;
+
+mod attack;
+mod bad_input;
+mod build;
+mod cache;
+mod cancel;
+mod cookbook;
+mod copy;
+mod grammar;
+mod graph;
+mod harness;
+mod images;
+mod import;
+mod layering;
+mod offline;
+mod perf_guard;
+mod run;
+mod sandbox;
+mod user;

@@ -1,0 +1,114 @@
+//! What a build does, counted: guards of speed and memory that read no clock.
+//!
+//! System calls are counted by strace, as root only (it would take the rights of
+//! newuidmap away). How fast all this is: `make bench`, `docs/performance.md`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::common::Context;
+use super::common::TestEnv;
+use super::common::Who;
+use super::common::base::Tar;
+use super::common::env::run_as;
+use super::common::skip;
+
+/// The most writable memory of rbuild in bytes, whatever it reads; half of what the README promises.
+const MEMORY: u64 = 48 << 20;
+
+/// Runs a build under strace and returns the lines of these calls; `None` where there is no strace.
+#[track_caller]
+fn calls(env: &TestEnv, context: &Context, args: &[&str], traced: &str) -> Option<Vec<String>> {
+    if !std::path::Path::new("/usr/bin/strace").exists() {
+        skip("strace is not installed");
+        return None;
+    }
+    let log = env.path_str("strace");
+    let build = [&["build"], args, &[context.path()]].concat();
+    let filter = format!("trace={traced}");
+    env.rbuild(&build).behind(&["strace", "-f", "-o", &log, "-e", "signal=none", "-e", &filter]).ok();
+    let text = fs::read_to_string(log).unwrap();
+    // A call that another process interrupts is two lines: the first has the arguments.
+    Some(
+        text.lines()
+            .filter(|line| !line.contains("resumed>") && !line.contains("+++"))
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+fn count(calls: &[String], part: &str) -> usize {
+    calls.iter().filter(|call| call.contains(part)).count()
+}
+
+fn runs(env: &TestEnv, count: usize) -> Context<'_> {
+    env.busybox();
+    let steps: String = (0..count).map(|n| format!("RUN echo {n} > /f{n}\n")).collect();
+    env.dockerfile(&format!("FROM busybox:test\n{steps}"))
+}
+
+#[test]
+fn a_cached_build_starts_nothing_and_reads_each_layer_once() {
+    run_as(Who::Root, |env| {
+        let context = runs(env, 10);
+        env.build(&context, &[]);
+        env.build(&context, &[]);
+        let Some(calls) = calls(env, &context, &[], "execve,openat,open,mount,fsopen") else { return };
+        assert_eq!(count(&calls, "execve("), 1, "{calls:#?}");
+        assert_eq!(count(&calls, "mount(") + count(&calls, "fsopen("), 0, "{calls:#?}");
+        let mut read: BTreeMap<&str, usize> = BTreeMap::new();
+        for call in calls.iter().filter(|call| call.contains("/snapshots/")) {
+            *read.entry(call.split('"').nth(1).unwrap()).or_default() += 1;
+        }
+        // Of each of eleven layers: what it is, and its digests.
+        assert!(read.len() <= 22 && read.values().all(|times| *times == 1), "{read:#?}");
+    });
+}
+
+#[test]
+fn thirty_runs_start_one_helper_and_one_network() {
+    run_as(Who::Root, |env| {
+        let context = runs(env, 30);
+        for (network, networks) in [("none", 0), ("default", 1)] {
+            let args = ["--no-cache", "--network", network];
+            let Some(calls) = calls(env, &context, &args, "execve") else { return };
+            assert_eq!(count(&calls, "\"rbuild-sandbox-helper\""), 1, "{calls:#?}");
+            let started = count(&calls, "[\"/usr/bin/slirp4netns\"");
+            assert!(started <= networks, "{network}: {calls:#?}");
+            assert_eq!(count(&calls, "[\"/bin/sh\""), 30, "{calls:#?}");
+            assert_eq!(calls.len(), 30 + 2 + started, "{calls:#?}");
+        }
+    });
+}
+
+both! {
+    fn a_commit_moves_the_files_that_the_step_wrote(env) {
+        env.busybox();
+        let context = env.dockerfile("FROM busybox:test\nRUN echo x > /made && echo inode $(ls -i /made)\n");
+        let out = env.build(&context, &["--network", "none"]);
+        let written = out.stdout.lines().find_map(|line| line.strip_prefix("inode ")).unwrap();
+        let written: u64 = written.split(' ').next().unwrap().parse().unwrap();
+        let snapshots = env.store().join("v1/snapshots");
+        let kept: Vec<u64> = fs::read_dir(snapshots)
+            .unwrap()
+            .filter_map(|layer| fs::metadata(layer.unwrap().path().join("fs/made")).ok())
+            .map(|file| file.ino())
+            .collect();
+        assert_eq!(kept, [written], "{out}");
+    }
+
+    fn no_layer_is_ever_in_memory(env) {
+        let size = 160 << 20;
+        let limit = format!("--data={MEMORY}");
+        let limited = ["prlimit", limit.as_str()];
+        let tar = Tar::new().file("zeros", 0o644, vec![0; size]).bytes();
+        env.rbuild(&["import", "-", "zeros"]).behind(&limited).stdin(tar).ok();
+        env.busybox();
+        let context = env
+            .dockerfile("FROM busybox:test\nRUN dd if=/dev/zero of=/a bs=1M count=160 2>/dev/null\nCOPY f /f\n")
+            .file("f", vec![0; size]);
+        let archive = format!("type=oci,dest={}", env.path_str("image.tar"));
+        env.rbuild(&["build", "--network", "none", "-o", &archive, context.path()]).behind(&limited).ok();
+    }
+}
