@@ -33,6 +33,8 @@ pub enum BuildError {
     /// Its build was stopped before the layer was read through.
     #[error("step {0} has no image yet: its build was stopped too early; build again")]
     Unfinished(String),
+    #[error("{0}, which this version does not support yet")]
+    Unsupported(String),
     #[error("stopped")]
     Cancelled,
 }

@@ -20,7 +20,8 @@ pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
 pub use prepare::Prepared;
 pub use request::{
-    BuildRequest, BuildResult, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, Output, OutputKind,
+    BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
+    NamedContextFrom, Output, OutputKind, Wanted,
 };
 
 use assemble::{Contribution, assemble, identity};
@@ -64,16 +65,21 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
         return Err(error.into());
     }
 
-    let (config, layers) = config(engine.store, &prepared, &solved)?;
-    let record = ImageRecord { config: config.to_bytes(), manifest: None, layers };
-    let image = engine.store.put_image_as(&record, &request.tags)?;
+    let mut images = Vec::with_capacity(request.wanted.len());
+    for (wanted, &stage) in request.wanted.iter().zip(&prepared.graph.targets) {
+        let (config, layers) = config(engine.store, &prepared, stage, &solved)?;
+        let record = ImageRecord { config: config.to_bytes(), manifest: None, layers };
+        let image = engine.store.put_image_as(&record, &wanted.tags)?;
+        let Wanted { target, tags } = wanted.clone();
+        images.push(BuiltImage { target, image, tags });
+    }
     let used: Vec<SnapshotId> = solved.outcomes.iter().flat_map(|outcome| outcome.own.clone()).collect();
     engine.store.mark_used(&used)?;
     engine.store.sync()?;
-    for output in &request.outputs {
-        export::write(engine.store, &image, &request.tags, output)?;
+    for (output, made) in request.outputs.iter().flat_map(|output| images.iter().map(move |i| (output, i))) {
+        export::write(engine.store, &made.image, &made.tags, output)?;
     }
-    Ok(BuildResult { image, tags: request.tags, warnings: prepared.findings(prepared.warnings.clone()) })
+    Ok(BuildResult { images, warnings: prepared.findings(prepared.warnings.clone()) })
 }
 
 /// Draws the instruction graph of a request, with what the cache has.
@@ -92,7 +98,7 @@ fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared, request: &BuildRequest
         networks: engine.networks,
         resolv_conf: engine.resolv_conf.clone(),
         reporter: engine.reporter,
-        context: &prepared.tree,
+        sources: &prepared.sources,
         volumes: request.volumes.clone(),
         ca_cert: request.ca_cert.clone(),
     })
@@ -132,10 +138,10 @@ fn solve_error(prepared: &Prepared, error: SolveError<WorkerError>) -> BuildErro
 fn config(
     store: &Store,
     prepared: &Prepared,
+    stage: usize,
     solved: &Solved,
 ) -> Result<(ImageConfig, Vec<SnapshotId>), BuildError> {
-    let graph = &prepared.graph;
-    let stage = &graph.stages[graph.target];
+    let stage = &prepared.graph.stages[stage];
     let layers = stage.output.map(|output| solved.layers(output)).unwrap_or_default();
     let mut diff_ids = Vec::with_capacity(layers.len());
     for layer in &layers {
@@ -206,7 +212,8 @@ pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
     let request = crate::plan::Request::new(crate::image::Platform::host());
     let lowered = crate::plan::lower(&parsed.file, &request, &crate::plan::Bases::new())
         .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
-    let stage = &lowered.graph.stages[lowered.graph.target];
+    let mut stages = lowered.graph.target_stages();
+    let stage = stages.next().expect("a graph has at least one target");
     Ok(stage.config.clone())
 }
 

@@ -15,6 +15,7 @@ use crate::plan::{self, Base, Bases, ImageNeed, Request};
 use crate::report::{Diagnostic, Severity};
 use crate::store::{Found, TempDir};
 use crate::sys::root_dir::RootDir;
+use crate::worker::Sources;
 
 /// A build that is ready to be solved.
 pub struct Prepared {
@@ -24,8 +25,8 @@ pub struct Prepared {
     pub graph: Graph,
     pub warnings: Vec<Diagnostic>,
     pub source_date_epoch: Option<i64>,
-    /// The build context.
-    pub tree: Tree,
+    /// The contexts, and what is fetched.
+    pub sources: Sources,
     /// Where a context that came as an archive is unpacked; removed after the tree.
     _unpacked: Option<TempDir>,
 }
@@ -50,6 +51,9 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
             let folder = unpacked.insert(engine.store.temp_dir()?);
             (None, context::from_tar(file, folder.path())?)
         }
+        ContextFrom::Remote(address) => {
+            return Err(BuildError::Unsupported(format!("the build context `{address}` is remote")));
+        }
         ContextFrom::Nothing => {
             let empty = RootDir::open(engine.store.empty_dir())
                 .map_err(|source| BuildError::Output { path: engine.store.empty_dir().to_owned(), source })?;
@@ -70,6 +74,8 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
         return Err(BuildError::Dockerfile(findings(parsed.diagnostics)));
     }
     let asked = plan_request(request);
+    let sources = Sources::new();
+    sources.insert("context", tree);
     let mut bases = Bases::new();
     loop {
         let outline = plan::outline(&parsed.file, &asked, &bases)
@@ -99,7 +105,7 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
         graph: lowered.graph,
         warnings,
         source_date_epoch: lowered.source_date_epoch,
-        tree,
+        sources,
         _unpacked: unpacked,
     })
 }
@@ -111,6 +117,9 @@ fn read_dockerfile(
 ) -> Result<(String, DockerfilePlace, Vec<u8>), BuildError> {
     match from {
         DockerfileFrom::Bytes { name, bytes } => Ok((name.clone(), DockerfilePlace::Input, bytes.clone())),
+        DockerfileFrom::Remote(url) => {
+            Err(BuildError::Unsupported(format!("the Dockerfile `{url}` is remote")))
+        }
         DockerfileFrom::File(path) => {
             let place = match root {
                 Some(root) => context::locate_dockerfile(root, path),
@@ -144,8 +153,11 @@ fn read_dockerfile(
 
 fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
+    asked.platform = request.platform.clone().unwrap_or_else(Platform::host);
     asked.build_args = request.build_args.clone();
-    asked.target = request.target.clone();
+    asked.targets = request.wanted.iter().filter_map(|wanted| wanted.target.clone()).collect();
+    asked.entitlements = request.entitlements;
+    asked.no_cache_filter = request.no_cache_filter.clone();
     asked.labels = request.labels.clone();
     asked.network = request.network;
     asked.volumes = request.volumes.iter().map(|v| (v.destination.clone(), v.read_only)).collect();
@@ -207,7 +219,7 @@ pub fn check_single_id(engine: &Engine, graph: &Graph) -> Result<Option<Diagnost
             Op::Run(run) => run.user.as_str(),
             Op::Workdir(workdir) => workdir.user.as_str(),
             Op::Copy(copy) => copy.chown.as_deref().unwrap_or_default(),
-            Op::Image(_) | Op::Context(_) => continue,
+            Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => continue,
         };
         if !is_root(user) {
             return refuse(vertex, format!("`{}` is for the user `{user}`", vertex.text));
@@ -384,7 +396,10 @@ mod tests {
         file.flush().unwrap();
         file.rewind().unwrap();
         let prepared = place.prepare(ContextFrom::Tar(file), DockerfileFrom::Context(None)).unwrap();
-        assert_eq!(prepared.tree.root().read_small(Path::new("f"), 10).unwrap(), b"x");
+        assert_eq!(
+            prepared.sources.get("context").unwrap().root().read_small(Path::new("f"), 10).unwrap(),
+            b"x"
+        );
         let unpacked = || fs::read_dir(place.directory.path().join("store/v1/tmp")).unwrap().count();
         assert_eq!(unpacked(), 1);
         drop(prepared);

@@ -1,10 +1,12 @@
 //! What a build is asked for, what it needs of its surroundings, and what it answers.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
 use super::error::Findings;
-use crate::image::{ImageId, Reference};
+use crate::image::{ImageId, Platform, Reference};
+use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
@@ -42,6 +44,31 @@ pub enum DockerfileFrom {
         name: String,
         bytes: Vec<u8>,
     },
+    /// A URL.
+    Remote(String),
+}
+
+/// What a named context stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContextFrom {
+    Directory(PathBuf),
+    /// A URL or the address of a Git repository.
+    Remote(String),
+    /// A reference.
+    Image(String),
+    /// An image in a directory of the OCI image layout; the reference is a tag, a digest, or empty.
+    OciLayout {
+        path: PathBuf,
+        reference: String,
+    },
+}
+
+/// One image that a build is to make.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stage; `None` is the last one.
+    pub target: Option<String>,
+    pub tags: Vec<Reference>,
 }
 
 /// Where COPY and ADD read from.
@@ -50,6 +77,8 @@ pub enum ContextFrom {
     Directory(PathBuf),
     /// A tar archive, possibly compressed.
     Tar(File),
+    /// A URL or the address of a Git repository.
+    Remote(String),
     /// No files at all.
     Nothing,
 }
@@ -76,14 +105,22 @@ pub enum OutputKind {
 pub struct BuildRequest {
     pub context: ContextFrom,
     pub dockerfile: DockerfileFrom,
-    pub tags: Vec<Reference>,
-    pub target: Option<String>,
+    /// At least one; with more, each has a target.
+    pub wanted: Vec<Wanted>,
+    /// Named contexts.
+    pub contexts: BTreeMap<String, NamedContextFrom>,
+    /// The platform the image is for; `None` is that of this machine.
+    pub platform: Option<Platform>,
+    pub entitlements: Entitlements,
     pub build_args: BuildArgs,
     pub labels: Vec<(String, String)>,
     pub network: NetworkMode,
     pub volumes: Vec<Volume>,
     pub ca_cert: Option<PathBuf>,
     pub no_cache: bool,
+    /// Stages whose steps the cache must not answer.
+    pub no_cache_filter: Vec<String>,
+    /// Outputs of the one image; a build of several has none.
     pub outputs: Vec<Output>,
 }
 
@@ -93,14 +130,17 @@ impl BuildRequest {
         BuildRequest {
             context,
             dockerfile,
-            tags: Vec::new(),
-            target: None,
+            wanted: vec![Wanted::default()],
+            contexts: BTreeMap::new(),
+            platform: None,
+            entitlements: Entitlements::default(),
             build_args: BuildArgs::new(),
             labels: Vec::new(),
             network: NetworkMode::Default,
             volumes: Vec::new(),
             ca_cert: None,
             no_cache: false,
+            no_cache_filter: Vec::new(),
             outputs: Vec::new(),
         }
     }
@@ -109,8 +149,16 @@ impl BuildRequest {
 /// What a build made.
 #[derive(Debug, Clone)]
 pub struct BuildResult {
-    pub image: ImageId,
-    pub tags: Vec<Reference>,
+    /// One for each that was wanted, in that order.
+    pub images: Vec<BuiltImage>,
     /// What there is to say about the Dockerfile; none is an error.
     pub warnings: Findings,
+}
+
+/// One image that was made.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    pub target: Option<String>,
+    pub image: ImageId,
+    pub tags: Vec<Reference>,
 }

@@ -10,7 +10,9 @@ use clap::Args;
 use super::error::{CommandError, code};
 use super::ui;
 use super::world::World;
-use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume};
+use crate::build::{
+    self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume, Wanted,
+};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
 use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
@@ -81,7 +83,7 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     let tags = args.tags.iter().map(|tag| parse_tag(tag)).collect::<Result<Vec<_>, _>>()?;
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     let mut request = request(&args.context, &args.source)?;
-    request.tags = tags;
+    request.wanted = vec![Wanted { target: args.source.target.clone(), tags }];
     request.no_cache = args.no_cache;
     request.outputs = outputs;
     if let Some(file) = &args.ca_cert {
@@ -111,20 +113,23 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     let result =
         build::build(&engine, request).map_err(|error| failed(world, &args.context, &args.source, error))?;
     if let Some(file) = &args.iidfile {
-        std::fs::write(file, result.image.to_string())
+        let ids: Vec<String> = result.images.iter().map(|made| made.image.to_string()).collect();
+        std::fs::write(file, ids.join("\n"))
             .map_err(|e| CommandError::new(format!("cannot write `{}`: {e}", file.display())))?;
     }
     if !quiet && !result.warnings.diagnostics.is_empty() {
         ui::note(&result.warnings.render(ui::err_is_terminal()));
     }
     let say = |text: String| if to_stdout { ui::note(&format!("{text}\n")) } else { ui::line(&text) };
-    if quiet {
-        say(result.image.to_string());
-        return Ok(());
-    }
-    say(format!("Successfully built {}", result.image.short()));
-    for tag in &result.tags {
-        say(format!("Successfully tagged {tag}"));
+    for made in &result.images {
+        if quiet {
+            say(made.image.to_string());
+            continue;
+        }
+        say(format!("Successfully built {}", made.image.short()));
+        for tag in &made.tags {
+            say(format!("Successfully tagged {tag}"));
+        }
     }
     Ok(())
 }
@@ -217,7 +222,7 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
     };
     let mut request = BuildRequest::new(context, dockerfile);
     request.build_args = build_args;
-    request.target = args.target.clone();
+    request.wanted = vec![Wanted { target: args.target.clone(), tags: Vec::new() }];
     request.labels = args.labels.iter().map(label).collect::<Result<Vec<_>, _>>()?;
     request.network = match args.network.as_str() {
         "none" => NetworkMode::None,

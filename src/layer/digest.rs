@@ -56,6 +56,8 @@ pub enum Times {
     /// "unchanged", any other as itself: the layer of a RUN.
     /// Seconds since 1970 and nanoseconds, both ends included.
     Now { from: (i64, u32), until: (i64, u32) },
+    /// Every time counts as itself: a layer in which none is "now", since SOURCE_DATE_EPOCH took its place.
+    All,
 }
 
 /// Computes both digests of an upper directory; every file is read once.
@@ -90,7 +92,11 @@ impl<'a> ContentSink<'a> {
 
     /// Returns what the time of an entry counts as.
     fn time(&self, entry: &Entry<'_>) -> Time {
-        let Times::Now { from, until } = self.times else { return Time::Ignored };
+        let (from, until) = match self.times {
+            Times::Ignore => return Time::Ignored,
+            Times::All => return Time::At,
+            Times::Now { from, until } => (from, until),
+        };
         let own = (entry.mtime_seconds, entry.mtime_nanos);
         let now = (from..=until).contains(&own);
         if now && nanos_between(from, own) > TICK_NANOS {

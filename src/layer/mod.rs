@@ -8,6 +8,7 @@
 //! kept (`store`), which layers make an image (`build`), and OCI or docker
 //! archives (`archive`). What the digests cover: `docs/layer-digest.md`.
 
+mod clamp;
 mod compress;
 mod digest;
 mod entry;
@@ -26,6 +27,7 @@ mod round_trip_tests;
 #[cfg(test)]
 mod test_archive;
 
+pub use clamp::clamp_times;
 pub use compress::{Compression, Decoder, Encoder, compress, decompress};
 pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
 pub use error::LayerError;

@@ -16,6 +16,7 @@ use crate::report::Diagnostic;
 use crate::report::Span;
 
 use super::gofmt;
+use super::graph::EdgeKind;
 use super::graph::Op;
 use super::graph::VertexId;
 use super::graph::WorkdirOp;
@@ -312,7 +313,9 @@ impl Builder<'_, '_> {
             "/" => None,
             path => {
                 let user = self.image.config.user.clone();
-                Some(self.advance(Op::Workdir(WorkdirOp { path: path.to_owned(), user }), None)?)
+                let source_date_epoch = self.shared.plan.source_date_epoch;
+                let op = WorkdirOp { path: path.to_owned(), user, source_date_epoch };
+                Some(self.advance(Op::Workdir(op), EdgeKind::Base, Vec::new())?)
             }
         };
         self.commit(format!("WORKDIR {workdir}"), vertex.is_some())?;

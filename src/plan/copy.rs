@@ -4,11 +4,16 @@ use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::ast::Transfer;
 use crate::dockerfile::ast::TransferSource;
 use crate::dockerfile::ast::Word;
+use crate::image::Digest;
 use crate::report::Diagnostic;
 
 use super::graph::ContextOp;
 use super::graph::CopyOp;
 use super::graph::CopySource;
+use super::graph::EdgeKind;
+use super::graph::GitOp;
+use super::graph::HttpOp;
+use super::graph::Input;
 use super::graph::Op;
 use super::graph::VertexId;
 use super::lower::Place;
@@ -26,12 +31,36 @@ impl Builder<'_, '_> {
     ) -> Result<VertexId, Diagnostic> {
         let keyword = if add { "ADD" } else { "COPY" };
         let mut sources = Vec::with_capacity(transfer.sources.len());
+        let mut inputs = Vec::new();
+        let mut shown = Vec::new();
+        let mut remote = Remotes::default();
+        // The input of the paths, once there is one.
+        let mut paths = None;
         for source in &transfer.sources {
             sources.push(match source {
                 TransferSource::Path(word) => {
                     let text = self.transfer_word(transfer, word)?;
-                    self.check_remote(&text, word, add)?;
-                    CopySource::Path(text)
+                    shown.push(text.clone());
+                    match self.remote(transfer, &text, word, add)? {
+                        Some(op) => {
+                            let place = self.place(format!("{keyword} {text}"));
+                            let from = Some(self.shared.vertices.add(place.vertex(op.clone())));
+                            inputs.push(Input { kind: EdgeKind::Source, from });
+                            remote.add(op, inputs.len())
+                        }
+                        None => {
+                            let input = match paths {
+                                Some(input) => input,
+                                None => {
+                                    let from = self.files_of(transfer.from.as_ref())?;
+                                    inputs.push(Input { kind: EdgeKind::Source, from });
+                                    *paths.insert(inputs.len())
+                                }
+                            };
+                            remote.local += 1;
+                            CopySource::Path { input, path: text }
+                        }
+                    }
                 }
                 TransferSource::Heredoc(heredoc) => {
                     let data = match heredoc.expand {
@@ -52,14 +81,7 @@ impl Builder<'_, '_> {
                 )
                 .with_hint(format!("end it with a slash: `{written}/`")));
         }
-        if let Some(word) = &transfer.checksum {
-            return Err(self.error("checksum", word.span, "checksum requires HTTP(S) or Git sources"));
-        }
-        if transfer.keep_git_dir == Some(true) {
-            let flag = instruction.flags.iter().find(|flag| flag.name == "keep-git-dir");
-            let span = flag.map_or(instruction.span, |flag| flag.span);
-            self.warn("FlagWithoutEffect", span, "--keep-git-dir has an effect on Git sources only");
-        }
+        self.check_remotes(instruction, transfer, &remote)?;
         let chown = self.flag_word(transfer.chown.as_ref())?;
         let chmod = self.flag_word(transfer.chmod.as_ref())?;
         if let (Some(mode), Some(word)) = (&chmod, &transfer.chmod)
@@ -72,10 +94,17 @@ impl Builder<'_, '_> {
             exclude.push(self.expand_bare(word)?);
         }
 
-        let paths = sources.iter().any(|source| matches!(source, CopySource::Path(_)));
-        let input = if paths { Some(self.source(transfer)?) } else { None };
-        let line =
-            history_line(keyword, transfer.parents, chown.as_deref(), chmod.as_deref(), &sources, &written);
+        let line = history_line(
+            keyword,
+            transfer.parents,
+            chown.as_deref(),
+            chmod.as_deref(),
+            &shown,
+            &sources,
+            &written,
+        );
+        // Names are looked up in the state below; numbers need nothing of it.
+        let free = transfer.link && chown.as_deref().is_none_or(is_numeric_owner);
         let op = CopyOp {
             add,
             sources,
@@ -86,10 +115,10 @@ impl Builder<'_, '_> {
             parents: transfer.parents,
             exclude,
             unpack: transfer.unpack,
-            checksum: None,
-            keep_git_dir: false,
+            source_date_epoch: self.shared.plan.source_date_epoch,
         };
-        let id = self.advance(Op::Copy(op), input)?;
+        let under = if free { EdgeKind::Below } else { EdgeKind::Base };
+        let id = self.advance(Op::Copy(op), under, inputs)?;
         self.commit(line, true)?;
         Ok(id)
     }
@@ -103,17 +132,16 @@ impl Builder<'_, '_> {
         Ok(Some(self.expand_bare(word)?).filter(|text| !text.is_empty()))
     }
 
-    /// Finds or makes the vertex that paths are read from; `None` is the empty state.
-    fn source(&mut self, transfer: &Transfer) -> Result<Option<VertexId>, Diagnostic> {
-        let mut place =
-            Place { text: "context".to_owned(), span: self.span, line: self.line, stage: self.label.clone() };
-        let Some(word) = &transfer.from else {
-            let op = Op::Context(ContextOp { name: "context".to_owned() });
-            return Ok(Some(self.shared.vertices.add(place.vertex(op))));
+    /// Finds or makes the vertex that files are read from: what `--from` or `from=` names, or the
+    /// build context; `None` is the empty state.
+    pub(super) fn files_of(&mut self, from: Option<&Word>) -> Result<Option<VertexId>, Diagnostic> {
+        let Some(word) = from else {
+            return Ok(Some(self.context("context")));
         };
         let at = self.at(word.span);
         match self.shared.plan.origin(word).map_err(|e| Diagnostic { span: Some(at), ..e })? {
             Origin::Scratch => Ok(None),
+            Origin::Context(name) => Ok(Some(self.context(&name))),
             Origin::Stage(index) => match self.shared.built.get(&index) {
                 Some(built) => Ok(built.stage.output),
                 None => Err(self.error(
@@ -124,7 +152,7 @@ impl Builder<'_, '_> {
             },
             Origin::Image(reference) => {
                 let platform = self.request.platform.clone();
-                place.text = format!("FROM {reference}");
+                let mut place = self.place(format!("FROM {reference}"));
                 if self.trigger.is_none() {
                     place.span = word.span;
                 }
@@ -134,31 +162,120 @@ impl Builder<'_, '_> {
         }
     }
 
-    /// Refuses what would have to be fetched.
-    fn check_remote(&self, text: &str, word: &Word, add: bool) -> Result<(), Diagnostic> {
-        let kind = match remote(text) {
-            None => return Ok(()),
-            Some(kind) => kind,
-        };
-        Err(match (add, kind) {
-            (false, Remote::Url) => {
-                self.error("copy-remote", word.span, "source can't be a URL for COPY").with_hint("use ADD")
-            }
-            (false, Remote::Git) => self
-                .error("copy-remote", word.span, "source can't be a git ref for COPY")
-                .with_hint("use ADD"),
-            (true, Remote::Url) => self.error(
-                "unsupported-source",
-                word.span,
-                format!("ADD of a URL is not supported yet by this version: `{text}`"),
-            ),
-            (true, Remote::Git) => self.error(
-                "unsupported-source",
-                word.span,
-                format!("ADD of a Git repository is not supported yet by this version: `{text}`"),
-            ),
-        })
+    fn context(&mut self, name: &str) -> VertexId {
+        let op = Op::Context(ContextOp { name: name.to_owned() });
+        let place = self.place(name.to_owned());
+        self.shared.vertices.add(place.vertex(op))
     }
+
+    fn place(&self, text: String) -> Place {
+        Place { text, span: self.span, line: self.line, stage: self.label.clone() }
+    }
+
+    /// Returns what there is to fetch for a source; `None` for a path.
+    fn remote(
+        &mut self,
+        transfer: &Transfer,
+        text: &str,
+        word: &Word,
+        add: bool,
+    ) -> Result<Option<Op>, Diagnostic> {
+        let Some(kind) = remote(text) else { return Ok(None) };
+        match (add, kind) {
+            (false, Remote::Url) => Err(self
+                .error("copy-remote", word.span, "source can't be a URL for COPY")
+                .with_hint("use ADD")),
+            (false, Remote::Git) => Err(self
+                .error("copy-remote", word.span, "source can't be a git ref for COPY")
+                .with_hint("use ADD")),
+            (true, Remote::Url) => {
+                let checksum = match self.flag_word(transfer.checksum.as_ref())? {
+                    None => None,
+                    Some(text) => Some(text.parse::<Digest>().map_err(|e| {
+                        let span = transfer.checksum.as_ref().map_or(word.span, |word| word.span);
+                        self.error("checksum", span, format!("invalid checksum `{text}`: {e}"))
+                    })?),
+                };
+                let op = HttpOp { url: text.to_owned(), file_name: file_name(text), checksum };
+                Ok(Some(Op::Http(op)))
+            }
+            (true, Remote::Git) => {
+                let checksum = self.flag_word(transfer.checksum.as_ref())?;
+                let op = GitOp {
+                    address: text.to_owned(),
+                    checksum,
+                    keep_git_dir: transfer.keep_git_dir == Some(true),
+                };
+                Ok(Some(Op::Git(op)))
+            }
+        }
+    }
+
+    /// Refuses flags that ask something of sources which are not there.
+    fn check_remotes(
+        &mut self,
+        instruction: &Instruction,
+        transfer: &Transfer,
+        remote: &Remotes,
+    ) -> Result<(), Diagnostic> {
+        if let Some(word) = &transfer.checksum {
+            if remote.http + remote.git == 0 {
+                return Err(self.error("checksum", word.span, "checksum requires HTTP(S) or Git sources"));
+            }
+            if transfer.sources.len() > 1 {
+                return Err(self.error(
+                    "checksum",
+                    word.span,
+                    "checksum can't be specified for multiple sources",
+                ));
+            }
+        }
+        if transfer.keep_git_dir == Some(true) && remote.git == 0 {
+            let flag = instruction.flags.iter().find(|flag| flag.name == "keep-git-dir");
+            let span = flag.map_or(instruction.span, |flag| flag.span);
+            self.warn("FlagWithoutEffect", span, "--keep-git-dir has an effect on Git sources only");
+        }
+        Ok(())
+    }
+}
+
+/// How many sources of each sort an instruction has.
+#[derive(Default)]
+struct Remotes {
+    local: usize,
+    http: usize,
+    git: usize,
+}
+
+impl Remotes {
+    fn add(&mut self, op: Op, input: usize) -> CopySource {
+        match op {
+            Op::Http(http) => {
+                self.http += 1;
+                CopySource::Download { input, name: http.file_name }
+            }
+            _ => {
+                self.git += 1;
+                CopySource::Path { input, path: "/".to_owned() }
+            }
+        }
+    }
+}
+
+/// Returns the name that a download gets: the last part of its path.
+fn file_name(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.split(['?', '#']).next().unwrap_or_default();
+    let last = path.split_once('/').map(|(_, path)| path).unwrap_or_default();
+    match last.trim_end_matches('/').rsplit('/').next() {
+        Some("" | "." | "..") | None => "__unnamed__".to_owned(),
+        Some(name) => name.to_owned(),
+    }
+}
+
+/// Tells whether an owner is numbers alone.
+fn is_numeric_owner(owner: &str) -> bool {
+    owner.split(':').all(|part| part.bytes().all(|b| b.is_ascii_digit()))
 }
 
 enum Remote {
@@ -185,6 +302,7 @@ fn history_line(
     parents: bool,
     chown: Option<&str>,
     chmod: Option<&str>,
+    shown: &[String],
     sources: &[CopySource],
     destination: &str,
 ) -> String {
@@ -192,13 +310,10 @@ fn history_line(
     words.extend(parents.then(|| "--parents".to_owned()));
     words.extend(chown.map(|owner| format!("--chown={owner}")));
     words.extend(chmod.map(|mode| format!("--chmod={mode}")));
-    words.extend(sources.iter().filter_map(|source| match source {
-        CopySource::Path(path) => Some(path.clone()),
-        CopySource::Inline { .. } => None,
-    }));
+    words.extend(shown.iter().cloned());
     words.extend(sources.iter().filter_map(|source| match source {
         CopySource::Inline { name, .. } => Some(format!("<<{name}")),
-        CopySource::Path(_) => None,
+        CopySource::Path { .. } | CopySource::Download { .. } => None,
     }));
     words.push(destination.to_owned());
     words.push("# buildkit".to_owned());

@@ -11,9 +11,12 @@
 
 use super::graph::CopyOp;
 use super::graph::CopySource;
+use super::graph::MountKind;
 use super::graph::NetworkMode;
 use super::graph::Op;
+use super::graph::RunMount;
 use super::graph::RunOp;
+use super::graph::Security;
 
 /// A value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +38,13 @@ pub fn fields(op: &Op) -> Fields {
         Op::Context(context) => vec![text("op", "context"), text("name", &context.name)],
         Op::Run(run) => run_fields(run),
         Op::Copy(copy) => copy_fields(copy),
+        Op::Http(http) => vec![text("op", "http"), text("url", &http.url)],
+        Op::Git(git) => vec![text("op", "git"), text("address", &git.address)],
         Op::Workdir(workdir) => {
-            vec![text("op", "workdir"), text("path", &workdir.path), text("user", &workdir.user)]
+            let mut fields =
+                vec![text("op", "workdir"), text("path", &workdir.path), text("user", &workdir.user)];
+            fields.extend(epoch(workdir.source_date_epoch));
+            fields
         }
     }
 }
@@ -67,18 +75,53 @@ fn run_fields(run: &RunOp) -> Fields {
         fields.push(text("script-name", &script.name));
         fields.push(text("script", &script.body));
     }
-    if let Some(epoch) = run.source_date_epoch {
-        fields.push(("source-date-epoch", Value::Number(epoch)));
+    if run.security == Security::Insecure {
+        fields.push(text("security", "insecure"));
     }
+    if !run.mounts.is_empty() {
+        fields.push(("mounts", Value::List(run.mounts.iter().flat_map(mount).collect())));
+    }
+    if !run.extra_hosts.is_empty() {
+        fields.push(("extra-hosts", Value::List(run.extra_hosts.clone())));
+    }
+    if let Some(hostname) = &run.hostname {
+        fields.push(text("hostname", hostname));
+    }
+    fields.extend(epoch(run.source_date_epoch));
     fields
+}
+
+fn epoch(seconds: Option<i64>) -> Option<(&'static str, Value)> {
+    seconds.map(|seconds| ("source-date-epoch", Value::Number(seconds)))
+}
+
+/// Returns what a command can tell of a mount by looking, less what is in it: the content of a
+/// bind mount is an input of the key, that of a cache, a secret or an agent is in no key.
+/// The first text says how many there are.
+fn mount(mount: &RunMount) -> Vec<String> {
+    let target = mount.target.as_str();
+    let texts: Vec<&str> = match &mount.kind {
+        MountKind::Bind { writable, .. } => vec!["bind", if *writable { "rw" } else { "ro" }, target],
+        MountKind::Cache { .. } => vec!["cache", target],
+        MountKind::Tmpfs { size } => {
+            let size = size.map(|size| size.to_string()).unwrap_or_default();
+            return vec!["tmpfs".to_owned(), size, target.to_owned()];
+        }
+        MountKind::Secret { id, file, env, .. } => {
+            let file = if *file { target } else { "" };
+            vec!["secret", id, env.as_deref().unwrap_or_default(), file]
+        }
+        MountKind::Ssh { id, .. } => vec!["ssh", id, target],
+    };
+    texts.into_iter().map(str::to_owned).collect()
 }
 
 fn copy_fields(copy: &CopyOp) -> Fields {
     let mut fields =
         vec![text("op", if copy.add { "add" } else { "copy" }), text("destination", &copy.destination)];
-    let inline: Vec<String> = sources(&copy.sources);
-    if !inline.is_empty() {
-        fields.push(("inline", Value::List(inline)));
+    let sources = sources(&copy.sources);
+    if !sources.is_empty() {
+        fields.push(("sources", Value::List(sources)));
     }
     if let Some(owner) = &copy.chown {
         fields.push(text("chown", owner));
@@ -86,7 +129,7 @@ fn copy_fields(copy: &CopyOp) -> Fields {
     if let Some(mode) = &copy.chmod {
         fields.push(text("chmod", mode));
     }
-    for (name, set) in [("link", copy.link), ("parents", copy.parents), ("keep-git-dir", copy.keep_git_dir)] {
+    for (name, set) in [("link", copy.link), ("parents", copy.parents)] {
         if set {
             fields.push((name, Value::Bool(true)));
         }
@@ -97,32 +140,31 @@ fn copy_fields(copy: &CopyOp) -> Fields {
     if let Some(unpack) = copy.unpack.filter(|&unpack| unpack != copy.add) {
         fields.push(("unpack", Value::Bool(unpack)));
     }
-    if let Some(checksum) = &copy.checksum {
-        fields.push(text("checksum", checksum));
-    }
+    fields.extend(epoch(copy.source_date_epoch));
     fields
 }
 
-/// Returns `inline name data` for each heredoc and one `paths` for each run of paths
-/// between them: a later source overwrites an earlier one, so their order counts.
+/// Returns `inline name data` for each heredoc, `download input name` for each download and one
+/// `paths` with its input for each run of paths between them: a later source overwrites an
+/// earlier one, so their order counts. Paths of one input alone need not be told.
 fn sources(sources: &[CopySource]) -> Vec<String> {
-    if sources.iter().all(|source| matches!(source, CopySource::Path(_))) {
-        return Vec::new();
-    }
     let mut out: Vec<String> = Vec::new();
-    let mut in_paths = false;
+    let mut paths_of = None;
     for source in sources {
         match source {
-            CopySource::Path(_) if in_paths => {}
-            CopySource::Path(_) => {
-                in_paths = true;
-                out.push("paths".to_owned());
+            CopySource::Path { input, .. } if paths_of == Some(*input) => continue,
+            CopySource::Path { input, .. } => out.extend(["paths".to_owned(), input.to_string()]),
+            CopySource::Download { input, name } => {
+                out.extend(["download".to_owned(), input.to_string(), name.clone()]);
             }
             CopySource::Inline { name, data } => {
-                in_paths = false;
                 out.extend(["inline".to_owned(), name.clone(), data.clone()]);
             }
         }
+        paths_of = match source {
+            CopySource::Path { input, .. } => Some(*input),
+            _ => None,
+        };
     }
-    out
+    if out == ["paths", "1"] { Vec::new() } else { out }
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::image::{ContainerConfig, History, ImageConfig, ImageId, Platform};
+use crate::image::{ContainerConfig, Digest, History, ImageConfig, ImageId, Platform};
 use crate::report::Span;
 
 /// The index of a vertex in [`Graph::vertices`].
@@ -22,15 +22,15 @@ pub struct Graph {
     pub vertices: Vec<Vertex>,
     /// The stages that the target needs, in the order of the file.
     pub stages: Vec<Stage>,
-    /// The index in `stages` of the one to build.
-    pub target: usize,
+    /// The indices in `stages` of those to build, in the order they were asked for; at least one.
+    pub targets: Vec<usize>,
 }
 
 /// One piece of work.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vertex {
     pub op: Op,
-    /// Where it reads; for Run, Copy and Workdir the first is always the base.
+    /// Where it reads; for Run, Copy and Workdir the first is always the state it is put on.
     pub inputs: Vec<Input>,
     /// The instruction as one line: `COPY --from=build /a /b`.
     pub text: String,
@@ -57,10 +57,26 @@ pub struct Input {
 pub enum EdgeKind {
     /// The state the vertex works on: its whole content is in the key.
     Base,
+    /// The state its layer is put on, of which nothing is read (`COPY --link`): in no key.
+    Below,
     /// Files are copied from there: only the selected ones are in the key.
     Source,
     /// Mounted into a RUN (`--mount=type=bind`): only the selected subtree is in the key.
     Mount,
+    /// What a new cache mount starts with (`--mount=type=cache,from=`): in no key.
+    Seed,
+}
+
+impl EdgeKind {
+    /// Tells whether the vertex's own layer goes on that state.
+    pub fn is_under(self) -> bool {
+        matches!(self, EdgeKind::Base | EdgeKind::Below)
+    }
+
+    /// Tells whether what is selected of it is in the key.
+    pub fn is_selected(self) -> bool {
+        matches!(self, EdgeKind::Source | EdgeKind::Mount)
+    }
 }
 
 /// What a vertex does.
@@ -70,6 +86,10 @@ pub enum Op {
     Image(ImageOp),
     /// Files from outside: the build context, or a named one. Has no layers.
     Context(ContextOp),
+    /// A file to download. Has no layers.
+    Http(HttpOp),
+    /// A Git repository to fetch. Has no layers.
+    Git(GitOp),
     Run(RunOp),
     Copy(CopyOp),
     /// WORKDIR: makes a directory and its missing parents.
@@ -91,6 +111,27 @@ pub struct ContextOp {
     pub name: String,
 }
 
+/// One file of the web.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HttpOp {
+    /// `http://` or `https://`, user and password included: never to be shown as it is.
+    pub url: String,
+    /// The name the file gets.
+    pub file_name: String,
+    /// What it must have: `sha256:...`.
+    pub checksum: Option<Digest>,
+}
+
+/// The files of one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GitOp {
+    /// User and password included: never to be shown as it is.
+    pub address: String,
+    /// What its commit must start with.
+    pub checksum: Option<String>,
+    pub keep_git_dir: bool,
+}
+
 /// A command to run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunOp {
@@ -107,6 +148,13 @@ pub struct RunOp {
     /// `user[:group]` as the config says it; empty is root.
     pub user: String,
     pub network: NetworkMode,
+    pub security: Security,
+    /// `--mount`, in order.
+    pub mounts: Vec<RunMount>,
+    /// The names of `--add-host`, sorted; their addresses are not the plan's.
+    pub extra_hosts: Vec<String>,
+    /// BUILDKIT_SANDBOX_HOSTNAME, where it is set.
+    pub hostname: Option<String>,
     /// Volumes of the command line: (destination, read-only). Host paths are not the plan's.
     pub volumes: Vec<(String, bool)>,
     /// A script to be placed in the sandbox and run: heredoc that starts with `#!`.
@@ -135,7 +183,82 @@ pub enum NetworkMode {
     Host,
 }
 
-/// Files to copy. Inputs: `[Base, Source]`, or `[Base]` when all sources are inline.
+/// What a step may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Security {
+    #[default]
+    Sandbox,
+    /// All capabilities, no filter of system calls, the devices of the machine.
+    Insecure,
+}
+
+/// One `--mount` of a RUN.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunMount {
+    /// Absolute, cleaned, never `/`. For a secret that is only a variable, where the file would be.
+    pub target: String,
+    pub kind: MountKind,
+}
+
+/// What is mounted. Paths in a source are cleaned, without a leading `/`; empty is its root.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MountKind {
+    /// Files of a context, a stage or an image.
+    Bind {
+        /// The place of its edge in the vertex's inputs.
+        input: usize,
+        source: String,
+        /// Whether it can be written to; what is written is thrown away.
+        writable: bool,
+    },
+    /// A directory that outlives the build.
+    Cache {
+        /// Its name: caches of one name are one, where `owner`, `mode` and `input` are the same.
+        id: String,
+        sharing: Sharing,
+        /// The edge of what a new cache starts with; its files, or an empty directory.
+        input: Option<usize>,
+        source: String,
+        read_only: bool,
+        /// Of the directory of a new cache: 0755 where nothing is said.
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// In bytes; `None` is the kernel's default.
+        size: Option<u64>,
+    },
+    /// A secret of the command line, as a file, a variable or both. Its value is in no key.
+    Secret {
+        id: String,
+        /// Whether the file is made at the target.
+        file: bool,
+        /// The variable that gets its value.
+        env: Option<String>,
+        required: bool,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    },
+    /// The socket of an agent that holds SSH keys.
+    Ssh { id: String, required: bool, mode: u32, uid: u32, gid: u32 },
+}
+
+/// Who may use a cache mount at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub enum Sharing {
+    /// Everybody.
+    #[default]
+    Shared,
+    /// One at a time; others get another directory.
+    Private,
+    /// One at a time; others wait.
+    Locked,
+}
+
+/// Files to copy. The first input is the state, each of the others a source.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CopyOp {
     /// ADD (archives are unpacked) rather than COPY.
@@ -150,17 +273,20 @@ pub struct CopyOp {
     pub link: bool,
     pub parents: bool,
     pub exclude: Vec<String>,
-    /// Whether local archives are unpacked; `None` is the instruction's default.
+    /// Whether archives are unpacked; `None` is the instruction's default: ADD unpacks
+    /// those of the context, not those that were downloaded.
     pub unpack: Option<bool>,
-    pub checksum: Option<String>,
-    pub keep_git_dir: bool,
+    /// SOURCE_DATE_EPOCH, when set: no file of the layer is newer.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// One source of a copy, expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CopySource {
     /// A path or pattern in the source input, as written (leading `/` and `..` not yet stripped).
-    Path(String),
+    Path { input: usize, path: String },
+    /// The file of this name, which is all that the input holds.
+    Download { input: usize, name: String },
     /// A heredoc: a file of this name with these bytes.
     Inline { name: String, data: String },
 }
@@ -172,6 +298,8 @@ pub struct WorkdirOp {
     pub path: String,
     /// Who owns what is made: `user[:group]` as USER says.
     pub user: String,
+    /// SOURCE_DATE_EPOCH, when set: no file of the layer is newer.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// One stage of the target's.
@@ -224,7 +352,35 @@ pub struct PlannedHistory {
 /// Build arguments: name to value.
 pub type BuildArgs = BTreeMap<String, String>;
 
+impl Op {
+    /// Returns the name by which the files of a source without layers are known while a build
+    /// runs: equal for equal sources, never shown.
+    pub fn source_name(&self) -> Option<String> {
+        match self {
+            Op::Context(context) => Some(context.name.clone()),
+            Op::Http(http) => Some(format!("http {}", http.url)),
+            Op::Git(git) => Some(format!("git {} {}", git.keep_git_dir, git.address)),
+            Op::Image(_) | Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => None,
+        }
+    }
+
+    /// Returns the time that no file of its layer may be newer than, in seconds since 1970.
+    pub fn source_date_epoch(&self) -> Option<i64> {
+        match self {
+            Op::Run(run) => run.source_date_epoch,
+            Op::Copy(copy) => copy.source_date_epoch,
+            Op::Workdir(workdir) => workdir.source_date_epoch,
+            Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => None,
+        }
+    }
+}
+
 impl Graph {
+    /// Returns the stages to build, in the order they were asked for.
+    pub fn target_stages(&self) -> impl Iterator<Item = &Stage> {
+        self.targets.iter().map(|&index| &self.stages[index])
+    }
+
     /// Returns a vertex by id.
     pub fn vertex(&self, id: VertexId) -> &Vertex {
         &self.vertices[id.0]

@@ -37,16 +37,13 @@ pub struct Lowered {
 /// after them.
 pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowered, Vec<Diagnostic>> {
     let plan = Plan::new(file, request)?;
+    if plan.epoch.is_some() {
+        let message = "the time of SOURCE_DATE_EPOCH was not resolved";
+        return Err(vec![Diagnostic::error("source-date-epoch", Span::default(), message)]);
+    }
     let reach = plan.reach(bases)?;
-    let mut shared = Shared {
-        plan: &plan,
-        bases,
-        vertices: Vertices::default(),
-        built: Default::default(),
-        findings: plan.warnings.clone(),
-        declared: Vec::new(),
-        spent: 0,
-    };
+    let mut shared = Shared::new(&plan, bases);
+    shared.findings.clone_from(&plan.warnings);
     for (&index, triggers) in &reach.stages {
         if let Some(built) = stage::build(&mut shared, index, triggers) {
             shared.built.insert(index, built);
@@ -62,10 +59,13 @@ pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowe
         return Err(errors);
     }
     warnings.extend(unconsumed(file, request, &declared));
-    let target = built.keys().position(|&index| index == plan.target);
+    let position = |target: &usize| {
+        let found = built.keys().position(|index| index == target);
+        found.expect("a target is reached, and a stage that failed left an error")
+    };
+    let targets = plan.targets.iter().map(position).collect();
     let stages = built.into_values().map(|b| b.stage).collect();
-    let target = target.expect("the target is reached, and a stage that failed left an error");
-    let graph = Graph { vertices: vertices.list, stages, target };
+    let graph = Graph { vertices: vertices.list, stages, targets };
     Ok(Lowered { graph, warnings, source_date_epoch: plan.source_date_epoch })
 }
 
@@ -114,6 +114,11 @@ pub(super) struct Vertices {
 }
 
 impl Vertices {
+    /// Returns all vertices, in the order they were added.
+    pub(super) fn list(&self) -> &[Vertex] {
+        &self.list
+    }
+
     /// Adds a vertex, or returns the one that does the same.
     pub(super) fn add(&mut self, vertex: Vertex) -> VertexId {
         let mut op = vertex.op.clone();

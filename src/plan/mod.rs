@@ -6,10 +6,12 @@
 
 mod config;
 mod copy;
+mod epoch;
 pub mod fields;
 mod gofmt;
 pub mod graph;
 mod lower;
+mod mount;
 mod onbuild;
 mod outline;
 mod path;
@@ -26,5 +28,5 @@ mod words;
 mod tests;
 
 pub use lower::{Lowered, lower};
-pub use outline::{ImageNeed, Outline, outline};
-pub use request::{Base, Bases, Request};
+pub use outline::{EpochNeed, ImageNeed, Outline, outline};
+pub use request::{Base, Bases, Entitlements, NamedContext, Request};

@@ -7,6 +7,7 @@ use crate::report::Span;
 
 use super::Bases;
 use super::Request;
+use super::graph::Op;
 use super::stages::Plan;
 
 /// An image that must be found before the graph can be drawn.
@@ -22,6 +23,15 @@ pub struct ImageNeed {
     pub hint: Option<String>,
 }
 
+/// Whose time SOURCE_DATE_EPOCH names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EpochNeed {
+    /// That of a context: of its commit, or of the download it came from. `context` is the main one.
+    Context(String),
+    /// That of a download or a checkout.
+    Source(Box<Op>),
+}
+
 /// What the target reaches, as far as the known bases tell.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outline {
@@ -29,6 +39,8 @@ pub struct Outline {
     pub stages: Vec<usize>,
     /// Every image reached, known or not, each once.
     pub images: Vec<ImageNeed>,
+    /// What must be known, and go to [`Request::epoch`], before the graph can be drawn.
+    pub epoch: Option<EpochNeed>,
     /// Findings on FROM and the ARGs above it; [`super::lower()`] gives them again.
     pub warnings: Vec<Diagnostic>,
 }
@@ -50,6 +62,7 @@ pub fn outline(file: &Dockerfile, request: &Request, known: &Bases) -> Result<Ou
     Ok(Outline {
         stages: reach.stages.keys().copied().collect(),
         images: reach.images,
+        epoch: plan.epoch,
         warnings: plan.warnings,
     })
 }

@@ -5,7 +5,8 @@
 //! ```text
 //! {
 //!   "version": 1,
-//!   "target": NUMBER of the stage in the file,
+//!   "target": NUMBER of the first stage to build, as in the file,
+//!   "targets": [NUMBER] of all of them, in the order asked for,
 //!   "stages": [{
 //!     "index": number in the file, from 0,
 //!     "name": string or null,
@@ -15,17 +16,18 @@
 //!   }],
 //!   "vertices": [{
 //!     "id": number, also the place in this list,
-//!     "kind": "image" | "context" | "run" | "copy" | "add" | "workdir",
+//!     "kind": "image" | "context" | "http" | "git" | "run" | "copy" | "add" | "workdir",
 //!     "instruction": one line, its keyword in capitals,
 //!     "line": from 1; 0 for what ONBUILD brought,
 //!     "stage": name or number of the first stage that needs it,
 //!     "cached": true, false, or null where it is not known,
 //!     "reference", "platform", "image": of an image only
 //!   }],
-//!   "edges": [{ "from": id or null for the empty state, "to": id, "kind": "base" | "source" | "mount" }]
+//!   "edges": [{ "from": id or null for the empty state, "to": id, "kind": KIND }]
 //! }
 //! ```
-//! Vertices come after all they read from.
+//! KIND is "base"; "below" for the state a `COPY --link` is put on; "source"; "mount"; or "seed" for
+//! what a new cache mount starts with. Vertices come after all they read from.
 
 use std::fmt::Write as _;
 
@@ -61,6 +63,8 @@ fn kind(op: &Op) -> &'static str {
     match op {
         Op::Image(_) => "image",
         Op::Context(_) => "context",
+        Op::Http(_) => "http",
+        Op::Git(_) => "git",
         Op::Run(_) => "run",
         Op::Copy(copy) if copy.add => "add",
         Op::Copy(_) => "copy",
@@ -71,8 +75,10 @@ fn kind(op: &Op) -> &'static str {
 fn edge_kind(kind: EdgeKind) -> &'static str {
     match kind {
         EdgeKind::Base => "base",
+        EdgeKind::Below => "below",
         EdgeKind::Source => "source",
         EdgeKind::Mount => "mount",
+        EdgeKind::Seed => "seed",
     }
 }
 
@@ -127,7 +133,8 @@ fn render_json(graph: &Graph, cached: &dyn Fn(VertexId) -> Option<bool>) -> Stri
         .collect();
     let document = json!({
         "version": 1,
-        "target": graph.stages[graph.target].index,
+        "target": graph.target_stages().next().map(|stage| stage.index),
+        "targets": graph.target_stages().map(|stage| stage.index).collect::<Vec<_>>(),
         "stages": stages,
         "vertices": vertices,
         "edges": edges,
@@ -180,7 +187,7 @@ fn render_dot(graph: &Graph, cached: &dyn Fn(VertexId) -> Option<bool>) -> Strin
                 caption(vertex, cached(id)).iter().map(|line| escape_dot(line)).collect();
             let style = match (cached(id), &vertex.op) {
                 (Some(true), _) => ", style=filled, fillcolor=palegreen",
-                (_, Op::Image(_) | Op::Context(_)) => ", style=rounded",
+                (_, Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_)) => ", style=rounded",
                 _ => "",
             };
             let _ = writeln!(out, "    v{} [label=\"{}\"{style}];", id.0, lines.join("\\n"));
@@ -191,9 +198,9 @@ fn render_dot(graph: &Graph, cached: &dyn Fn(VertexId) -> Option<bool>) -> Strin
         for input in &vertex.inputs {
             let Some(from) = input.from else { continue };
             let style = match input.kind {
-                EdgeKind::Base => "solid",
+                EdgeKind::Base | EdgeKind::Below => "solid",
                 EdgeKind::Source => "dashed",
-                EdgeKind::Mount => "dotted",
+                EdgeKind::Mount | EdgeKind::Seed => "dotted",
             };
             let kind = edge_kind(input.kind);
             let _ = writeln!(out, "  v{} -> v{} [style={style}, tooltip={kind}];", from.0, to.0);

@@ -15,8 +15,8 @@ use super::graph::NetworkMode;
 pub struct Request {
     /// `--build-arg`, each with its value. The proxy variables are among them.
     pub build_args: BuildArgs,
-    /// `--target`; `None` is the last stage.
-    pub target: Option<String>,
+    /// `--target`, each once; none is the last stage.
+    pub targets: Vec<String>,
     /// The platform the image is for.
     pub platform: Platform,
     /// The platform the build runs on.
@@ -26,6 +26,14 @@ pub struct Request {
     /// `--network`: what a RUN gets that does not say otherwise. `Host` is also the
     /// consent that `RUN --network=host` needs.
     pub network: NetworkMode,
+    /// `--allow`.
+    pub entitlements: Entitlements,
+    /// `--build-context`, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The names of `--add-host`.
+    pub extra_hosts: Vec<String>,
+    /// The time that [`super::Outline::epoch`] asks for, in seconds since 1970.
+    pub epoch: Option<i64>,
     /// `--volume`: destination and whether it is read-only.
     pub volumes: Vec<(String, bool)>,
     /// `--no-cache`.
@@ -39,11 +47,15 @@ impl Request {
     pub fn new(platform: Platform) -> Request {
         Request {
             build_args: BuildArgs::new(),
-            target: None,
+            targets: Vec::new(),
             build_platform: platform.clone(),
             platform,
             labels: Vec::new(),
             network: NetworkMode::Default,
+            entitlements: Entitlements::default(),
+            contexts: BTreeMap::new(),
+            extra_hosts: Vec::new(),
+            epoch: None,
             volumes: Vec::new(),
             no_cache: false,
             no_cache_filter: Vec::new(),
@@ -55,6 +67,24 @@ impl Request {
         self.no_cache
             || stage.is_some_and(|name| self.no_cache_filter.iter().any(|f| f.eq_ignore_ascii_case(name)))
     }
+}
+
+/// What the command line consents to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Entitlements {
+    /// `network.host`: a RUN may use the network of the machine.
+    pub network_host: bool,
+    /// `security.insecure`: a RUN may do all that the caller may.
+    pub security_insecure: bool,
+}
+
+/// What a named context stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// Files, which a vertex [`super::graph::ContextOp`] of its name brings.
+    Files,
+    /// An image, by the reference that [`Bases`] knows it by.
+    Image(String),
 }
 
 /// A base image that was found.

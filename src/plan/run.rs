@@ -6,14 +6,22 @@ use crate::dockerfile::ast::CommandLine;
 use crate::dockerfile::ast::Heredoc;
 use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::ast::Run;
+use crate::dockerfile::ast::Word;
 use crate::report::Diagnostic;
 use crate::report::Span;
 
+use super::graph::EdgeKind;
+use super::graph::Input;
+use super::graph::MountKind;
 use super::graph::NetworkMode;
 use super::graph::Op;
+use super::graph::RunMount;
 use super::graph::RunOp;
 use super::graph::Script;
+use super::graph::Security;
 use super::graph::VertexId;
+use super::mount;
+use super::mount::Type;
 use super::path;
 use super::scope;
 use super::scope::NOT_ENVIRONMENT;
@@ -26,13 +34,6 @@ impl Builder<'_, '_> {
             let found = instruction.flags.iter().find(|flag| flag.name.eq_ignore_ascii_case(name));
             found.map_or(instruction.keyword_span, |flag| flag.span)
         };
-        if !run.mounts.is_empty() {
-            return Err(self.error(
-                "unsupported-mount",
-                flag("mount"),
-                "`RUN --mount` is not supported yet by this version",
-            ));
-        }
         if !run.devices.is_empty() {
             return Err(self.error(
                 "unsupported-device",
@@ -40,23 +41,7 @@ impl Builder<'_, '_> {
                 "`RUN --device` is not supported yet by this version",
             ));
         }
-        if let Some(word) = &run.security {
-            let security = self.expand_bare(word)?;
-            match security.as_str() {
-                "sandbox" | "" => {}
-                "insecure" => {
-                    return Err(self.error(
-                        "unsupported-security",
-                        flag("security"),
-                        "security.insecure is not allowed; `RUN --security=insecure` is not supported yet by this version",
-                    ));
-                }
-                _ => {
-                    let message = format!("security `{security}` is not valid: expected sandbox or insecure");
-                    return Err(self.error("invalid-security", flag("security"), message));
-                }
-            }
-        }
+        let security = self.security(run, flag("security"))?;
         let network = self.network(run, flag("network"))?;
 
         let (args, script) = match &run.command {
@@ -69,6 +54,7 @@ impl Builder<'_, '_> {
         if args.is_empty() {
             return Err(self.error("empty-command", instruction.span, "RUN needs a command"));
         }
+        let (mounts, inputs) = self.mounts(run)?;
         let env = self.environment();
         let env_unkeyed = scope::proxies(&self.request.build_args)
             .into_iter()
@@ -83,11 +69,15 @@ impl Builder<'_, '_> {
             workdir: path::join("/", &self.image.config.working_dir),
             user: self.image.config.user.clone(),
             network,
+            security,
+            mounts,
+            extra_hosts: self.request.extra_hosts.clone(),
+            hostname: self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
             volumes: self.request.volumes.clone(),
             script,
             source_date_epoch: self.shared.plan.source_date_epoch,
         };
-        let id = self.advance(Op::Run(op), None)?;
+        let id = self.advance(Op::Run(op), EdgeKind::Base, inputs)?;
         self.commit(line, true)?;
         Ok(id)
     }
@@ -95,23 +85,143 @@ impl Builder<'_, '_> {
     fn network(&mut self, run: &Run, flag: Span) -> Result<NetworkMode, Diagnostic> {
         let Some(word) = &run.network else { return Ok(self.request.network) };
         let text = self.expand_bare(word)?;
-        match (text.as_str(), self.request.network) {
-            ("default" | "", network) => Ok(network),
-            ("none", _) => Ok(NetworkMode::None),
-            ("host", NetworkMode::Host) => Ok(NetworkMode::Host),
-            ("host", _) => Err(self
+        let allowed = self.request.network == NetworkMode::Host || self.request.entitlements.network_host;
+        match text.as_str() {
+            "default" | "" => Ok(self.request.network),
+            "none" => Ok(NetworkMode::None),
+            "host" if allowed => Ok(NetworkMode::Host),
+            "host" => Err(self
                 .error(
                     "network-not-allowed",
                     flag,
                     "network.host is not allowed; `RUN --network=host` needs the consent of the command line",
                 )
-                .with_hint("build with `--network host`, which gives every step the host's network")),
-            (other, _) => Err(self.error(
+                .with_hint("build with `--allow network.host`")),
+            other => Err(self.error(
                 "invalid-network",
                 flag,
                 format!("network mode `{other}` is not valid: expected default, none or host"),
             )),
         }
+    }
+
+    fn security(&mut self, run: &Run, flag: Span) -> Result<Security, Diagnostic> {
+        let Some(word) = &run.security else { return Ok(Security::Sandbox) };
+        let text = self.expand_bare(word)?;
+        match text.as_str() {
+            "sandbox" | "" => Ok(Security::Sandbox),
+            "insecure" if self.request.entitlements.security_insecure => Ok(Security::Insecure),
+            "insecure" => Err(self
+                .error(
+                    "security-not-allowed",
+                    flag,
+                    "security.insecure is not allowed; `RUN --security=insecure` needs the consent of the command line",
+                )
+                .with_hint("build with `--allow security.insecure`")),
+            _ => {
+                let message = format!("security `{text}` is not valid: expected sandbox or insecure");
+                Err(self.error("invalid-security", flag, message))
+            }
+        }
+    }
+
+    /// Reads the mounts, and finds what they show: the inputs after the base, in order.
+    fn mounts(&mut self, run: &Run) -> Result<(Vec<RunMount>, Vec<Input>), Diagnostic> {
+        let mut mounts = Vec::with_capacity(run.mounts.len());
+        let mut inputs: Vec<Input> = Vec::new();
+        let workdir = path::join("/", &self.image.config.working_dir);
+        let mut agents = 0;
+        for word in &run.mounts {
+            let at = self.at(word.span);
+            let mut expand =
+                |value: &str| self.expand_bare(&Word { text: value.to_owned(), span: word.span });
+            let mount = mount::parse(word, &mut expand).map_err(|e| Diagnostic { span: Some(at), ..e })?;
+            let target = match mount.target {
+                Some(_) => mount.target_in(&workdir),
+                None => Some(String::new()),
+            };
+            let Some(mut target) = target else {
+                let written = mount.target.unwrap_or_default();
+                return Err(self.error(
+                    "invalid-mount",
+                    word.span,
+                    format!("invalid mount target \"{written}\": it is the root"),
+                ));
+            };
+            let mut edge = |builder: &mut Self, kind: EdgeKind| {
+                let from = builder.mounted(mount.from.as_deref(), word)?;
+                inputs.push(Input { kind, from });
+                Ok::<usize, Diagnostic>(inputs.len())
+            };
+            let owner = (mount.uid.unwrap_or(0), mount.gid.unwrap_or(0));
+            let kind = match mount.kind {
+                Type::Bind => MountKind::Bind {
+                    input: edge(self, EdgeKind::Mount)?,
+                    source: mount.source_path(),
+                    writable: mount.read_only == Some(false),
+                },
+                Type::Cache => {
+                    let input = match mount.from {
+                        Some(_) => Some(edge(self, EdgeKind::Seed)?),
+                        None => None,
+                    };
+                    let id = mount.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| target.clone());
+                    let id = match self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS") {
+                        Some(namespace) => format!("{namespace}/{id}"),
+                        None => id,
+                    };
+                    MountKind::Cache {
+                        id,
+                        sharing: mount.sharing.unwrap_or_default(),
+                        input,
+                        source: mount.source_path(),
+                        read_only: mount.read_only == Some(true),
+                        mode: mount.mode.unwrap_or(0o755),
+                        uid: owner.0,
+                        gid: owner.1,
+                    }
+                }
+                Type::Tmpfs => MountKind::Tmpfs { size: mount.size },
+                Type::Secret => {
+                    let named = mount.id.clone().or_else(|| mount.source.clone()).filter(|id| !id.is_empty());
+                    let id = named.unwrap_or_else(|| base_name(&target).to_owned());
+                    if target.is_empty() {
+                        target = format!("/run/secrets/{}", base_name(&id));
+                    }
+                    MountKind::Secret {
+                        id,
+                        file: mount.target.is_some() || mount.env.is_none(),
+                        env: mount.env.clone(),
+                        required: mount.required,
+                        mode: mount.mode.unwrap_or(0o400),
+                        uid: owner.0,
+                        gid: owner.1,
+                    }
+                }
+                Type::Ssh => {
+                    let named = mount.id.clone().or_else(|| mount.source.clone()).filter(|id| !id.is_empty());
+                    if target.is_empty() {
+                        target = format!("/run/buildkit/ssh_agent.{agents}");
+                    }
+                    agents += 1;
+                    MountKind::Ssh {
+                        id: named.unwrap_or_else(|| "default".to_owned()),
+                        required: mount.required,
+                        mode: mount.mode.unwrap_or(0o600),
+                        uid: owner.0,
+                        gid: owner.1,
+                    }
+                }
+            };
+            mounts.push(RunMount { target, kind });
+        }
+        Ok((mounts, inputs))
+    }
+
+    /// Finds or makes the vertex that a mount shows files of; without `from`, the build context.
+    fn mounted(&mut self, from: Option<&str>, word: &Word) -> Result<Option<VertexId>, Diagnostic> {
+        let named = from.map(|from| Word { text: from.to_owned(), span: word.span });
+        self.files_of(named.as_ref())
     }
 
     /// Returns the variables of a step: ENV, and the ARGs that no ENV hides.
@@ -139,6 +249,11 @@ impl Builder<'_, '_> {
         words.push("# buildkit".to_owned());
         words.join(" ")
     }
+}
+
+/// Returns the last part of a path.
+fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 /// Returns what the shell is given for a text with heredocs, and the script to place.

@@ -47,7 +47,7 @@ impl Globals {
                 predefine(format!("{prefix}{suffix}"), &value);
             }
         }
-        predefine("TARGETSTAGE".to_owned(), request.target.as_deref().unwrap_or("default"));
+        predefine("TARGETSTAGE".to_owned(), request.targets.last().map_or("default", String::as_str));
 
         let mut spent = 0;
         for instruction in before {

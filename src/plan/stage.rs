@@ -20,6 +20,8 @@ use crate::report::Span;
 
 use super::Bases;
 use super::Request;
+use super::graph::ContextOp;
+use super::graph::CopyOp;
 use super::graph::CopySource;
 use super::graph::EdgeKind;
 use super::graph::ImageOp;
@@ -145,6 +147,34 @@ impl<'s, 'a> Builder<'s, 'a> {
                 let config = Arc::new(ImageConfig::empty(&platform));
                 (config.clone(), (*config).clone())
             }
+            Origin::Context(name) => {
+                let config = Arc::new(ImageConfig::empty(&platform));
+                let mut whole = Place { text: text.clone(), span, line, stage: label.clone() };
+                let source = whole.clone().vertex(Op::Context(ContextOp { name }));
+                let source = shared.vertices.add(source);
+                whole.text = text.clone();
+                let op = CopyOp {
+                    add: false,
+                    sources: vec![CopySource::Path { input: 1, path: "/".to_owned() }],
+                    destination: "/".to_owned(),
+                    chown: None,
+                    chmod: None,
+                    link: false,
+                    parents: false,
+                    exclude: Vec::new(),
+                    unpack: None,
+                    source_date_epoch: plan.source_date_epoch,
+                };
+                let inputs = vec![
+                    Input { kind: EdgeKind::Base, from: None },
+                    Input { kind: EdgeKind::Source, from: Some(source) },
+                ];
+                let vertex = Vertex { inputs, ..whole.vertex(Op::Copy(op)) };
+                let id = shared.vertices.add(vertex);
+                (state, made) = (Some(id), Some(id));
+                history.push(line_of(text.clone(), made));
+                (config.clone(), (*config).clone())
+            }
             Origin::Stage(base) => {
                 let Some(built) = shared.built.get(&base) else { return Ok(None) };
                 platform = built.stage.platform.clone();
@@ -249,7 +279,7 @@ impl<'s, 'a> Builder<'s, 'a> {
     }
 
     fn finish(mut self) -> Built {
-        if self.index == self.shared.plan.target {
+        if self.shared.plan.targets.contains(&self.index) {
             for (key, value) in &self.request.labels {
                 self.image.config.labels.insert(key.clone(), value.clone());
             }
@@ -350,11 +380,12 @@ impl<'s, 'a> Builder<'s, 'a> {
     pub(super) fn advance(
         &mut self,
         op: Op,
-        source: Option<Option<VertexId>>,
+        under: EdgeKind,
+        others: Vec<Input>,
     ) -> Result<VertexId, Diagnostic> {
         self.shared.spend(op_size(&op), self.at(self.span))?;
-        let mut inputs = vec![Input { kind: EdgeKind::Base, from: self.state }];
-        inputs.extend(source.map(|from| Input { kind: EdgeKind::Source, from }));
+        let mut inputs = vec![Input { kind: under, from: self.state }];
+        inputs.extend(others);
         let id = self.shared.vertices.add(Vertex {
             op,
             inputs,
@@ -371,15 +402,8 @@ impl<'s, 'a> Builder<'s, 'a> {
 
     /// Writes a history line for the current state.
     pub(super) fn commit(&mut self, created_by: String, layer: bool) -> Result<(), Diagnostic> {
-        let line = PlannedHistory {
-            entry: History {
-                created_by: Some(created_by),
-                comment: Some(HISTORY_COMMENT.to_owned()),
-                empty_layer: !layer,
-                ..History::default()
-            },
-            vertex: self.made,
-        };
+        let mut line = line_of(created_by, self.made);
+        line.entry.empty_layer = !layer;
         self.shared.spend(history_size(&line), self.at(self.span))?;
         self.history.push(line);
         Ok(())
@@ -396,7 +420,20 @@ impl<'s, 'a> Builder<'s, 'a> {
     }
 }
 
-impl Shared<'_> {
+impl<'a> Shared<'a> {
+    /// Starts with nothing.
+    pub(super) fn new(plan: &'a Plan<'a>, bases: &'a Bases) -> Shared<'a> {
+        Shared {
+            plan,
+            bases,
+            vertices: Vertices::default(),
+            built: BTreeMap::new(),
+            findings: Vec::new(),
+            declared: Vec::new(),
+            spent: 0,
+        }
+    }
+
     /// Counts bytes that the plan keeps; an error once there are too many.
     pub(super) fn spend(&mut self, bytes: usize, span: Span) -> Result<(), Diagnostic> {
         self.spent = self.spent.saturating_add(bytes);
@@ -432,6 +469,13 @@ impl Shared<'_> {
         let id = self.vertices.add(place.vertex(Op::Image(op)));
         Ok((id, base.config.clone()))
     }
+}
+
+/// Makes the history line of a layer.
+fn line_of(created_by: String, vertex: Option<VertexId>) -> PlannedHistory {
+    let comment = Some(HISTORY_COMMENT.to_owned());
+    let entry = History { created_by: Some(created_by), comment, ..History::default() };
+    PlannedHistory { entry, vertex }
 }
 
 /// Makes the error for a file that would take too much memory.
@@ -470,16 +514,20 @@ fn op_size(op: &Op) -> usize {
     // Twice: once in the graph and once where equal work is looked up.
     2 * (512
         + match op {
-            Op::Run(run) => texts(&run.args) + texts(&run.env) + texts(&run.env_unkeyed),
+            Op::Run(run) => {
+                let mounts = run.mounts.iter().map(|mount| mount.target.len() + 256).sum::<usize>();
+                texts(&run.args) + texts(&run.env) + texts(&run.env_unkeyed) + mounts
+            }
             Op::Copy(copy) => {
                 let source = |source: &CopySource| match source {
-                    CopySource::Path(path) => path.len() + 48,
+                    CopySource::Path { path, .. } => path.len() + 48,
+                    CopySource::Download { name, .. } => name.len() + 48,
                     CopySource::Inline { name, data } => name.len() + data.len() + 48,
                 };
                 copy.destination.len() + copy.sources.iter().map(source).sum::<usize>() + texts(&copy.exclude)
             }
             Op::Workdir(workdir) => workdir.path.len() + workdir.user.len(),
-            Op::Image(_) | Op::Context(_) => 0,
+            Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => 0,
         })
 }
 

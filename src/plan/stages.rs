@@ -18,9 +18,12 @@ use crate::report::Diagnostic;
 use crate::report::Span;
 
 use super::Bases;
+use super::NamedContext;
 use super::Request;
 use super::graph::BuildArgs;
+use super::mount;
 use super::onbuild;
+use super::outline::EpochNeed;
 use super::outline::ImageNeed;
 use super::scope::Globals;
 use super::words;
@@ -37,6 +40,8 @@ pub(super) enum Origin {
     Scratch,
     Stage(usize),
     Image(String),
+    /// The files of a named context.
+    Context(String),
 }
 
 /// One stage as written.
@@ -60,9 +65,12 @@ pub(super) struct Plan<'a> {
     pub(super) escape: char,
     pub(super) globals: Globals,
     pub(super) stages: Vec<StagePlan<'a>>,
-    pub(super) target: usize,
+    /// The stages to build, in the order asked for.
+    pub(super) targets: Vec<usize>,
     /// Seconds since 1970.
     pub(super) source_date_epoch: Option<i64>,
+    /// Whose time SOURCE_DATE_EPOCH is to be, while that is not known.
+    pub(super) epoch: Option<EpochNeed>,
     pub(super) warnings: Vec<Diagnostic>,
 }
 
@@ -107,10 +115,10 @@ impl<'a> Plan<'a> {
             source_date_epoch: None,
             globals,
             stages: Vec::with_capacity(starts.len()),
-            target: 0,
+            targets: Vec::new(),
+            epoch: None,
             warnings: Vec::new(),
         };
-        plan.source_date_epoch = plan.read_epoch().map_err(|e| vec![e])?;
         let mut by_name: BTreeMap<String, usize> = BTreeMap::new();
         for (index, &start) in starts.iter().enumerate() {
             let end = starts.get(index + 1).copied().unwrap_or(file.instructions.len());
@@ -118,9 +126,12 @@ impl<'a> Plan<'a> {
             let Kind::From(from) = &instruction.kind else { continue };
             let name = from.name.as_ref().map(|word| word.text.to_ascii_lowercase());
             let platform = plan.platform(from);
-            let base = match &platform {
-                Err(error) => Err(error.clone()),
-                Ok(_) => plan.base(from, &by_name),
+            // A named context stands in for the whole stage of its name.
+            let instead = name.as_deref().and_then(|name| plan.named_context(name));
+            let base = match (&platform, &instead) {
+                (_, Some(origin)) => Ok(origin.clone()),
+                (Err(error), _) => Err(error.clone()),
+                (Ok(_), _) => plan.base(from, &by_name),
             };
             if let Some(defaults) = &defaults {
                 plan.check_default(from, defaults, &by_name);
@@ -134,10 +145,11 @@ impl<'a> Plan<'a> {
                 name,
                 base,
                 platform: platform.unwrap_or_default(),
-                body: &file.instructions[start + 1..end],
+                body: if instead.is_some() { &[] } else { &file.instructions[start + 1..end] },
             });
         }
-        plan.target = plan.find_target().map_err(|e| vec![e])?;
+        plan.targets = plan.find_targets().map_err(|e| vec![e])?;
+        plan.read_epoch().map_err(|e| vec![e])?;
         Ok(plan)
     }
 
@@ -149,24 +161,6 @@ impl<'a> Plan<'a> {
     /// Returns the platform an image is wanted for by a FROM.
     pub(super) fn wanted_platform(&self, index: usize) -> &Platform {
         self.stages[index].platform.as_ref().unwrap_or(&self.request.platform)
-    }
-
-    fn read_epoch(&self) -> Result<Option<i64>, Diagnostic> {
-        let name = "SOURCE_DATE_EPOCH";
-        let value = match self.request.build_args.get(name) {
-            Some(value) => value.as_str(),
-            None => self.globals.get(name).unwrap_or_default(),
-        };
-        if value.is_empty() {
-            return Ok(None);
-        }
-        value.parse().map(Some).map_err(|_| Diagnostic {
-            severity: crate::report::Severity::Error,
-            code: "source-date-epoch",
-            message: format!("SOURCE_DATE_EPOCH `{value}` is not a number of seconds since 1970"),
-            span: None,
-            hint: Some("a context or a stage as its source is not supported yet".to_owned()),
-        })
     }
 
     fn expand_from(&mut self, word: &Word, flag: bool) -> Result<String, Diagnostic> {
@@ -234,7 +228,29 @@ impl<'a> Plan<'a> {
         if let Some(&index) = by_name.get(&text.to_ascii_lowercase()) {
             return Ok(Origin::Stage(index));
         }
-        image(&text, from.image.span)
+        match self.named_context(&text) {
+            Some(origin) => Ok(origin),
+            None => image(&text, from.image.span),
+        }
+    }
+
+    /// Finds the named context that a name means; one of an image's name stands for that image,
+    /// however it is written.
+    fn named_context(&self, name: &str) -> Option<Origin> {
+        if self.request.contexts.is_empty() {
+            return None;
+        }
+        let reference = |text: &str| text.parse::<Reference>().ok().map(Reference::with_default_tag);
+        let wanted = reference(name);
+        let found = self.request.contexts.get_key_value(name).or_else(|| {
+            self.request.contexts.iter().find(|(key, _)| {
+                key.eq_ignore_ascii_case(name) || (wanted.is_some() && reference(key) == wanted)
+            })
+        });
+        found.map(|(key, context)| match context {
+            NamedContext::Files => Origin::Context(key.clone()),
+            NamedContext::Image(reference) => Origin::Image(reference.clone()),
+        })
     }
 
     /// Warns of a FROM that means nothing unless a build argument is given.
@@ -257,10 +273,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn find_target(&self) -> Result<usize, Diagnostic> {
-        let Some(wanted) = &self.request.target else { return Ok(self.stages.len() - 1) };
-        let lower = wanted.to_ascii_lowercase();
-        if let Some(index) = self.stages.iter().rposition(|s| s.name.as_deref() == Some(&lower)) {
+    fn find_targets(&self) -> Result<Vec<usize>, Diagnostic> {
+        match self.request.targets.is_empty() {
+            true => Ok(vec![self.stages.len() - 1]),
+            false => self.request.targets.iter().map(|wanted| self.find_target(wanted)).collect(),
+        }
+    }
+
+    fn find_target(&self, wanted: &str) -> Result<usize, Diagnostic> {
+        if let Some(index) = self.stage_named(wanted) {
             return Ok(index);
         }
         let names: Vec<&str> = self.stages.iter().filter_map(|s| s.name.as_deref()).collect();
@@ -275,6 +296,12 @@ impl<'a> Plan<'a> {
                 (None, false) => Some(format!("the stages are: {}", names.join(", "))),
             },
         })
+    }
+
+    /// Returns the last stage of a name.
+    pub(super) fn stage_named(&self, name: &str) -> Option<usize> {
+        let lower = name.to_ascii_lowercase();
+        self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&lower))
     }
 
     /// Finds what a `--from` means. Where it stands does not matter for that.
@@ -297,9 +324,11 @@ impl<'a> Plan<'a> {
                 }
             };
         }
-        let lower = text.to_ascii_lowercase();
-        match self.stages.iter().rposition(|stage| stage.name.as_deref() == Some(&lower)) {
-            Some(index) => Ok(Origin::Stage(index)),
+        if let Some(index) = self.stage_named(text) {
+            return Ok(Origin::Stage(index));
+        }
+        match self.named_context(text) {
+            Some(origin) => Ok(origin),
             None => image(text, word.span),
         }
     }
@@ -317,7 +346,7 @@ impl<'a> Plan<'a> {
                 reach.images.push(ImageNeed { reference, platform: platform.clone(), span, hint });
             }
         };
-        let mut waiting = vec![self.target];
+        let mut waiting = self.targets.clone();
         while let Some(index) = waiting.pop() {
             if reach.stages.contains_key(&index) {
                 continue;
@@ -329,7 +358,7 @@ impl<'a> Plan<'a> {
                     errors.push(error.clone());
                     Vec::new()
                 }
-                Ok(Origin::Scratch) => Vec::new(),
+                Ok(Origin::Scratch | Origin::Context(_)) => Vec::new(),
                 Ok(Origin::Stage(base)) => {
                     waiting.push(*base);
                     self.stages[*base].triggers()
@@ -350,19 +379,19 @@ impl<'a> Plan<'a> {
             for (instruction, trigger) in
                 triggers.iter().map(|i| (i, true)).chain(stage.body.iter().map(|i| (i, false)))
             {
-                let (Kind::Copy(transfer) | Kind::Add(transfer)) = &instruction.kind else { continue };
-                let Some(word) = &transfer.from else { continue };
-                let span = if trigger { place } else { word.span };
-                match self.origin(word) {
-                    Ok(Origin::Scratch) => {}
-                    Ok(Origin::Stage(to)) => {
-                        edges.push(Edge { from: index, to, span });
-                        waiting.push(to);
+                for word in origins(instruction) {
+                    let span = if trigger { place } else { word.span };
+                    match self.origin(&word) {
+                        Ok(Origin::Scratch | Origin::Context(_)) => {}
+                        Ok(Origin::Stage(to)) => {
+                            edges.push(Edge { from: index, to, span });
+                            waiting.push(to);
+                        }
+                        Ok(Origin::Image(reference)) => {
+                            need(&mut reach, &reference, &self.request.platform, span);
+                        }
+                        Err(error) => errors.push(Diagnostic { span: Some(span), ..error }),
                     }
-                    Ok(Origin::Image(reference)) => {
-                        need(&mut reach, &reference, &self.request.platform, span);
-                    }
-                    Err(error) => errors.push(Diagnostic { span: Some(span), ..error }),
                 }
             }
             reach.stages.insert(index, triggers);
@@ -426,6 +455,18 @@ impl StagePlan<'_> {
                 _ => None,
             })
             .collect()
+    }
+}
+
+/// Returns all that an instruction names with `--from` or `from=`.
+fn origins(instruction: &Instruction) -> Vec<Word> {
+    match &instruction.kind {
+        Kind::Copy(transfer) | Kind::Add(transfer) => transfer.from.iter().cloned().collect(),
+        Kind::Run(run) => {
+            let named = |word: &Word| Some(Word { text: mount::from_of(word)?, span: word.span });
+            run.mounts.iter().filter_map(named).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

@@ -23,6 +23,7 @@ use super::graph::Input;
 use super::graph::NetworkMode;
 use super::graph::Op;
 use super::graph::RunOp;
+use super::graph::Security;
 use super::graph::VertexId;
 use super::lower;
 use super::outline;
@@ -114,7 +115,7 @@ fn dump(graph: &Graph) -> String {
         let _ = writeln!(out, "    {}", op(&vertex.op));
     }
     for (number, stage) in graph.stages.iter().enumerate() {
-        let target = if number == graph.target { " target" } else { "" };
+        let target = if graph.targets.contains(&number) { " target" } else { "" };
         let name = stage.name.as_deref().unwrap_or("-");
         let _ =
             writeln!(out, "stage {} {name} {}{target} -> {}", stage.index, stage.platform, id(stage.output));
@@ -143,6 +144,8 @@ fn op(op: &Op) -> String {
     match op {
         Op::Image(image) => format!("image {} {}", image.reference, image.platform),
         Op::Context(context) => format!("context {}", context.name),
+        Op::Http(http) => format!("http {} as {:?} checksum {:?}", http.url, http.file_name, http.checksum),
+        Op::Git(git) => format!("git {} keep {} checksum {:?}", git.address, git.keep_git_dir, git.checksum),
         Op::Workdir(workdir) => format!("workdir {} user {:?}", workdir.path, workdir.user),
         Op::Run(run) => {
             let mut text = format!("run {:?} env {:?} in {}", run.args, run.env, run.workdir);
@@ -151,6 +154,12 @@ fn op(op: &Op) -> String {
             }
             if run.network != NetworkMode::Default {
                 let _ = write!(text, " network {:?}", run.network);
+            }
+            if run.security != Security::Sandbox {
+                let _ = write!(text, " security {:?}", run.security);
+            }
+            for mount in &run.mounts {
+                let _ = write!(text, " mount {} {:?}", mount.target, mount.kind);
             }
             if let Some(script) = &run.script {
                 let _ = write!(text, " script {} {:?}", script.name, script.body);
@@ -161,7 +170,9 @@ fn op(op: &Op) -> String {
             let mut text = if copy.add { "add".to_owned() } else { "copy".to_owned() };
             for source in &copy.sources {
                 let _ = match source {
-                    CopySource::Path(path) => write!(text, " {path:?}"),
+                    CopySource::Path { input: 1, path } => write!(text, " {path:?}"),
+                    CopySource::Path { input, path } => write!(text, " {input}:{path:?}"),
+                    CopySource::Download { input, name } => write!(text, " {input}:download {name:?}"),
                     CopySource::Inline { name, data } => write!(text, " <<{name} {data:?}"),
                 };
             }
@@ -189,13 +200,13 @@ fn op(op: &Op) -> String {
 
 fn config_of(text: &str) -> ImageConfig {
     let graph = graph(text);
-    graph.stages[graph.target].config.clone()
+    graph.stages[graph.targets[0]].config.clone()
 }
 
 /// Returns the history lines of the target; those without a layer end in ` (empty)`.
 fn history(text: &str, request: &Request) -> Vec<String> {
     let graph = good(text, request).graph;
-    let lines = graph.stages[graph.target].history.iter().map(|h| {
+    let lines = graph.stages[graph.targets[0]].history.iter().map(|h| {
         let by = h.entry.created_by.clone().unwrap();
         assert_eq!(h.entry.comment.as_deref(), Some("buildkit.dockerfile.v0"));
         if h.entry.empty_layer { format!("{by} (empty)") } else { by }
@@ -273,7 +284,7 @@ fn corpus() {
 fn only_reachable_stages_are_planned() {
     let text = "FROM debian AS a\nRUN a\nFROM nowhere AS unused\nRUN b\nFROM debian\nCOPY --from=a /x /y\n";
     check_vertices(text, &request(), &["FROM debian AS a", "RUN a", "COPY --from=a /x /y"]);
-    let first = Request { target: Some("A".to_owned()), ..request() };
+    let first = Request { targets: vec!["A".to_owned()], ..request() };
     check_vertices(text, &first, &["FROM debian AS a", "RUN a"]);
 }
 
@@ -665,11 +676,19 @@ fn errors() {
         ("FROM --platform=a/b/c/d x\n", "is not a platform", "a/b/c/d"),
         ("FROM x\nCOPY a b /c\n", "must be a directory", "/c"),
         ("FROM x\nADD a b c\n", "must be a directory", "c"),
-        ("FROM x\nRUN --mount=type=cache,target=/c y\n", "not supported yet", "--mount=type=cache,target=/c"),
+        ("FROM x\nRUN --mount=type=cach,target=/c y\n", "unsupported mount type", "type=cach,target=/c"),
+        ("FROM x\nRUN --mount=target=/,from=x y\n", "it is the root", "target=/,from=x"),
+        ("FROM x\nRUN --mount=target=/a,from=$A y\n", "not supported for --from", "target=/a,from=$A"),
+        (
+            "FROM x AS a\nRUN --mount=target=/a,from=a y\n",
+            "circular dependency detected on stage: `a`",
+            "target=/a,from=a",
+        ),
+        ("FROM x\nRUN --device=a y\n", "`RUN --device` is not supported yet", "--device=a"),
         ("FROM x\nRUN --security=insecure y\n", "security.insecure is not allowed", "--security=insecure"),
         ("FROM x\nRUN --network=host y\n", "network.host is not allowed", "--network=host"),
-        ("FROM x\nADD https://a/b /c\n", "ADD of a URL is not supported yet", "https://a/b"),
-        ("FROM x\nADD git@github.com:a/b /c\n", "Git repository is not supported yet", "git@github.com:a/b"),
+        ("FROM x\nADD --checksum=sha256:1 https://a/b /c\n", "invalid checksum", "sha256:1"),
+        ("FROM x\nCOPY git@github.com:a/b /c\n", "source can't be a git ref for COPY", "git@github.com:a/b"),
         ("FROM x\nCOPY https://a/b /c\n", "source can't be a URL for COPY", "https://a/b"),
         ("FROM x\nCOPY --chmod=999 a /b\n", "invalid chmod parameter", "999"),
         ("FROM x\nEXPOSE 70000\n", "invalid containerPort", "70000"),
@@ -684,7 +703,7 @@ fn errors() {
     ] {
         check_error(text, &r, message, place);
     }
-    let target = Request { target: Some("biuld".to_owned()), ..request() };
+    let target = Request { targets: vec!["biuld".to_owned()], ..request() };
     let errors = plan("FROM x AS build\nFROM x\n", &target).unwrap_err();
     assert_eq!(errors[0].message, "target stage `biuld` could not be found");
     assert_eq!(errors[0].hint.as_deref(), Some("did you mean `build`?"));

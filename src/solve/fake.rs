@@ -220,7 +220,7 @@ impl Fake {
 pub fn selection(op: &Op, files: &Files) -> Files {
     match op {
         Op::Copy(copy) => {
-            let CopySource::Path(path) = &copy.sources[0] else { panic!("no inline sources here") };
+            let CopySource::Path { path, .. } = &copy.sources[0] else { panic!("no inline sources here") };
             files.get(path).map(|content| (path.clone(), content.clone())).into_iter().collect()
         }
         _ => files.clone(),
@@ -250,7 +250,7 @@ pub fn effect(op: &Op, base: &Files, selected: &[Files], now: &str) -> Result<Op
         }
         Op::Workdir(workdir) if base.contains_key(&workdir.path) => Ok(None),
         Op::Workdir(workdir) => one(&workdir.path, "dir".into()),
-        Op::Image(_) | Op::Context(_) => panic!("not executed"),
+        Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => panic!("not executed"),
     }
 }
 
@@ -277,7 +277,7 @@ impl Worker for Fake {
                 fields.push("destination", copy.destination.clone());
             }
             Op::Workdir(workdir) => fields.push("path", workdir.path.clone()),
-            Op::Image(_) | Op::Context(_) => panic!("they have no key"),
+            Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => panic!("they have no key"),
         }
         fields
     }
@@ -300,10 +300,17 @@ impl Worker for Fake {
         Ok(layers.collect())
     }
 
+    fn fetch(&self, task: Task<'_>, _: &Cancel) -> Result<(), FakeError> {
+        self.called();
+        let mut executed = self.executed.lock().unwrap();
+        executed.push(task.vertex.text.clone());
+        Ok(())
+    }
+
     fn select(&self, task: Task<'_>, input: usize, view: &View, _: &Cancel) -> Result<Selected, FakeError> {
         self.called();
         self.selects.fetch_add(1, Ordering::SeqCst);
-        assert_ne!(task.vertex.inputs[input].kind, EdgeKind::Base);
+        assert!(task.vertex.inputs[input].kind.is_selected());
         let files = selection(&task.vertex.op, &self.read(view));
         Ok(Selected { digest: SelectionDigest(digest_of(&files)), files })
     }
@@ -331,7 +338,7 @@ impl Worker for Fake {
             return Err(FakeError("interrupted".into()));
         }
         let op = &task.vertex.op;
-        let sources = inputs.iter().zip(&after).filter(|(input, _)| input.kind != EdgeKind::Base);
+        let sources = inputs.iter().zip(&after).filter(|(input, _)| input.kind.is_selected());
         let selected: Vec<Files> = sources.map(|(_, files)| selection(op, files)).collect();
         let now = self.now.lock().unwrap().clone();
         Ok(match effect(op, &after[0], &selected, &now)? {
@@ -398,7 +405,7 @@ pub struct Draw(pub Graph);
 
 impl Draw {
     pub fn new() -> Draw {
-        Draw(Graph { vertices: Vec::new(), stages: Vec::new(), target: 0 })
+        Draw(Graph { vertices: Vec::new(), stages: Vec::new(), targets: vec![0] })
     }
 
     fn add(&mut self, text: String, op: Op, inputs: Vec<(EdgeKind, Option<VertexId>)>) -> VertexId {
@@ -438,6 +445,10 @@ impl Draw {
             workdir: "/".into(),
             user: String::new(),
             network: NetworkMode::Default,
+            security: Security::Sandbox,
+            mounts: vec![],
+            extra_hosts: vec![],
+            hostname: None,
             volumes: vec![],
             script: None,
             source_date_epoch: None,
@@ -456,7 +467,7 @@ impl Draw {
     ) -> VertexId {
         let op = Op::Copy(CopyOp {
             add: false,
-            sources: vec![CopySource::Path(path.into())],
+            sources: vec![CopySource::Path { input: 1, path: path.into() }],
             destination: to.into(),
             chown: None,
             chmod: None,
@@ -464,15 +475,14 @@ impl Draw {
             parents: false,
             exclude: vec![],
             unpack: None,
-            checksum: None,
-            keep_git_dir: false,
+            source_date_epoch: None,
         });
         let inputs = vec![(EdgeKind::Base, base.into()), (EdgeKind::Source, Some(from))];
         self.add(format!("COPY {path} {to}"), op, inputs)
     }
 
     pub fn workdir(&mut self, base: impl Into<Option<VertexId>>, path: &str) -> VertexId {
-        let op = Op::Workdir(WorkdirOp { path: path.into(), user: String::new() });
+        let op = Op::Workdir(WorkdirOp { path: path.into(), user: String::new(), source_date_epoch: None });
         self.add(format!("WORKDIR {path}"), op, vec![(EdgeKind::Base, base.into())])
     }
 

@@ -78,6 +78,8 @@ pub fn op_kind(op: &Op) -> &'static str {
     match op {
         Op::Image(_) => "image",
         Op::Context(_) => "context",
+        Op::Http(_) => "http",
+        Op::Git(_) => "git",
         Op::Run(_) => "run",
         Op::Copy(_) => "copy",
         Op::Workdir(_) => "workdir",

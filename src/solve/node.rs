@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::image::{ChainDigest, LayerDigest, OpDigest, SnapshotId};
-use crate::plan::graph::{EdgeKind, Vertex};
+use crate::plan::graph::Vertex;
 
 use super::key::Fields;
 use super::traits::{Guard, Selected};
@@ -113,5 +113,5 @@ impl Node {
 
 /// Returns the vertex whose state this one works on.
 pub(super) fn base_of(vertex: &Vertex) -> Option<usize> {
-    vertex.inputs.iter().find(|input| input.kind == EdgeKind::Base)?.from.map(|from| from.0)
+    vertex.inputs.iter().find(|input| input.kind.is_under())?.from.map(|from| from.0)
 }

@@ -4,7 +4,7 @@
 //! the moment it is said. Not here: drawing the graph.
 
 use crate::image::{ChainDigest, SnapshotId};
-use crate::plan::graph::{EdgeKind, Graph, Op, VertexId};
+use crate::plan::graph::{Graph, Op, VertexId};
 
 use super::cancel::Cancel;
 use super::key;
@@ -52,7 +52,7 @@ where
     let task = Task { id: VertexId(v), vertex };
     let unknown = (None, None);
     match &vertex.op {
-        Op::Context(_) => return unknown,
+        Op::Context(_) | Op::Http(_) | Op::Git(_) => return unknown,
         Op::Image(_) => {
             let Ok(layers) = worker.image(task) else { return unknown };
             let chain = layers.iter().fold(ChainDigest::scratch(), |chain, layer| chain.with(&layer.content));
@@ -73,13 +73,13 @@ where
     for (i, input) in vertex.inputs.iter().enumerate() {
         let view = match input.from {
             None => View::State(Vec::new()),
-            Some(from) => match (&graph.vertex(from).op, &states[from.0]) {
-                (Op::Context(context), _) => View::Context(context.name.clone()),
-                (_, Some(state)) => View::State(state.layers.clone()),
-                (_, None) => return unknown,
+            Some(from) => match (graph.vertex(from).op.source_name(), &states[from.0]) {
+                (Some(name), _) => View::Context(name),
+                (None, Some(state)) => View::State(state.layers.clone()),
+                (None, None) => return unknown,
             },
         };
-        if input.kind != EdgeKind::Base {
+        if input.kind.is_selected() {
             match worker.select(task, i, &view, cancel) {
                 Ok(files) => selected.push(files),
                 Err(_) => return unknown,

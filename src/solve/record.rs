@@ -57,12 +57,14 @@ pub enum InputKind {
     Mount,
 }
 
-impl From<EdgeKind> for InputKind {
-    fn from(kind: EdgeKind) -> InputKind {
+impl InputKind {
+    /// Returns how records spell an edge; `None` for one that is in no key.
+    pub fn of(kind: EdgeKind) -> Option<InputKind> {
         match kind {
-            EdgeKind::Base => InputKind::Base,
-            EdgeKind::Source => InputKind::Source,
-            EdgeKind::Mount => InputKind::Mount,
+            EdgeKind::Base => Some(InputKind::Base),
+            EdgeKind::Source => Some(InputKind::Source),
+            EdgeKind::Mount => Some(InputKind::Mount),
+            EdgeKind::Below | EdgeKind::Seed => None,
         }
     }
 }

@@ -26,14 +26,14 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crate::image::{CacheKey, ChainDigest, Digest, LayerDigest, OpDigest, SelectionDigest, SnapshotId};
-use crate::plan::graph::{EdgeKind, Graph, Op, VertexId};
+use crate::plan::graph::{Graph, Op, VertexId};
 use crate::report::{Event, Reporter, Stream};
 
 use super::cancel::Cancel;
 use super::key;
 use super::node::{Lane, Node, Phase};
 use super::outcome::{Options, Outcome, SolveError, Solved};
-use super::record::{InputKey, Record, explain};
+use super::record::{InputKey, InputKind, Record, explain};
 use super::traits::{
     CacheError, CacheSource, Existing, Guard, InputView, Layer, Produced, Selected, Task, View, Worker,
 };
@@ -102,6 +102,7 @@ impl<W: ?Sized, C: ?Sized> Copy for Env<'_, W, C> {}
 
 /// What threads tell the owner.
 enum Message<E> {
+    Fetched(usize, Result<(), E>),
     Selected(usize, Result<Vec<Selected>, E>),
     Locked(usize, Result<Box<dyn Guard>, CacheError>),
     Executed(usize, Result<Produced, E>, Duration),
@@ -254,6 +255,10 @@ where
                 self.panic.get_or_insert(panic);
                 self.halt(SolveError::Cancelled);
             }
+            Message::Fetched(v, result) => match result {
+                Err(error) => self.fail(v, error),
+                Ok(()) => self.image(v, Vec::new()),
+            },
             Message::Selected(v, result) => {
                 self.selects.running -= 1;
                 self.give_back(v);
@@ -313,12 +318,16 @@ where
                 Err(error) => self.fail(v, error),
             },
             Op::Context(_) => self.image(v, Vec::new()),
+            Op::Http(_) | Op::Git(_) => {
+                let Env { worker, halt, .. } = self.env;
+                self.spawn(v, "fetch", move || Message::Fetched(v, worker.fetch(task, halt)));
+            }
             op => {
                 let fields = self.env.worker.fields(task);
                 self.nodes[v].op = Some(key::op_digest(key::op_kind(op), &fields));
                 self.nodes[v].fields = fields;
                 self.nodes[v].phase = Phase::Selecting;
-                let selects = task.vertex.inputs.iter().any(|input| input.kind != EdgeKind::Base);
+                let selects = task.vertex.inputs.iter().any(|input| input.kind.is_selected());
                 if !selects {
                     self.decide(v);
                 } else if self.in_flight == 0 && !task.vertex.ignore_cache && self.has_op(v) {
@@ -755,9 +764,9 @@ where
         let inputs = &self.env.graph.vertices[v].inputs;
         let view = |from: Option<VertexId>| match from {
             None => View::State(Vec::new()),
-            Some(from) => match &self.env.graph.vertex(from).op {
-                Op::Context(context) => View::Context(context.name.clone()),
-                _ => View::State(self.stack(from.0)),
+            Some(from) => match self.env.graph.vertex(from).op.source_name() {
+                Some(name) => View::Context(name),
+                None => View::State(self.stack(from.0)),
             },
         };
         inputs.iter().map(|input| InputView { kind: input.kind, view: view(input.from) }).collect()
@@ -839,14 +848,15 @@ pub(super) fn input_keys(
                 _ => graph.vertex(from).text.clone(),
             },
         };
-        let (digest, files) = match input.kind {
-            EdgeKind::Base => (chain(input.from)?.0, Default::default()),
-            EdgeKind::Source | EdgeKind::Mount => {
+        let kind = InputKind::of(input.kind)?;
+        let (digest, files) = match kind {
+            InputKind::Base => (chain(input.from)?.0, Default::default()),
+            InputKind::Source | InputKind::Mount => {
                 let selected = selected.next().expect("one for each source and mount");
                 (selected.digest.0, selected.files.clone())
             }
         };
-        Some(InputKey { kind: input.kind.into(), digest, detail, files })
+        Some(InputKey { kind, digest, detail, files })
     });
     keys.collect()
 }
@@ -857,6 +867,6 @@ where
     W: Worker + ?Sized,
     C: CacheSource + ?Sized,
 {
-    let inputs = views.iter().enumerate().filter(|(_, input)| input.kind != EdgeKind::Base);
+    let inputs = views.iter().enumerate().filter(|(_, input)| input.kind.is_selected());
     inputs.map(|(i, input)| env.worker.select(task, i, &input.view, env.halt)).collect()
 }

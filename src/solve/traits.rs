@@ -25,7 +25,7 @@ pub enum View {
     /// A state: its layers, lowest first; none for scratch. The same snapshot may stand in it
     /// twice (an image may hold a layer twice); only the topmost of the two matters.
     State(Vec<SnapshotId>),
-    /// A context, by its name.
+    /// A context, a download or a checkout, by the name that [`crate::plan::graph::Op::source_name`] gives it.
     Context(String),
 }
 
@@ -77,6 +77,10 @@ pub trait Worker: Sync {
 
     /// Returns the layers of an Image, lowest first, with their content digests.
     fn image(&self, task: Task<'_>) -> Result<Vec<Layer>, Self::Error>;
+
+    /// Brings the files of an Http or Git vertex here; returns when they are. Called on a thread of
+    /// its own, once for each.
+    fn fetch(&self, task: Task<'_>, cancel: &Cancel) -> Result<(), Self::Error>;
 
     /// Digests what a source or mount (`task.vertex.inputs[input]`) selects from `view`.
     /// Called on the solving thread while everything may still be cached.

@@ -36,13 +36,11 @@ use crate::context::EntryKind;
 use crate::context::SelectOptions;
 use crate::context::Selected;
 use crate::context::Selection;
-use crate::context::Source;
 use crate::context::Tree;
 use crate::context::show;
 use crate::layer::LayerError;
 use crate::layer::inherit_root;
 use crate::plan::graph::CopyOp;
-use crate::plan::graph::CopySource;
 use crate::sys::OverlayXattrs;
 use crate::sys::RootDir;
 use crate::sys::root_dir::Escape;
@@ -117,30 +115,26 @@ pub enum CopyError {
     Context(#[from] ContextError),
 }
 
-/// Returns what `context::select` is to find for an operation.
-pub fn sources(op: &CopyOp) -> Vec<Source> {
-    op.sources
-        .iter()
-        .map(|source| match source {
-            CopySource::Path(path) => Source::Path(path.clone()),
-            CopySource::Inline { name, data } => Source::Inline { name: name.clone(), data: data.clone() },
-        })
-        .collect()
-}
-
 /// Returns how `context::select` is to read the sources of an operation.
 pub fn select_options(op: &CopyOp) -> SelectOptions {
     SelectOptions { exclude: op.exclude.clone(), parents: op.parents }
 }
 
-/// Writes a selection from `tree` into `upper`, a new and empty layer above `base`.
+/// What was selected of one tree.
+pub struct Part<'a> {
+    pub selection: &'a Selection,
+    pub tree: &'a Tree,
+    /// Whether archives among the files are unpacked.
+    pub unpack: bool,
+}
+
+/// Writes selections, one after the other, into `upper`, a new and empty layer above `base`.
 ///
 /// `base` is the merged view below (an empty directory for `scratch`); with
 /// `--link` it is asked only for the names of `--chown`. Files that changed since
 /// they were selected are an error. On an error the upper is to be thrown away.
 pub fn copy(
-    selection: &Selection,
-    tree: &Tree,
+    parts: &[Part<'_>],
     op: &CopyOp,
     base: &RootDir,
     upper: &RootDir,
@@ -159,38 +153,42 @@ pub fn copy(
         owner: chown.unwrap_or(Owner { uid: 0, gid: 0 }),
     };
     let mut copier = Copier {
-        tree: Some(tree),
+        tree: None,
         base: (!op.link).then_some(base),
         upper,
         xattrs,
         chown,
         chmod,
-        keep_owners: selection.owners,
+        keep_owners: false,
         new_directory,
         links: HashMap::new(),
         restore: Vec::new(),
-        done: CopyDone { written: !selection.is_empty(), ..CopyDone::default() },
+        done: CopyDone { written: false, ..CopyDone::default() },
     };
     inherit_root(copier.base, upper, xattrs).map_err(CopyError::Start)?;
-    if selection.is_empty() {
+    let count = parts.iter().map(|part| part.selection.sources.len()).sum();
+    if count == 0 {
         return Ok(copier.done);
     }
+    copier.done.written = true;
     let destination = copier.destination(&op.destination)?;
-    for source in &selection.sources {
-        match source {
-            Selected::Directory { root, entries } => copier.directory(root, entries, &destination)?,
-            Selected::File { origin, entry } => {
-                if op.add && op.unpack != Some(false) && copier.unpack(origin, entry, &destination)? {
-                    continue;
+    for part in parts {
+        copier.tree = Some(part.tree);
+        copier.keep_owners = part.selection.owners;
+        for source in &part.selection.sources {
+            match source {
+                Selected::Directory { root, entries } => copier.directory(root, entries, &destination)?,
+                Selected::File { origin, entry } => {
+                    if part.unpack && copier.unpack(origin, entry, &destination)? {
+                        continue;
+                    }
+                    let (place, name) = copier.landing(&destination, entry.path.as_os_str(), count)?;
+                    copier.file(origin, entry, &place, &name)?;
                 }
-                let (place, name) =
-                    copier.landing(&destination, entry.path.as_os_str(), selection.sources.len())?;
-                copier.file(origin, entry, &place, &name)?;
-            }
-            Selected::Inline { name, data } => {
-                let (place, name) =
-                    copier.landing(&destination, OsStr::new(name), selection.sources.len())?;
-                copier.inline(data.as_bytes(), &place, &name)?;
+                Selected::Inline { name, data } => {
+                    let (place, name) = copier.landing(&destination, OsStr::new(name), count)?;
+                    copier.inline(data.as_bytes(), &place, &name)?;
+                }
             }
         }
     }

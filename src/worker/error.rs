@@ -31,6 +31,8 @@ pub enum WorkerError {
     Network(#[from] NetworkError),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    #[error("the files of `{0}` are not there")]
+    NoSource(String),
     #[error("stopped")]
     Cancelled,
 }
@@ -72,7 +74,7 @@ impl WorkerError {
         match self {
             WorkerError::Exit { .. } => "step-failed",
             WorkerError::Sandbox { .. } => "sandbox",
-            WorkerError::Context(_) | WorkerError::Copy(_) => "copy",
+            WorkerError::Context(_) | WorkerError::Copy(_) | WorkerError::NoSource(_) => "copy",
             WorkerError::User(_) => "user",
             WorkerError::Network(_) => "network",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",

@@ -8,9 +8,11 @@ use jiff::Timestamp;
 
 use super::copy;
 use super::error::WorkerError;
+use super::parts::{Group, groups};
+use super::sources::Sources;
 use crate::context::{self, Selection, Tree};
-use crate::image::{DiffId, LayerDigest, SnapshotId};
-use crate::layer::{DigestOptions, LayerDigests, Times, digest_layer};
+use crate::image::{DiffId, Digest, LayerDigest, SelectionDigest, SnapshotId};
+use crate::layer::{DigestOptions, LayerDigests, Times, clamp_times, digest_layer};
 use crate::plan::graph::{CopyOp, Op, VertexId, WorkdirOp};
 use crate::plan::{self};
 use crate::report::{Event, Reporter};
@@ -44,8 +46,8 @@ pub struct StoreWorkerOptions<'a> {
     /// The host's, as text.
     pub resolv_conf: String,
     pub reporter: &'a dyn Reporter,
-    /// The build context.
-    pub context: &'a Tree,
+    /// The contexts, and what is fetched.
+    pub sources: &'a Sources,
     pub volumes: Vec<Volume>,
     pub ca_cert: Option<PathBuf>,
 }
@@ -53,8 +55,8 @@ pub struct StoreWorkerOptions<'a> {
 /// Does what vertices ask for, in a store.
 pub struct StoreWorker<'a> {
     pub(super) options: StoreWorkerOptions<'a>,
-    /// What COPYs select and of what, between `select` and `execute`.
-    selections: Mutex<HashMap<VertexId, SelectedOf>>,
+    /// What COPYs select and of what, between `select` and `execute`; by the number of the group.
+    selections: Mutex<HashMap<(VertexId, usize), SelectedOf>>,
     /// When RUNs ran, between `execute` and `digest`.
     runs: Mutex<HashMap<SnapshotId, RunLayer>>,
     /// Digests of new layers, between `digest` and `keep`.
@@ -96,7 +98,7 @@ impl<'a> StoreWorker<'a> {
 
     /// Writes the digests of context files for the next build; a failure costs it time only.
     pub fn save_digests(&self) {
-        if let Err(error) = self.options.context.save_digests() {
+        if let Err(error) = self.options.sources.save_digests() {
             let text = format!("warning: cannot keep the digests of context files: {error}");
             self.options.reporter.event(Event::Warning { text });
         }
@@ -121,14 +123,15 @@ impl<'a> StoreWorker<'a> {
         Ok(Produced { snapshot: Some(snapshot), created_unix_ms: now.as_millisecond() })
     }
 
-    /// Selects what a COPY copies, once for each view.
+    /// Selects what a group of sources stands for, once for each view.
     ///
     /// Between `select` and `execute` a new layer of the source may have made room for an older
     /// one of equal content: the same files, but other inodes, which `copy` would take for a change.
     fn selection(
         &self,
-        id: VertexId,
+        id: (VertexId, usize),
         op: &CopyOp,
+        group: &Group,
         view: Option<&View>,
         tree: &Tree,
     ) -> Result<Arc<Selection>, WorkerError> {
@@ -137,7 +140,7 @@ impl<'a> StoreWorker<'a> {
         {
             return Ok(found.clone());
         }
-        let selection = context::select(tree, &copy::sources(op), &copy::select_options(op))?;
+        let selection = context::select(tree, &group.sources, &copy::select_options(op))?;
         for socket in &selection.sockets {
             let text = format!("warning: the socket `{}` is not copied", socket.display());
             self.options.reporter.event(Event::Warning { text });
@@ -147,31 +150,81 @@ impl<'a> StoreWorker<'a> {
         Ok(selection)
     }
 
-    /// Calls `work` with the tree that a source input shows.
-    fn with_tree<T>(
-        &self,
-        view: Option<&View>,
-        work: impl FnOnce(&Tree) -> Result<T, WorkerError>,
-    ) -> Result<T, WorkerError> {
+    /// Returns the tree that an input shows; the empty one for none.
+    pub(super) fn tree(&self, view: Option<&View>) -> Result<Arc<Tree>, WorkerError> {
         match view {
-            Some(View::State(layers)) => work(&Tree::state(self.options.store.view(layers)?)),
-            Some(View::Context(_)) => work(self.options.context),
-            // All sources are inline: the tree is not looked at.
-            None => work(&Tree::state(self.options.store.view(&[])?)),
+            Some(View::Context(name)) => {
+                self.options.sources.get(name).ok_or_else(|| WorkerError::NoSource(name.clone()))
+            }
+            Some(View::State(layers)) => Ok(Arc::new(Tree::state(self.options.store.view(layers)?))),
+            None => Ok(Arc::new(Tree::state(self.options.store.view(&[])?))),
         }
     }
 
     fn copy(&self, task: Task<'_>, op: &CopyOp, inputs: &[InputView]) -> Result<Produced, WorkerError> {
         let layer = self.new_layer(base_of(inputs))?;
         let xattrs = self.options.store.options().xattrs;
-        let view = inputs.get(1).map(|input| &input.view);
-        let done = self.with_tree(view, |tree| {
-            let selection = self.selection(task.id, op, view, tree)?;
-            Ok(copy::copy(&selection, tree, op, &layer.base, &layer.upper, xattrs)?)
-        })?;
-        locked(&self.selections).remove(&task.id);
+        let groups = groups(op);
+        let mut found = Vec::with_capacity(groups.len());
+        for (number, group) in groups.iter().enumerate() {
+            let view = group.input.and_then(|input| inputs.get(input)).map(|input| &input.view);
+            let tree = self.tree(view)?;
+            let selection = self.selection((task.id, number), op, group, view, &tree)?;
+            found.push((tree, selection));
+        }
+        let parts = found.iter().zip(&groups).map(|((tree, selection), group)| copy::Part {
+            selection,
+            tree,
+            unpack: group.unpack,
+        });
+        let parts: Vec<copy::Part<'_>> = parts.collect();
+        let done = copy::copy(&parts, op, &layer.base, &layer.upper, xattrs)?;
+        let mut selections = locked(&self.selections);
+        (0..groups.len()).for_each(|number| drop(selections.remove(&(task.id, number))));
+        drop(selections);
         self.warn_left_out(done.left_out_owners, done.left_out_devices, done.left_out_xattrs);
+        self.clamp(&layer.upper, op.source_date_epoch)?;
         self.commit(layer.draft, SnapshotKind::Copy)
+    }
+
+    /// Digests what each input of a COPY selects: of all its groups, in their order.
+    fn select_copy(
+        &self,
+        task: Task<'_>,
+        op: &CopyOp,
+        input: usize,
+        view: &View,
+    ) -> Result<Selected, WorkerError> {
+        let tree = self.tree(Some(view))?;
+        let mut digests = Vec::new();
+        let mut files = BTreeMap::new();
+        let mut listed = 0;
+        for (number, group) in groups(op).iter().enumerate().filter(|(_, group)| group.input == Some(input)) {
+            let selection = self.selection((task.id, number), op, group, Some(view), &tree)?;
+            listed += selection.file_count();
+            if listed <= LISTED_FILES {
+                let list = selection.listing().into_iter();
+                files.extend(list.map(|file| (file.path, file.digest.to_string())));
+            }
+            digests.push(selection.digest);
+        }
+        if listed > LISTED_FILES {
+            files.clear();
+        }
+        let digest = match digests[..] {
+            [only] => only,
+            _ => SelectionDigest(Digest::of(digests.iter().map(|d| d.to_string()).collect::<String>())),
+        };
+        Ok(Selected { digest, files })
+    }
+
+    /// Makes no file of a new layer newer than SOURCE_DATE_EPOCH, where that is set.
+    fn clamp(&self, upper: &RootDir, epoch: Option<i64>) -> Result<(), WorkerError> {
+        let Some(seconds) = epoch else { return Ok(()) };
+        clamp_times(upper, seconds).map_err(|source| WorkerError::Io {
+            what: "cannot set the times of the new layer".to_owned(),
+            source,
+        })
     }
 
     fn warn_left_out(&self, owners: u64, devices: u64, xattrs: u64) {
@@ -197,6 +250,7 @@ impl<'a> StoreWorker<'a> {
         let owner = users::Owner { uid: user.uid, gid: user.gid };
         let xattrs = self.options.store.options().xattrs;
         copy::make_directory(&layer.base, &layer.upper, &op.path, owner, xattrs)?;
+        self.clamp(&layer.upper, op.source_date_epoch)?;
         self.commit(layer.draft, SnapshotKind::Workdir)
     }
 }
@@ -240,16 +294,15 @@ impl Worker for StoreWorker<'_> {
         image.layers.into_iter().zip(&image.config.rootfs.diff_ids).map(layer).collect()
     }
 
-    fn select(&self, task: Task<'_>, _: usize, view: &View, _: &Cancel) -> Result<Selected, WorkerError> {
-        let Op::Copy(op) = &task.vertex.op else {
-            return Err(StoreError::NotFound("the source of a mount".to_owned()).into());
-        };
-        let selection = self.with_tree(Some(view), |tree| self.selection(task.id, op, Some(view), tree))?;
-        let mut files = BTreeMap::new();
-        if selection.file_count() <= LISTED_FILES {
-            files.extend(selection.listing().into_iter().map(|file| (file.path, file.digest.to_string())));
+    fn fetch(&self, task: Task<'_>, cancel: &Cancel) -> Result<(), WorkerError> {
+        self.options.sources.fetch(&task.vertex.op, cancel)
+    }
+
+    fn select(&self, task: Task<'_>, input: usize, view: &View, _: &Cancel) -> Result<Selected, WorkerError> {
+        match &task.vertex.op {
+            Op::Copy(op) => self.select_copy(task, op, input, view),
+            _ => Err(StoreError::NotFound("the source of a mount".to_owned()).into()),
         }
-        Ok(Selected { digest: selection.digest, files })
     }
 
     fn execute(
@@ -266,7 +319,8 @@ impl Worker for StoreWorker<'_> {
             Op::Run(op) => {
                 // By the clock of files: what the step makes at once must not seem older than it.
                 let from = file_clock();
-                let NewLayer { draft, base, .. } = self.run(op, base_of(inputs), log, cancel)?;
+                let NewLayer { draft, base, upper } = self.run(op, base_of(inputs), log, cancel)?;
+                self.clamp(&upper, op.source_date_epoch)?;
                 let now = Timestamp::now();
                 let until = (now.as_second(), now.subsec_nanosecond().unsigned_abs());
                 let produced = self.commit(draft, SnapshotKind::Run)?;
@@ -278,14 +332,19 @@ impl Worker for StoreWorker<'_> {
             }
             Op::Copy(op) => self.copy(task, op, inputs),
             Op::Workdir(op) => self.workdir(op, inputs),
-            Op::Image(_) | Op::Context(_) => Ok(Produced { snapshot: None, created_unix_ms: 0 }),
+            Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => {
+                Ok(Produced { snapshot: None, created_unix_ms: 0 })
+            }
         }
     }
 
-    fn digest(&self, _: Task<'_>, snapshot: &SnapshotId, _: &Cancel) -> Result<LayerDigest, WorkerError> {
+    fn digest(&self, task: Task<'_>, snapshot: &SnapshotId, _: &Cancel) -> Result<LayerDigest, WorkerError> {
         let store = self.options.store;
         let run = locked(&self.runs).remove(snapshot);
-        let times = run.as_ref().map_or(Times::Ignore, |run| run.times);
+        let times = match task.vertex.op.source_date_epoch() {
+            Some(_) => Times::All,
+            None => run.as_ref().map_or(Times::Ignore, |run| run.times),
+        };
         let below = run.as_ref().map(|run| &run.base);
         let path = store.snapshot_dir(snapshot);
         let upper = RootDir::open(&path).map_err(|source| WorkerError::Io {

@@ -13,7 +13,9 @@ use rustix::fs::FileType;
 use crate::context::DockerfilePlace;
 use crate::context::open_directory;
 use crate::context::select;
+use crate::plan::graph::CopySource;
 use crate::sys::overlay::mount_view;
+use crate::worker::parts::groups;
 
 use super::*;
 
@@ -126,8 +128,10 @@ impl World {
     }
 
     fn copy_from(&self, tree: &Tree, op: &CopyOp) -> Result<CopyDone, CopyError> {
-        let selection = select(tree, &sources(op), &select_options(op))?;
-        copy(&selection, tree, op, &self.root("base"), &self.root("upper"), marks())
+        let group = groups(op).remove(0);
+        let selection = select(tree, &group.sources, &select_options(op))?;
+        let part = Part { selection: &selection, tree, unpack: group.unpack };
+        copy(&[part], op, &self.root("base"), &self.root("upper"), marks())
     }
 
     fn copy(&self, op: &CopyOp) -> Result<CopyDone, CopyError> {
@@ -138,7 +142,7 @@ impl World {
 fn op(sources: &[&str], destination: &str) -> CopyOp {
     CopyOp {
         add: false,
-        sources: sources.iter().map(|s| CopySource::Path((*s).to_owned())).collect(),
+        sources: sources.iter().map(|s| CopySource::Path { input: 1, path: (*s).to_owned() }).collect(),
         destination: destination.to_owned(),
         chown: None,
         chmod: None,
@@ -146,8 +150,7 @@ fn op(sources: &[&str], destination: &str) -> CopyOp {
         parents: false,
         exclude: Vec::new(),
         unpack: None,
-        checksum: None,
-        keep_git_dir: false,
+        source_date_epoch: None,
     }
 }
 
@@ -473,8 +476,9 @@ fn a_file_that_changes_is_an_error() {
     let world = World::new("d/a = one", "");
     let tree = world.context();
     let op = op(&["d"], "/x");
-    let selection = select(&tree, &sources(&op), &select_options(&op)).unwrap();
-    let run = || copy(&selection, &tree, &op, &world.root("base"), &world.root("upper"), marks());
+    let selection = select(&tree, &groups(&op).remove(0).sources, &select_options(&op)).unwrap();
+    let part = || Part { selection: &selection, tree: &tree, unpack: false };
+    let run = || copy(&[part()], &op, &world.root("base"), &world.root("upper"), marks());
     fs::write(world.path("context/d/a"), "longer").unwrap();
     assert!(matches!(run().unwrap_err(), CopyError::Changed(path) if path == Path::new("d/a")));
     // Swapped for a link to the host: not followed.
