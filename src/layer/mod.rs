@@ -26,7 +26,7 @@ mod round_trip_tests;
 #[cfg(test)]
 mod test_archive;
 
-pub use compress::{Compression, Decoder, Encoder, compress, decompress};
+pub use compress::{Compression, Decoder, Encoder, Packing, as_layer, compress, decompress};
 pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
 pub use error::LayerError;
 pub use root::inherit_root;
