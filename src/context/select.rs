@@ -451,8 +451,13 @@ fn xattrs(target: Target<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         if xattr::is_overlay(&name) || xattr::is_of_host(&name) {
             continue;
         }
-        if let Some(value) = xattr::get(target, &name)? {
-            out.push((name, value));
+        match xattr::get(target, &name) {
+            Ok(Some(value)) => out.push((name, value)),
+            Ok(None) => {}
+            // Capabilities of a user namespace that is none of ours: they mean nothing here
+            // (capabilities(7), "Namespaced file capabilities").
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OVERFLOW.raw_os_error()) => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(out)
