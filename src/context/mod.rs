@@ -2,7 +2,7 @@
 //!
 //! `tree` opens such a place, `archive` one from a tar, `dockerfile` reads the Dockerfile and finds the
 //! ignore rules, `select` finds what sources stand for, `selection` holds the
-//! result and its digest, `digest_cache` keeps content digests from build to
+//! result and its digest, `listing` shows all of a context to people, `digest_cache` keeps content digests from build to
 //! build. Nothing here writes into an image (`worker::copy`) and nothing leaves
 //! its root: every path resolves through `sys::RootDir`.
 
@@ -12,6 +12,7 @@ mod dockerfile;
 mod error;
 mod filter;
 mod hash;
+mod listing;
 mod select;
 mod selection;
 mod source;
@@ -28,7 +29,12 @@ pub use dockerfile::locate_dockerfile;
 pub use dockerfile::read_dockerfile;
 pub use error::ContextError;
 pub use error::show;
+pub use filter::Deciding;
 pub use hash::same_content;
+pub use listing::Count;
+pub use listing::Listing;
+pub use listing::Seen;
+pub use listing::Why;
 pub use select::SelectOptions;
 pub use select::Source;
 pub use select::select;
