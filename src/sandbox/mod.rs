@@ -3,7 +3,7 @@
 //! `spec` says what to run and what it sees, as data; `step` makes the spec of
 //! a RUN. `launcher` starts the helper, a small process with one thread that is
 //! our own program again (`helper`), which makes each step's child; `child` is
-//! what the child does until exec, `mounts` and `stub` its mounts, `exec` the
+//! what the child does until exec, `mounts`, `states` and `stub` its mounts, `exec` the
 //! search for the program. `seccomp` is the filter, `facts` what the machine
 //! has; `cgroup` and `limit` what it may use, `security` its rights. Errors cross the processes as values (`error`). Not here: which layers
 //! (`store`), pools of networks (`network`), what a step's changes become (`layer`).
@@ -24,6 +24,7 @@ mod seccomp;
 mod security;
 pub mod size;
 mod spec;
+mod states;
 mod step;
 mod stub;
 

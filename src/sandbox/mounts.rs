@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::error::{Os, StepError};
-use super::spec::{BindSource, Mount, Root, Spec, State, Upper};
+use super::spec::{BindSource, Mount, Root, Spec};
+use super::states::OtherStates;
 use super::stub::{self, Kind};
 use crate::sys::mount::{MountChange, change_mount, restrict};
 use crate::sys::overlay::{self, MountWay, OverlayXattrs, Writable};
@@ -46,7 +47,7 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
     let Root::Overlay { lowers, upper, work, xattrs } = &spec.root;
     let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
     // First: whether one is a file or a directory decides which mount point it needs.
-    let mut states = OtherStates { scratch: &base.scratch, way: spec.mount_way, count: 0 };
+    let mut states = OtherStates::new(&base.scratch, spec.mount_way);
     let mounts = mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()?;
     let root = base.mount(&mounts)?;
     let mut table = Table { root, scratch: base.scratch, files: 0, open_to_points: Vec::new() };
@@ -205,76 +206,6 @@ impl Drop for View<'_> {
         if rustix::process::fchdir(&self.base.scratch).is_ok() {
             let _ = rustix::mount::unmount("view", UnmountFlags::DETACH);
         }
-    }
-}
-
-/// Mounts other states where the step never sees them, and takes out what it is to see.
-struct OtherStates<'a> {
-    scratch: &'a OwnedFd,
-    way: MountWay,
-    count: usize,
-}
-
-impl OtherStates<'_> {
-    /// Turns a mount of another state into one of an open file; leaves others as they are.
-    fn open(&mut self, mount: Mount) -> Result<Mount, StepError> {
-        let Mount::Overlay { state, source, target, read_only } = mount else { return Ok(mount) };
-        let root = self.mount(&state).map_err(|error| StepError::OtherState {
-            target: target.display().to_string(),
-            error: error.into(),
-        })?;
-        let taken = stub::open_inside(&root, &source, OFlags::PATH).and_then(|found| {
-            // Bound from the attached mount: in a detached one a file cannot be before Linux 6.15.
-            let flags = OpenTreeFlags::OPEN_TREE_CLONE
-                | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_EMPTY_PATH;
-            rustix::mount::open_tree(&found, "", flags)
-        });
-        let fd = taken.map_err(|errno| StepError::NotInState {
-            source_path: source.display().to_string(),
-            target: target.display().to_string(),
-            error: errno.into(),
-        })?;
-        let source = BindSource::Fd(fd);
-        // What is written to it is thrown away, so mount points may be made in it too.
-        let make_points = state.upper.is_some() && !read_only;
-        Ok(Mount::Bind { source, target, read_only, recursive: false, make_points })
-    }
-
-    fn mount(&mut self, state: &State) -> std::io::Result<OwnedFd> {
-        self.count += 1;
-        let name = format!("state{}", self.count);
-        let directory = |name: &str| -> std::io::Result<OwnedFd> {
-            match rustix::fs::mkdirat(self.scratch, name, Mode::from_raw_mode(0o755)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            Ok(rustix::fs::openat(self.scratch, name, flags, Mode::empty())?)
-        };
-        directory(&name)?;
-        let mut lowers =
-            state.lowers.iter().map(|path| overlay::open_layer(path)).collect::<std::io::Result<Vec<_>>>()?;
-        // Overlayfs wants two without an upper directory, and one with it.
-        let least = if state.upper.is_some() { 1 } else { 2 };
-        for filler in ["void1", "void2"].iter().take(least - lowers.len().min(least)) {
-            lowers.push(directory(filler)?);
-        }
-        let Some(Upper { upper, work }) = &state.upper else {
-            let scratch = self.scratch.as_fd();
-            let view = overlay::attach_read_only(&lowers, state.xattrs, scratch, &name, self.way)?;
-            if self.way == MountWay::Auto
-                && rustix::fs::fstat(&view)?.st_dev != rustix::fs::fstat(&directory(&name)?)?.st_dev
-            {
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-                rustix::mount::move_mount(&view, "", self.scratch, name.as_str(), flags)?;
-            }
-            return Ok(view);
-        };
-        let (upper, work) = (overlay::open_layer(upper)?, overlay::open_layer(work)?);
-        let writable =
-            Writable { lowers: &lowers, upper: upper.as_fd(), work: work.as_fd(), xattrs: state.xattrs };
-        overlay::attach_writable(&writable, self.scratch.as_fd(), &name, self.way)
     }
 }
 
