@@ -219,8 +219,8 @@ impl fmt::Debug for GitAddress {
     }
 }
 
-/// Tells whether a word is a whole object name: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits.
-pub(super) fn is_commit(word: &str) -> bool {
+/// Tells whether a word is a whole object name: 40 (SHA-1) or 64 (SHA-256) hexadecimal digits, in lower case.
+pub fn is_commit(word: &str) -> bool {
     matches!(word.len(), 40 | 64) && word.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 

@@ -1,12 +1,14 @@
 //! Addresses of what is fetched from elsewhere: which texts are addresses, and what they say. Pure.
 //!
 //! `git` and `http` hold the two kinds, `query` reads the options of a git address, `url` takes URLs
-//! apart, `redact` hides passwords. The rules are those of BuildKit (`frontend/dockerfile/dfgitutil`,
+//! apart, `redact` hides passwords, `near` guesses
+//! what a mistyped name may have meant. The rules are those of BuildKit (`frontend/dockerfile/dfgitutil`,
 //! `util/gitutil`). Not here: fetching (`context`), image names (`image`).
 
 mod error;
 mod git;
 mod http;
+mod near;
 mod query;
 mod redact;
 mod url;
@@ -17,7 +19,9 @@ pub use error::AddressError;
 pub use git::GitAddress;
 pub use git::Mtime;
 pub use git::Transport;
+pub use git::is_commit;
 pub use http::HttpAddress;
+pub use near::nearest;
 pub use redact::redact;
 pub use url::Credentials;
 

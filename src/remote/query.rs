@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::git::Mtime;
 use super::git::is_commit;
+use super::near::nearest;
 use super::url::decode;
 
 /// What is wanted.
@@ -85,7 +86,7 @@ fn pairs(query: &str) -> Result<BTreeMap<String, String>, String> {
             |text: &str| decode(&text.replace('+', " ")).map_err(|why| format!("in query `{key}`, {why}"));
         let (key, mut value) = (read(key)?, read(value)?);
         if !KEYS.contains(&key.as_str()) {
-            let near = nearest(&key).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+            let near = nearest(&key, KEYS).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
             return Err(format!("unexpected query `{key}`{near}"));
         }
         if value.is_empty() {
@@ -174,27 +175,4 @@ fn clean(subdir: &str) -> Result<String, String> {
         true => Err(format!("subdir `{}` holds a control character", subdir.escape_debug())),
         false => Ok(names.join("/")),
     }
-}
-
-/// Returns the key that a mistyped one may have meant: a third of the letters may be wrong.
-fn nearest(word: &str) -> Option<&'static str> {
-    let limit = word.len().min(24).div_ceil(3);
-    let near = KEYS.iter().map(|key| (distance(word, key), *key)).min()?;
-    (near.0 <= limit && near.0 < near.1.len() && word.len() < 32).then_some(near.1)
-}
-
-/// Returns the Levenshtein distance; case does not count.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(!x.eq_ignore_ascii_case(y));
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
