@@ -195,6 +195,12 @@ impl GitAddress {
         }
     }
 
+    /// Keeps `.git` or not where the address says nothing of it (`BUILDKIT_CONTEXT_KEEP_GIT_DIR`).
+    pub fn with_default_keep_git_dir(mut self, keep: bool) -> GitAddress {
+        self.wanted.keep_git_dir.get_or_insert(keep);
+        self
+    }
+
     /// Sets the file times where the address says nothing of them.
     pub fn with_default_mtime(mut self, mtime: Mtime) -> GitAddress {
         self.wanted.mtime.get_or_insert(mtime);

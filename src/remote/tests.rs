@@ -131,6 +131,8 @@ fn reads_options() {
     assert!(with("checksum=ab12").with_checksum("ab13").is_err());
     assert!(git(kit).with_checksum("sha256:00").is_err());
     assert!(with("keep-git-dir=0").with_keep_git_dir(true).is_err());
+    assert!(!with("keep-git-dir=0").with_default_keep_git_dir(true).keeps_git_dir());
+    assert!(git(kit).with_default_keep_git_dir(true).keeps_git_dir());
     assert!(git(kit).with_keep_git_dir(true).unwrap().keeps_git_dir());
 }
 

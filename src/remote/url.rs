@@ -63,7 +63,7 @@ impl<'a> Url<'a> {
         }
         check_host(host).map_err(|why| bad_authority(&why))?;
         let credentials = user
-            .map(|user| read_credentials(user))
+            .map(read_credentials)
             .transpose()
             .map_err(|why| bad_authority(&format!("in the user name or password, {why}")))?;
         decode(path).map_err(|why| fail(format!("in the path, {why}")))?;

@@ -35,7 +35,7 @@ pub(super) const LOCAL: &str = "file";
 ///
 /// Filters (LFS too) need no word here: a repository can name them in its attributes, and without
 /// settings of the user's or the system's there is none to run.
-const SETTINGS: [(&str, &str); 28] = [
+const SETTINGS: [(&str, &str); 30] = [
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),
     ("core.symlinks", "true"),
@@ -53,6 +53,9 @@ const SETTINGS: [(&str, &str); 28] = [
     ("protocol.ext.allow", "never"),
     ("transfer.bundleURI", "false"),
     ("safe.bareRepository", "explicit"),
+    // A server that falls silent: bytes a second, for so many seconds.
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", "300"),
     ("submodule.recurse", "false"),
     ("fetch.recurseSubmodules", "false"),
     // A pack is there whole or not at all, even when git is killed.

@@ -42,11 +42,11 @@ impl Repository {
         make_folder(&staging)?;
         let repository = Repository { path: folder.join(name.hex()), staging, _lock: lock };
         make_folder(&repository.path)?;
-        let format = object_format(&commit.object);
-        must("keep", address, repository.git(runner, LOCAL, &["init", "--quiet", "--bare", format])?)?;
-        for left in ["shallow.lock", "config.lock", "packed-refs.lock"] {
+        for left in ["shallow.lock", "config.lock", "packed-refs.lock", "HEAD.lock"] {
             let _ = std::fs::remove_file(repository.path.join(left));
         }
+        let format = object_format(&commit.object);
+        must("keep", address, repository.git(runner, LOCAL, &["init", "--quiet", "--bare", format])?)?;
         Ok(repository)
     }
 
@@ -137,8 +137,7 @@ impl Repository {
     /// Returns the commit that a name or object stands for, if it is here.
     fn peel(&self, runner: &Runner<'_>, name: &str) -> Result<Option<String>, GitError> {
         let commit = format!("{name}^{{commit}}");
-        let output =
-            self.git(runner, LOCAL, &["rev-parse", "--verify", "--quiet", "--end-of-options", &commit])?;
+        let output = self.git(runner, LOCAL, &["rev-parse", "--verify", "--quiet", &commit])?;
         Ok(Some(output.text()).filter(|id| output.success && crate::remote::is_commit(id)))
     }
 

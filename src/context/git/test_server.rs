@@ -102,6 +102,7 @@ impl World {
         world.write("kit", &[("Dockerfile", "FROM scratch"), ("sub/dir/file", "old"), ("run", "#!/bin/sh")]);
         std::fs::set_permissions(kit.join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700))
             .unwrap();
+        git(&kit, &["add", "run"]);
         world.commit("kit");
         git(&kit, &["tag", "light"]);
         git(&kit, &["tag", "-a", "-m", "x", "v1.0"]);

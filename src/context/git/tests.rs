@@ -182,6 +182,12 @@ fn brings_submodules_and_theirs() {
     world.speak_old_protocol();
     std::fs::remove_dir_all(world.options().folder).unwrap();
     check("", true, false);
+    // The token of a host is for all its repositories.
+    std::fs::remove_dir_all(world.options().folder).unwrap();
+    world.want_authorization("Basic eC1hY2Nlc3MtdG9rZW46dA==");
+    let token = |name: &str| (name == "GIT_AUTH_TOKEN").then(|| b"t".to_vec());
+    let tree = world.checkout_with("tree.git", &token).unwrap();
+    assert!(tree.path.join("module/module/name").exists());
 }
 
 /// Checks that nothing in a repository's files leads back to us.

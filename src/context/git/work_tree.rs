@@ -216,3 +216,39 @@ fn settle(files: &Path, keep_git: bool, times: Option<i64>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn settles_what_a_strict_umask_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        fs::create_dir_all(place("a/.git/objects")).unwrap();
+        fs::create_dir(place(".git")).unwrap();
+        for (name, mode) in [("a/file", 0o600), ("a/run", 0o700), ("a/.git/x", 0o400), ("a/both", 0o4777)] {
+            fs::write(place(name), "x").unwrap();
+            fs::set_permissions(place(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        std::os::unix::fs::symlink("file", place("a/link")).unwrap();
+        fs::set_permissions(place("a"), fs::Permissions::from_mode(0o700)).unwrap();
+        settle(folder.path(), true, None).unwrap();
+        assert!(place("a/.git/objects").exists());
+        settle(folder.path(), false, Some(7)).unwrap();
+        assert!(!place("a/.git").exists() && !place(".git").exists());
+        let check = |name: &str, mode: u32| {
+            let about = fs::symlink_metadata(place(name)).unwrap();
+            assert_eq!((about.mode() & 0o7777, about.mtime()), (mode, 7), "{name}");
+        };
+        check("", 0o755);
+        check("a", 0o755);
+        check("a/file", 0o644);
+        check("a/run", 0o755);
+        check("a/both", 0o755);
+        check("a/link", 0o777);
+    }
+}
