@@ -1,6 +1,6 @@
-//! Where COPY and ADD read from: directories, archives, other stages.
+//! Where COPY and ADD read from: directories, archives, URLs, other stages.
 //!
-//! `tree` opens such a place, `archive` one from a tar, `dockerfile` reads the Dockerfile and finds the
+//! `tree` opens such a place, `archive` one from a tar, `http` one from a URL, `dockerfile` reads the Dockerfile and finds the
 //! ignore rules, `select` finds what sources stand for, `selection` holds the
 //! result and its digest, `digest_cache` keeps content digests from build to
 //! build. Nothing here writes into an image (`worker::copy`) and nothing leaves
@@ -12,6 +12,7 @@ mod dockerfile;
 mod error;
 mod filter;
 mod hash;
+mod http;
 mod select;
 mod selection;
 mod source;
@@ -29,6 +30,14 @@ pub use dockerfile::read_dockerfile;
 pub use error::ContextError;
 pub use error::show;
 pub use hash::same_content;
+pub use http::DEFAULT_LIMIT;
+pub use http::Downloads;
+pub use http::HttpContext;
+pub use http::HttpFile;
+pub use http::HttpRequest;
+pub use http::Secrets;
+pub use http::file_name_of_url;
+pub use http::http_context;
 pub use select::SelectOptions;
 pub use select::Source;
 pub use select::select;
