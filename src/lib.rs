@@ -11,6 +11,7 @@ pub mod context;
 pub mod dockerfile;
 pub mod image;
 pub mod layer;
+pub mod net;
 pub mod pattern;
 pub mod plan;
 pub mod remote;

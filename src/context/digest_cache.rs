@@ -115,6 +115,16 @@ impl DigestCache {
         DigestCache { file, root, state: Mutex::default() }
     }
 
+    /// Makes a cache that knows one file and is never saved.
+    pub fn of_one(path: &Path, stat: &Stat, known: Known) -> DigestCache {
+        let (mtime, ctime) = ((stat.mtime_seconds, stat.mtime_nanos), (stat.ctime_seconds, stat.ctime_nanos));
+        let record = Record { size: stat.size, mtime, ctime, inode: stat.ino, known };
+        let new = HashMap::from([(path.as_os_str().as_bytes().to_vec(), record)]);
+        // No file has this name, so nothing is read from it either.
+        let state = State { old: Some(Loaded::default()), new, draft: Draft::Unwritable };
+        DigestCache { file: PathBuf::new(), root: Vec::new(), state: Mutex::new(state) }
+    }
+
     /// Returns what is known of the file at `path` (relative to the root), if it is still that file.
     pub fn lookup(&self, path: &Path, stat: &Stat) -> Option<Known> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,10 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::image::Digest;
+use crate::net::NetError;
+use crate::store::StoreError;
+
 /// Says why a context could not be opened, or files could not be selected from it.
 ///
 /// A path in backticks is the host's own or relative to the context's root.
@@ -47,6 +51,18 @@ pub enum ContextError {
     Unpack(#[source] crate::layer::LayerError),
     #[error("cannot make a directory for the build context in `{}`", show(.path))]
     Temporary { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Net(NetError),
+    #[error("the checksum of `{url}` is {got}, not {expected} as it should be")]
+    Checksum { url: String, expected: Digest, got: Digest },
+    #[error("`{url}` cannot be saved as `{}`: that is no name for a file", show(Path::new(.name)))]
+    DownloadName { url: String, name: String },
+    #[error("cannot keep or read a download in `{}`", show(.path))]
+    Download { path: PathBuf, source: io::Error },
+    #[error("`{0}` is neither an archive nor the text of a Dockerfile")]
+    NoContext(String),
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 /// Directories that a selection may be nested; deeper trees are attacks or accidents.
@@ -57,6 +73,7 @@ impl ContextError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             ContextError::NotFound { hint, .. } => hint.as_deref(),
+            ContextError::Net(error) => error.hint(),
             _ => None,
         }
     }

@@ -198,7 +198,7 @@ fn open(address: &GitAddress, kept: work_tree::Kept, lock: FileLock) -> Result<G
         }
     };
     let mut tree = Tree::context(root);
-    tree.lock = Some(lock);
+    tree.lock = Some(std::sync::Arc::new(lock));
     let name = address.short_name().to_owned();
     Ok(GitTree { tree, commit: kept.commit, commit_time: kept.time, name, path })
 }

@@ -1,7 +1,7 @@
-//! Where COPY and ADD read from: directories, archives, other stages.
+//! Where COPY and ADD read from: directories, archives, repositories, URLs, other stages.
 //!
 //! `tree` opens such a place, `archive` one from a tar, `git` one from a
-//! repository, `dockerfile` reads the Dockerfile and finds the ignore rules,
+//! repository, `http` one from a URL, `dockerfile` reads the Dockerfile and finds the ignore rules,
 //! `select` finds what sources stand for, `selection` holds the result and its
 //! digest, `listing` shows all of a context to people, `digest_cache` keeps content digests from build to build. Nothing
 //! here writes into an image (`worker::copy`) and nothing leaves its root:
@@ -14,6 +14,7 @@ mod error;
 mod filter;
 mod git;
 mod hash;
+mod http;
 mod listing;
 mod select;
 mod selection;
@@ -39,6 +40,14 @@ pub use git::GitError;
 pub use git::GitOptions;
 pub use git::GitTree;
 pub use hash::same_content;
+pub use http::DEFAULT_LIMIT;
+pub use http::Downloads;
+pub use http::HttpContext;
+pub use http::HttpFile;
+pub use http::HttpRequest;
+pub use http::Secrets;
+pub use http::file_name_of_url;
+pub use http::http_context;
 pub use listing::Count;
 pub use listing::Listing;
 pub use listing::Seen;

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::sys::RootDir;
 use crate::sys::lock::FileLock;
@@ -22,8 +23,8 @@ pub struct Tree {
     pub(super) digests: Option<DigestCache>,
     /// Removed with the tree.
     pub(super) temporary: Option<tempfile::TempDir>,
-    /// Held as long as the tree is read: nobody removes it meanwhile.
-    pub(super) lock: Option<FileLock>,
+    /// Held while the tree lives, so that nobody removes what it reads.
+    pub(super) lock: Option<Arc<FileLock>>,
 }
 
 impl Tree {

@@ -19,6 +19,7 @@
 //!   index/diff/HEX             -> ID
 //!   cache/records/OP/KEY       what a vertex gave: a header line, then the caller's bytes
 //!   cache/files/               digests of context files; its files are the context's own
+//!   cache/downloads/           files from URLs; its files are the context's own
 //!   builds/ID/log              the full log of a build
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
@@ -150,6 +151,11 @@ impl Store {
     /// Returns the directory for digests of context files; what is in it is its user's affair.
     pub fn stat_cache_dir(&self) -> &Path {
         &self.paths.stat_cache
+    }
+
+    /// Returns the directory for files from URLs, which its user makes; what is in it is its user's affair.
+    pub fn downloads_dir(&self) -> &Path {
+        &self.paths.downloads
     }
 }
 

@@ -3,7 +3,7 @@
 //! `env`: a hermetic place with its own store, and who runs in it. `command`:
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
-//! `cage`: what a command leaves behind.
+//! `cage`: what a command leaves behind. `http`: a server on the loopback.
 
 pub mod archive;
 pub mod base;
@@ -11,6 +11,7 @@ pub mod cage;
 pub mod command;
 pub mod context;
 pub mod env;
+pub mod http;
 
 pub use archive::Exported;
 pub use cage::Caged;

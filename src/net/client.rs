@@ -1,0 +1,221 @@
+//! One request, and what is done with its answer: redirects, repetition, errors.
+//!
+//! Not here: waiting for the network (`exchange`), the rules themselves (`redirect`, `retry`,
+//! `proxy`).
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use reqwest::header;
+use url::Url;
+
+use super::address::{self, Origin, show_url};
+use super::error::{NetError, Problem, explain};
+use super::exchange::{Network, Stop, TICK};
+use super::proxy::ProxySettings;
+use super::redirect;
+use super::reply::Reply;
+use super::request::{Credentials, Method, Request};
+use super::retry::{RetryPolicy, retry_after};
+
+/// How a client behaves.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    pub proxies: ProxySettings,
+    /// Certificates (PEM) believed besides the system's.
+    pub ca_file: Option<PathBuf>,
+    pub retry: RetryPolicy,
+    /// For one connection, from the look-up of the name to the end of the TLS handshake.
+    pub connect_timeout: Duration,
+    /// How long nothing may come.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    /// No proxy, the system's certificates, 30 s to connect, 60 s without a byte.
+    fn default() -> ClientOptions {
+        ClientOptions {
+            proxies: ProxySettings::default(),
+            ca_file: None,
+            retry: RetryPolicy::default(),
+            connect_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Fetches over http and https; threads share it by reference.
+///
+/// Making one costs nothing: certificates are read and the network is set up at the first request.
+/// It keeps no cookies, and asks for bodies as they are, never for compressed ones.
+pub struct Client {
+    options: ClientOptions,
+    network: OnceLock<Result<Network, String>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Makes a client; does nothing yet.
+    pub fn new(options: ClientOptions) -> Client {
+        Client { options, network: OnceLock::new() }
+    }
+
+    /// Tells whether anything was asked for yet.
+    pub fn is_used(&self) -> bool {
+        self.network.get().is_some()
+    }
+
+    /// Sends a request, again if that may help, and returns a good answer.
+    ///
+    /// `cancel` is looked at every 50 ms, whatever is being waited for.
+    pub fn send(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply<'_>, NetError> {
+        self.retrying(cancel, || self.send_once(request, cancel))
+    }
+
+    /// Repeats `attempt` by the client's policy while its errors may pass.
+    ///
+    /// For what reads the body too: use [`Client::send_once`] inside.
+    pub fn retrying<T>(
+        &self,
+        cancel: &dyn Fn() -> bool,
+        mut attempt: impl FnMut() -> Result<T, NetError>,
+    ) -> Result<T, NetError> {
+        let mut tried = 0;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.is_transient() => error,
+                other => return other,
+            };
+            tried += 1;
+            match self.options.retry.pause(tried, error.retry_after()) {
+                Some(pause) => {
+                    if !sleep(pause, cancel) {
+                        return Err(NetError::new(error.url().to_owned(), Problem::Cancelled));
+                    }
+                }
+                None => return Err(error.after(tried)),
+            }
+        }
+    }
+
+    /// Sends a request once, following redirects.
+    pub fn send_once(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply<'_>, NetError> {
+        let mut url = address::parse(&request.url)?;
+        let user_info = address::take_user_info(&mut url);
+        let home = Origin::of(&url);
+        let own = request.credentials.clone().or(user_info);
+        // What the URL of a redirect brings with it counts for that one request.
+        let mut brought = None;
+        let mut authenticated = false;
+        for _ in 0..=redirect::MOST {
+            let credentials = match Origin::of(&url) == home {
+                true => own.as_ref(),
+                false => brought.as_ref(),
+            };
+            authenticated |= credentials.is_some();
+            let reply = self.exchange(request, &url, credentials, cancel)?;
+            let fail = |problem| NetError::new(address::show(&url), problem).through(reply.proxy.clone());
+            match reply.status() {
+                200..=299 => return Ok(reply),
+                304 if request.is_conditional() => return Ok(reply),
+                status if redirect::is_redirect(status) => {
+                    let location = reply.header("location");
+                    let mut next = redirect::target(&url, location, authenticated).map_err(fail)?;
+                    brought = address::take_user_info(&mut next);
+                    url = next;
+                }
+                status => {
+                    let asked = reply.header("retry-after");
+                    let retry_after = asked.and_then(|value| retry_after(value, Timestamp::now()));
+                    return Err(fail(Problem::Status { status, retry_after }));
+                }
+            }
+        }
+        Err(NetError::new(show_url(&request.url), Problem::TooManyRedirects(redirect::MOST)))
+    }
+
+    /// Asks one server and waits for the headers of its answer.
+    fn exchange(
+        &self,
+        request: &Request,
+        url: &Url,
+        credentials: Option<&Credentials>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply<'_>, NetError> {
+        let shown = address::show(url);
+        let proxy = self.options.proxies.proxy_for(url)?;
+        let proxy_shown = proxy.as_ref().map(address::show);
+        let fail = |problem| NetError::new(shown.clone(), problem).through(proxy_shown.clone());
+        if cancel() {
+            return Err(fail(Problem::Cancelled));
+        }
+        let network = self.network().map_err(|why| fail(Problem::Protocol(why)))?;
+        if url.scheme() == "https"
+            && let Some(why) = &network.no_tls
+        {
+            return Err(fail(Problem::NoCertificates(why.clone())));
+        }
+        let mut builder = match request.method {
+            Method::Get => network.http.get(url.clone()),
+            Method::Head => network.http.head(url.clone()),
+        };
+        builder = match credentials {
+            Some(Credentials::Basic { user, password }) => builder.basic_auth(user, Some(password)),
+            Some(Credentials::Header(value)) => {
+                let mut value = header::HeaderValue::from_bytes(value).map_err(|_| {
+                    fail(Problem::Protocol("the credentials hold bytes that no header may hold".to_owned()))
+                })?;
+                value.set_sensitive(true);
+                builder.header(header::AUTHORIZATION, value)
+            }
+            None => builder,
+        };
+        if let Some(tag) = &request.if_none_match {
+            builder = builder.header(header::IF_NONE_MATCH, tag);
+        }
+        if let Some(date) = &request.if_modified_since {
+            builder = builder.header(header::IF_MODIFIED_SINCE, date);
+        }
+        // Connecting has its own limit, which ends first and says so.
+        let limit = self.options.connect_timeout + self.options.idle_timeout;
+        let host = proxy.as_ref().unwrap_or(url).host_str().unwrap_or_default();
+        match network.wait(limit, cancel, builder.send()) {
+            Ok(Ok(response)) => {
+                let idle = self.options.idle_timeout;
+                Ok(Reply { network, response, url: shown, proxy: proxy_shown, idle })
+            }
+            Ok(Err(error)) if error.is_timeout() => {
+                Err(fail(Problem::NoAnswer(self.options.connect_timeout)))
+            }
+            Ok(Err(error)) => Err(fail(explain(&error, host))),
+            Err(Stop::Cancelled) => Err(fail(Problem::Cancelled)),
+            Err(Stop::TimedOut) => Err(fail(Problem::NoAnswer(self.options.idle_timeout))),
+        }
+    }
+
+    fn network(&self) -> Result<&Network, String> {
+        self.network.get_or_init(|| Network::new(&self.options)).as_ref().map_err(String::clone)
+    }
+}
+
+/// Sleeps unless cancelled; tells whether it slept to the end.
+fn sleep(pause: Duration, cancel: &dyn Fn() -> bool) -> bool {
+    let started = Instant::now();
+    loop {
+        if cancel() {
+            return false;
+        }
+        let left = pause.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(TICK));
+    }
+}
