@@ -884,7 +884,7 @@ fn control_groups(world: &World) {
         let what: Vec<&str> = notes.iter().map(|note| note.what.as_str()).collect();
         assert_eq!(what, ["the memory limit", "the limit of processes"], "{notes:?}");
         assert!(notes.iter().all(|note| !note.why.is_empty()));
-        println!("left out: {}", notes[0]);
+        println!("only the notes are checked: {}", notes[0]);
         return;
     }
     let (said, _, oom) = limited("tail /dev/zero", limits());
