@@ -334,7 +334,8 @@ impl Selector<'_> {
         };
         let stat = fstat(&below).map_err(|e| read(&walk.at, e))?;
         let xattrs = xattrs(Target::Fd(below.as_fd())).map_err(|e| read(&walk.at, e))?;
-        let found = Entry { path: walk.lands.clone(), stat, kind: EntryKind::Directory, xattrs };
+        let found =
+            Entry { path: walk.lands.clone(), stat, kind: EntryKind::Directory, xattrs, on_the_way: false };
         match wanted {
             true => walk.push(found),
             false => walk.waiting.push(found),
@@ -381,7 +382,7 @@ impl Selector<'_> {
             true => xattrs(Target::Name(dir, name)).map_err(|e| read(path, e))?,
             false => Vec::new(),
         };
-        Ok(Entry { path: lands.to_owned(), stat, kind, xattrs })
+        Ok(Entry { path: lands.to_owned(), stat, kind, xattrs, on_the_way: false })
     }
 
     /// Hashes what is not known yet, and makes the selection.

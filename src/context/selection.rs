@@ -57,6 +57,9 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Those that are copied, sorted by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// A directory that `--parents` keeps for what is below it, and that no source names or matches.
+    /// Not in the digest: it follows from the sources and the paths.
+    pub on_the_way: bool,
 }
 
 /// What an entry is, with what only that kind has.
@@ -261,7 +264,7 @@ mod tests {
             ctime_seconds: 7,
             ctime_nanos: 8,
         };
-        Entry { path: path.into(), stat, kind, xattrs: Vec::new() }
+        Entry { path: path.into(), stat, kind, xattrs: Vec::new(), on_the_way: false }
     }
 
     fn sample() -> Vec<Selected> {

@@ -343,6 +343,13 @@ impl Copier<'_> {
     fn close(&mut self, directory: Open<'_>) -> Result<(), CopyError> {
         let Some(entry) = directory.entry else { return Ok(()) };
         let path = &directory.place.path;
+        if entry.on_the_way && directory.place.base.is_some() {
+            // As in BuildKit: a directory that only leads to what is copied gets the source's
+            // mode, and keeps all else that it has in the base, its owner above all.
+            return rustix::fs::fchmod(&directory.place.upper, Mode::from_raw_mode(entry.stat.mode)).map_err(
+                |e| CopyError::Write { action: "change the mode of", path: path.clone(), source: e.into() },
+            );
+        }
         self.restore.retain(|(restored, _)| restored != path);
         self.metadata(&directory.place.upper, path, &entry.stat, &entry.xattrs)
     }

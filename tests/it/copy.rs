@@ -365,7 +365,8 @@ both! {
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         };
-        let packings: [(&str, &dyn Fn(&[u8]) -> Vec<u8>); 3] = [("bz2", &bzip2), ("xz", &xz), ("gz", &gzip)];
+        type Pack<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+        let packings: [(&str, Pack); 3] = [("bz2", &bzip2), ("xz", &xz), ("gz", &gzip)];
         for (name, pack) in packings {
             let (first, second) = tar.split_at(600);
             let ctx = env.context().file("a", pack(&tar)).file("parts", [pack(first), pack(second)].concat())

@@ -129,6 +129,9 @@ impl Selector<'_> {
             return Ok(());
         }
         let Some(below) = self.enter(dir, name, walk, false)? else { return Ok(()) };
+        if let Some(entry) = walk.waiting.last_mut() {
+            entry.on_the_way = true;
+        }
         let names = self.names_of(&below, walk, sought)?;
         self.walk_names(&below, names, walk, index, Some(sought))
     }

@@ -513,6 +513,11 @@ fn keeps_parents() {
         parents(&["a/./b/f", "a/g"]),
         "755 x/\n700 x/a/\n644 x/a/g = g\n750 x/b/\n644 x/b/f = f",
     );
+    // Those that exist keep their owner, and take the mode.
+    let all = CopyOp { chown: Some("3:4".into()), chmod: Some("600".into()), ..parents(&["a/b/f"]) };
+    check(context, "0777 5:6 x/a/", all, "755 x/\n700 5:6 x/a/\n600 3:4 x/a/b/\n600 3:4 x/a/b/f = f");
+    // One that a source names is copied like any other.
+    check(context, "0777 5:6 x/a/b/", parents(&["a/b"]), "755 x/\n700 x/a/\n750 x/a/b/\n644 x/a/b/f = f");
 }
 
 /// Writes a tar: directories end in `/`, `name -> target` is a link, `name => target` a hard link.
