@@ -16,6 +16,7 @@ mod cache;
 mod cancel;
 mod cookbook;
 mod copy;
+mod fuzz_corpus;
 mod grammar;
 mod graph;
 mod harness;
