@@ -24,9 +24,17 @@ enum Token {
 }
 
 /// `filepath.Match`; `None` for a malformed pattern.
-pub fn name_matches(pattern: &str, name: &str) -> Option<bool> {
+///
+/// Go never reconsiders how much a `*` took. That can be seen only where a class takes a `/`,
+/// which no `*` can: `*[^a]*` matches `b/c` by its documentation, and not by its code. What is
+/// said here about those is `Some(None)`: nothing.
+pub fn name_matches(pattern: &str, name: &str) -> Option<Option<bool>> {
     let tokens = tokens(pattern, false)?;
-    Some(fits(&tokens, &name.chars().collect::<Vec<_>>()))
+    let takes_slash = |token: &Token| matches!(token, Token::Class { .. }) && one_fits(token, '/');
+    if name.contains('/') && tokens.contains(&Token::Star) && tokens.iter().any(takes_slash) {
+        return Some(None);
+    }
+    Some(Some(fits(&tokens, &name.chars().collect::<Vec<_>>())))
 }
 
 /// Reads a pattern; `**` is special only in ignore rules.
