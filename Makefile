@@ -4,10 +4,10 @@ PREFIX ?= /usr/local
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deny bench build install
+.PHONY: help demo test check deny fuzz fuzz-nightly bench build install
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build rbuild and show the whole job: base, build, cached build, run
 	@scripts/demo
@@ -23,6 +23,12 @@ check: ## style, lints and layering only
 deny: ## licences, advisories and doubled versions of the dependencies
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
 	$(CARGO) deny --locked check
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (600); needs cargo-fuzz and g++
+	@scripts/fuzz run
+
+fuzz-nightly: ## the same for an hour each, or FUZZ_SECONDS
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} scripts/fuzz run
 
 bench: build ## the numbers, beside other builders where they are installed
 	@benches/run

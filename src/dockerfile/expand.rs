@@ -386,7 +386,7 @@ impl<'a> Expander<'a> {
         let longest = self.eat(modifier);
         let pattern = self.until(Some('}'), Mode { raw: true, ..mode })?.text;
         let value = self.get_or_note(name, mode);
-        let pattern = self.pattern(&pattern, &value)?;
+        let pattern = self.pattern(&pattern, &value, mode)?;
         Ok(if modifier == '#' {
             pattern.trim_prefix(&value, longest).to_owned()
         } else {
@@ -400,15 +400,17 @@ impl<'a> Expander<'a> {
         let pattern = self.until(Some('/'), Mode { raw: true, ..mode })?.text;
         let replacement = self.until(Some('}'), Mode { raw: false, ..mode })?.text;
         let value = self.get_or_note(name, mode);
-        let pattern = self.pattern(&pattern, &value)?;
+        let pattern = self.pattern(&pattern, &value, mode)?;
         pattern.replace(&value, &replacement, all, self.limit).ok_or(Problem::TooLong)
     }
 
-    fn pattern(&self, pattern: &str, value: &str) -> Result<glob::Glob, Problem> {
+    fn pattern(&self, pattern: &str, value: &str, mode: Mode) -> Result<glob::Glob, Problem> {
         const MOST_WORK: usize = 1 << 28;
         if pattern.len().saturating_mul(value.len()) > MOST_WORK {
             return Err(Problem::TooCostly);
         }
+        // Without the values in it a pattern may be none, where it does not count.
+        let pattern = if mode.live { pattern } else { "" };
         glob::Glob::new(pattern, self.escape).ok_or_else(|| Problem::BadPattern(pattern.to_owned()))
     }
 
@@ -547,6 +549,8 @@ mod tests {
         check("${u/a/b}", "");
         check("${path//./}", "/usr/local/libtargz");
         check("${a#\\x}", "! invalid pattern `\\x` in substitution");
+        check("${a:-${b#\\x}}", "A");
+        check("${a:-${b%${path:-a\\\\b}}}", "A");
     }
 
     #[test]

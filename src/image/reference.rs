@@ -60,15 +60,18 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// Returns the repository without tag and digest, as docker shows it (`debian`).
+    /// Returns the repository without tag and digest, as docker shows it (`debian`), but in
+    /// full where the short form would be read as something else.
     pub fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
-            return format!("{}/{}", self.domain, self.path);
+            return self.full_name();
         }
-        match self.path.strip_prefix("library/") {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
-            _ => self.path.clone(),
-        }
+        let short = match self.path.strip_prefix("library/") {
+            Some(rest) if !rest.contains('/') => rest,
+            _ => &self.path,
+        };
+        let like_host = short.split_once('/').is_some_and(|(first, _)| looks_like_host(first));
+        if like_host || Digest::from_hex(short).is_ok() { self.full_name() } else { short.to_owned() }
     }
 
     /// Returns the repository without tag and digest, in full (`docker.io/library/debian`).
@@ -217,6 +220,10 @@ mod tests {
         check("docker.io/debian", "docker.io/library/debian", "debian");
         check("index.docker.io/a/b:1", "docker.io/a/b", "a/b:1");
         check("localhost/x", "localhost/x", "localhost/x");
+        check("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x");
+        check("docker.io/a.b/x", "docker.io/a.b/x", "docker.io/a.b/x");
+        let hex = format!("docker.io/library/{}", "f".repeat(64));
+        check(&hex, &hex, &hex);
         check("localhost:5000/x/y:t", "localhost:5000/x/y", "localhost:5000/x/y:t");
         check("my.host/a__b/c-----d:V1.0", "my.host/a__b/c-----d", "my.host/a__b/c-----d:V1.0");
         check("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x");

@@ -381,6 +381,15 @@ fn least_depth(expr: &Expr, least: &BTreeMap<&str, usize>) -> Option<usize> {
 
 const SEEDS: std::ops::Range<u64> = 1..600;
 
+/// Writes a text as a seed of a fuzz target, if `scripts/fuzz` asks for that.
+fn seed_fuzzing(target: &str, seed: u64, text: &str) {
+    if let Some(folder) = std::env::var_os("RBUILD_FUZZ_SEEDS") {
+        let folder = Path::new(&folder).join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("grammar-{seed}")), text).unwrap();
+    }
+}
+
 #[test]
 fn generated_dockerfiles_parse() {
     let grammar = grammar();
@@ -388,6 +397,7 @@ fn generated_dockerfiles_parse() {
     let mut keywords = BTreeSet::new();
     for seed in SEEDS {
         let text = generator.make("dockerfile", seed);
+        seed_fuzzing("dockerfile", seed, &text);
         let parsed = parse(text.as_bytes());
         let errors: Vec<_> = parsed.diagnostics.iter().filter(|problem| problem.is_error()).collect();
         assert!(errors.is_empty(), "seed {seed}: {errors:#?}\n{text}");
@@ -448,6 +458,7 @@ fn generated_words_expand() {
     let mut generator = Generator::new(&grammar);
     for seed in SEEDS {
         let word = generator.make("expandable", seed);
+        seed_fuzzing("words", seed, &format!("a.b/é\n{word}"));
         let found = expand::expand(&word, '\\', &|_| Some("a.b/é".to_owned()));
         assert!(found.is_ok(), "seed {seed}: {}", found.unwrap_err());
     }
@@ -459,6 +470,7 @@ fn generated_ignore_files_are_read() {
     let mut generator = Generator::new(&grammar);
     for seed in SEEDS {
         let text = generator.make("ignore_file", seed);
+        seed_fuzzing("ignore", seed, &format!("a/b.c/é\n{text}"));
         let ignore =
             Ignore::parse(text.as_bytes()).unwrap_or_else(|error| panic!("seed {seed}: {error}\n{text}"));
         let _ = ignore.excluded("a/b.c/é");

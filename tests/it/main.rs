@@ -17,6 +17,7 @@ mod cancel;
 mod context;
 mod cookbook;
 mod copy;
+mod fuzz_corpus;
 mod grammar;
 mod graph;
 mod harness;
