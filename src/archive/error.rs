@@ -32,6 +32,10 @@ pub enum ArchiveError {
     WrongLayer { id: SnapshotId, expected: DiffId, found: DiffId },
     #[error("cannot compress layer {id}")]
     Compress { id: SnapshotId, source: io::Error },
+    #[error("`{}` is not an OCI image layout that can be used: {why}", path.display())]
+    Layout { path: PathBuf, why: String },
+    #[error("a layer is not what its name says: {0}")]
+    Mismatch(String),
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
     #[error("cannot write the archive `{}`", path.display())]

@@ -8,18 +8,13 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::image::{DiffId, Digest, Hasher, History, ImageConfig, ImageId, Reference, RootFs, SnapshotId};
-use crate::layer::{
-    Compression, DigestOptions, LayerError, LeftOut, Times, UnpackOptions, as_layer, decompress,
-    digest_layer, unpack, write_layer,
-};
-use crate::store::{
-    Draft, ImageRecord, LayerBlob, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digests,
-};
+use crate::image::{DiffId, Digest, History, ImageConfig, ImageId, Reference, RootFs, SnapshotId};
+use crate::layer::{LayerError, LeftOut, as_layer, write_layer};
+use crate::store::{ImageRecord, Store};
 use crate::sys::RootDir;
 
 use super::ArchiveError;
-use super::stream::{DigestReader, Tee};
+use super::layer::{UnpackedLayer, import_layer, import_own_layer};
 
 /// What the imported image is to be.
 #[derive(Debug, Clone)]
@@ -47,7 +42,7 @@ pub struct Imported {
 /// Imports a tar: plain, gzip, zstd, bzip2 or xz. When this returns, the image is on the disk.
 pub fn import(store: &Store, reader: impl Read, options: ImportOptions) -> Result<Imported, ArchiveError> {
     let reader = as_layer(reader).map_err(ArchiveError::Unpack)?;
-    let layer = import_layer(store, reader, false)?;
+    let layer = import_layer(store, reader)?;
     finish(store, layer, options)
 }
 
@@ -68,7 +63,7 @@ pub fn import_directory(
             out.into_inner().map(|_: PipeWriter| ()).map_err(|e| LayerError::Write { source: e.into_error() })
         });
         // The reader ends in there, so that a walk whose tar nobody wants ends too.
-        let imported = import_layer(store, reader, true);
+        let imported = import_own_layer(store, reader);
         match (walk.join(), imported) {
             (Ok(Ok(())), imported) => imported,
             // The cause is on the other side of the pipe: it was closed early.
@@ -80,62 +75,7 @@ pub fn import_directory(
     finish(store, layer, options)
 }
 
-struct ImportedLayer {
-    layer: SnapshotId,
-    diff_id: DiffId,
-    left_out: LeftOut,
-}
-
-fn import_layer(store: &Store, reader: impl Read, is_ours: bool) -> Result<ImportedLayer, ArchiveError> {
-    let draft = store.draft()?;
-    let upper = RootDir::open(&draft.dir).map_err(StoreError::View)?;
-    let blob = store.blob_writer()?;
-    // Another thread digests and writes what this one reads and unpacks.
-    let (read, blob) = std::thread::scope(|scope| {
-        let mut tee = Tee::new(reader, scope, blob).map_err(ArchiveError::Keep)?;
-        let read = decompress(&mut tee).and_then(|(packing, plain)| {
-            let compression = packing.of_layer()?;
-            let options = UnpackOptions::files(store.options().xattrs);
-            let mut plain = DigestReader::new(plain, compression != Compression::None);
-            let unpacked = unpack(&mut plain, &upper, &options)?;
-            Ok((compression, unpacked, plain.hasher.map(Hasher::finish), plain.count))
-        });
-        // What a decoder did not ask for: the blob must be all that came.
-        let rest = if read.is_ok() { io::copy(&mut tee, &mut io::sink()).map(drop) } else { Ok(()) };
-        let blob = tee.finish().map_err(ArchiveError::Keep)?;
-        rest.map_err(ArchiveError::Read)?;
-        Ok::<_, ArchiveError>((read.map_err(ArchiveError::Unpack)?, blob))
-    })?;
-    let (compression, unpacked, plain_digest, tar_size) = read;
-    // Of what was not compressed the two digests are one.
-    let diff_id = DiffId(plain_digest.unwrap_or_else(|| blob.digest()));
-    if let Some(layer) = store.by_diff_id(&diff_id)? {
-        let left_out = store.meta(&layer)?.map_or(LeftOut::default(), |meta| meta.left_out);
-        return Ok(ImportedLayer { layer, diff_id, left_out });
-    }
-    let mut meta = SnapshotMeta::new(SnapshotKind::Image, Timestamp::now());
-    meta.left_out = unpacked.left_out;
-    if !(is_ours && compression == Compression::None && is_remade(store, &draft, &diff_id)) {
-        let (digest, size) = blob.finish()?;
-        meta.blob = Some(LayerBlob { digest, size, compression });
-    }
-    let digests = image_layer_digests(diff_id, tar_size, unpacked.bytes, unpacked.entries);
-    let left_out = meta.left_out;
-    let id = store.commit(draft, meta)?;
-    let layer = store.set_digests(&id, &digests)?;
-    Ok(ImportedLayer { layer, diff_id, left_out })
-}
-
-/// Tells whether the very bytes can be made again from the files, so that they need not be kept.
-fn is_remade(store: &Store, draft: &Draft, diff_id: &DiffId) -> bool {
-    let options = DigestOptions { xattrs: store.options().xattrs, times: Times::Ignore, below: None };
-    RootDir::open(&draft.dir)
-        .ok()
-        .and_then(|upper| digest_layer(&upper, &options).ok())
-        .is_some_and(|digests| digests.diff_id == *diff_id)
-}
-
-fn finish(store: &Store, layer: ImportedLayer, options: ImportOptions) -> Result<Imported, ArchiveError> {
+fn finish(store: &Store, layer: UnpackedLayer, options: ImportOptions) -> Result<Imported, ArchiveError> {
     let mut config = options.config;
     config.rootfs = RootFs { diff_ids: vec![layer.diff_id], ..RootFs::default() };
     config.history = vec![History { comment: Some(options.comment), ..History::default() }];
@@ -175,7 +115,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::image::Platform;
-    use crate::layer::compress;
+    use crate::layer::{Compression, compress};
     use crate::store::{Depth, StoreOptions};
     use crate::sys::OverlayXattrs;
 

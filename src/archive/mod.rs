@@ -1,14 +1,16 @@
-//! Images as files: OCI layouts and docker archives are written, plain tars are imported.
+//! Images as files: OCI layouts and docker archives are written, plain tars are imported, a directory
+//! in OCI layout is read.
 //!
-//! `import` makes an image of one tar or directory; `export` writes images as
-//! one tar that other tools load; `pieces` finds or makes the blobs of an
-//! export, `tar_stream` frames them. Not here: the layer's own tar (`layer`),
-//! what is kept (`store`), registries. Reading OCI layouts and docker archives
-//! comes with `load`; its place is a file beside `import`.
+//! `import` makes an image of one tar or directory, `layout` of a layout, both with `layer`; `export`
+//! writes images as one tar that other tools load; `pieces` finds or makes the blobs of an export,
+//! `tar_stream` frames them. Not here: a layer's own tar (the room `layer`), what is kept (`store`),
+//! registries, reading archives of layouts and of docker.
 
 mod error;
 mod export;
 mod import;
+mod layer;
+mod layout;
 mod pieces;
 mod stream;
 mod tar_stream;
@@ -16,3 +18,4 @@ mod tar_stream;
 pub use error::ArchiveError;
 pub use export::{ExportImage, ExportOptions, Format, export, export_file};
 pub use import::{ImportOptions, Imported, import, import_directory};
+pub use layout::load_layout;

@@ -122,6 +122,11 @@ impl BlobWriter<'_> {
         self.hasher.clone().finish()
     }
 
+    /// Returns how many bytes were written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Publishes what was written under its digest.
     pub fn finish(mut self) -> Result<(Digest, u64), StoreError> {
         let digest = std::mem::take(&mut self.hasher).finish();
