@@ -6,11 +6,13 @@
 //! The way through the files: `source` (bytes to text), `directive` (the first
 //! comments), `lines` (continuations joined, offsets kept), `heredoc` (bodies),
 //! `flags` and `words` (pieces of a line), `instruction` (one function per
-//! instruction). Beside it: `expand` (variables and quotes in a word, for `plan`)
-//! and `lint` (rules that need only the tree). The language itself is written
+//! instruction). Beside it: `expand` (variables and quotes in a word, for `plan`),
+//! `lint` (checks that need only the tree), `rules` (all checks by name) and
+//! `check_options` (which of them a file wants). The language itself is written
 //! down in `grammar/`.
 
 pub mod ast;
+pub mod check_options;
 mod directive;
 pub mod expand;
 mod flags;
@@ -18,6 +20,7 @@ mod heredoc;
 mod instruction;
 mod lines;
 mod lint;
+pub mod rules;
 mod source;
 mod suggest;
 mod words;
@@ -61,6 +64,12 @@ impl Parsed {
 ///
 /// Grammar: dockerfile
 pub fn parse(bytes: &[u8]) -> Parsed {
+    parse_as(bytes, None)
+}
+
+/// Parses a Dockerfile for which the build argument BUILDKIT_SYNTAX names a frontend: then
+/// what the file itself names does not count.
+pub fn parse_as(bytes: &[u8], frontend: Option<&str>) -> Parsed {
     let decoded = source::decode(bytes);
     let mut parsed = Parsed {
         file: Dockerfile { directives: Vec::new(), escape: '\\', instructions: Vec::new() },
@@ -73,7 +82,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         return parsed;
     }
 
-    let head = directive::directives(&source);
+    let head = directive::directives(&source, frontend);
     parsed.diagnostics.extend(head.diagnostics);
     let foreign = head.foreign;
     parsed.file.directives = head.directives;
