@@ -1,8 +1,10 @@
 //! From a file to its graph: the stages that the target reaches, one after the other.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use crate::dockerfile::ast::Dockerfile;
+use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::ast::Kind;
 use crate::report::Diagnostic;
 use crate::report::Severity;
@@ -38,20 +40,7 @@ pub struct Lowered {
 pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowered, Vec<Diagnostic>> {
     let plan = Plan::new(file, request)?;
     let reach = plan.reach(bases)?;
-    let mut shared = Shared {
-        plan: &plan,
-        bases,
-        vertices: Vertices::default(),
-        built: Default::default(),
-        findings: plan.warnings.clone(),
-        declared: Vec::new(),
-        spent: 0,
-    };
-    for (&index, triggers) in &reach.stages {
-        if let Some(built) = stage::build(&mut shared, index, triggers) {
-            shared.built.insert(index, built);
-        }
-    }
+    let shared = stages(&plan, bases, &reach.stages);
     let Shared { vertices, built, findings, declared, .. } = shared;
     let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|f| f.severity == Severity::Error);
@@ -67,6 +56,29 @@ pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowe
     let target = target.expect("the target is reached, and a stage that failed left an error");
     let graph = Graph { vertices: vertices.list, stages, target };
     Ok(Lowered { graph, warnings, source_date_epoch: plan.source_date_epoch })
+}
+
+/// Lowers stages, each after those it is built from; findings are in what is returned.
+pub(super) fn stages<'a>(
+    plan: &'a Plan<'a>,
+    bases: &'a Bases,
+    stages: &BTreeMap<usize, Vec<Instruction>>,
+) -> Shared<'a> {
+    let mut shared = Shared {
+        plan,
+        bases,
+        vertices: Vertices::default(),
+        built: Default::default(),
+        findings: plan.warnings.clone(),
+        declared: Vec::new(),
+        spent: 0,
+    };
+    for (&index, triggers) in stages {
+        if let Some(built) = stage::build(&mut shared, index, triggers) {
+            shared.built.insert(index, built);
+        }
+    }
+    shared
 }
 
 /// Warns of build arguments that no ARG takes, in any stage.
@@ -114,6 +126,11 @@ pub(super) struct Vertices {
 }
 
 impl Vertices {
+    /// Returns them in order of their ids.
+    pub(super) fn list(&self) -> &[Vertex] {
+        &self.list
+    }
+
     /// Adds a vertex, or returns the one that does the same.
     pub(super) fn add(&mut self, vertex: Vertex) -> VertexId {
         let mut op = vertex.op.clone();

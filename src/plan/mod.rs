@@ -4,6 +4,7 @@
 //! images must be known, [`lower()`] makes the [`graph::Graph`]; both start from
 //! `stages`, which sorts a file into stages and finds out what each needs.
 
+pub mod check;
 mod config;
 mod copy;
 pub mod fields;
@@ -25,6 +26,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use check::{Checked, Warnings, check, warnings};
 pub use lower::{Lowered, lower};
 pub use outline::{ImageNeed, Outline, outline};
 pub use request::{Base, Bases, Request};
