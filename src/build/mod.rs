@@ -11,6 +11,7 @@ mod export;
 mod log;
 mod prepare;
 mod request;
+mod source;
 mod steps;
 #[cfg(test)]
 mod testing;
@@ -22,6 +23,7 @@ pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, Output, OutputKind,
 };
+pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;

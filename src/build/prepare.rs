@@ -59,7 +59,8 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     let (file, place, bytes) = read_dockerfile(&tree, root.as_deref(), &request.dockerfile)?;
     let tree = tree.with_ignore(&place)?;
 
-    let parsed = dockerfile::parse(&bytes);
+    let frontend = request.build_args.get("BUILDKIT_SYNTAX").map(String::as_str);
+    let parsed = dockerfile::parse_as(&bytes, frontend);
     let findings = |diagnostics| Findings { file: file.clone(), source: parsed.source.clone(), diagnostics };
     if bytes.len() as u64 > MAX_DOCKERFILE_BYTES {
         let span = crate::report::Span::default();
@@ -104,7 +105,7 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     })
 }
 
-fn read_dockerfile(
+pub(super) fn read_dockerfile(
     tree: &Tree,
     root: Option<&Path>,
     from: &DockerfileFrom,
@@ -142,7 +143,7 @@ fn read_dockerfile(
     }
 }
 
-fn plan_request(request: &BuildRequest) -> Request {
+pub(super) fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
     asked.build_args = request.build_args.clone();
     asked.target = request.target.clone();

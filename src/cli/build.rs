@@ -54,7 +54,7 @@ pub struct BuildArgs {
 }
 
 /// What decides the instruction graph: shared with `graph`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SourceArgs {
     /// The Dockerfile, when it is not PATH/Dockerfile; `-` is standard input
     #[arg(short, long, value_name = "FILE")]

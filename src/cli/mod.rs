@@ -6,22 +6,28 @@
 //! here does the work itself.
 
 mod build;
+mod check;
 mod command_line;
 mod doctor;
 mod error;
+mod expand;
 mod filter;
 mod find;
+mod findings;
 mod graph;
 mod guess;
 mod history;
 mod image_import;
 mod images;
 mod inspect;
+mod json;
+mod parse;
 mod rmi;
 mod run;
 mod table;
 mod tag;
 mod template;
+mod tree;
 mod ui;
 mod units;
 mod world;
@@ -70,6 +76,13 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
+    // What only reads text needs no store, and no namespaces.
+    match line.command {
+        Command::Check(args) => return check::check(args),
+        Command::Parse(args) => return parse::parse(args),
+        Command::Expand(args) => return expand::expand(args),
+        _ => {}
+    }
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
         Command::Build(args) => build::build(&world, *args)?,
@@ -82,6 +95,7 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
+        Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
     }
     Ok(0)
 }

@@ -5,6 +5,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::pattern::Ignore;
 use crate::sys::RootDir;
 
 use super::digest_cache::DigestCache;
@@ -24,6 +25,11 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Returns the rules of its .dockerignore.
+    pub fn ignore_rules(&self) -> Option<&Ignore> {
+        self.ignore.as_ref().map(Filter::rules)
+    }
+
     /// Makes a build context of a directory: owners do not count, and files become 0:0.
     pub fn context(root: RootDir) -> Tree {
         Tree { root, ignore: None, owners: false, digests: None, temporary: None }

@@ -1,0 +1,104 @@
+//! `rbuild check`: findings, formats, exit codes; and that it needs no store.
+
+use super::common::{TestEnv, Who};
+
+both! {
+    fn nothing_found(env) {
+        let ctx = env.dockerfile("FROM busybox:1\nCMD [\"sh\"]\n");
+        env.rbuild(&["check", ctx.path()]).exits(0).has("Check complete, no warnings found.");
+    }
+
+    fn findings_have_a_page_and_an_excerpt(env) {
+        let ctx = env.dockerfile("FROM busybox:1 AS Bee\nARG name\nCOPY a /$nmae\n");
+        env.rbuild(&["check", ctx.path()]).exits(1).has_all(&[
+            "WARNING: StageNameCasing - https://docs.docker.com/go/dockerfile/rule/stage-name-casing/",
+            "Dockerfile:1\n--------------------\n   1 | >>> FROM busybox:1 AS Bee\n",
+            "WARNING: UndefinedVar - https://docs.docker.com/go/dockerfile/rule/undefined-var/",
+            "did you mean `$name`?",
+            "Check complete, 2 warnings have been found!",
+        ]);
+    }
+
+    fn no_store_is_made(env) {
+        let ctx = env.dockerfile("FROM nowhere/at-all:1\n");
+        env.rbuild(&["check", ctx.path()]).exits(0).has("nothing is known here of `nowhere/at-all:1`");
+        env.rbuild(&["parse", &ctx.at("Dockerfile")]).ok();
+        env.rbuild(&["expand", "x"]).ok();
+        assert!(!env.store().exists(), "a store was made");
+    }
+
+    fn what_cannot_be_built_has_another_code(env) {
+        let ctx = env.dockerfile("FROM busybox:1\nRUNX a\n");
+        env.rbuild(&["check", ctx.path()])
+            .exits(2)
+            .has_all(&["unknown instruction: RUNX (did you mean RUN?)", "Dockerfile:2:1"]);
+        let ctx = env.dockerfile("FROM busybox:1\nEXPOSE 99999\n");
+        env.rbuild(&["check", ctx.path()]).exits(2).has("99999").lacks("Check complete");
+        env.rbuild(&["check", "-f", "/no/such/file", ctx.path()]).exits(1).has("does not exist");
+        let ctx = env.dockerfile("FROM busybox:1\n");
+        env.rbuild(&["check", "--target", "nope", ctx.path()]).exits(2).has("`nope` could not be found");
+    }
+
+    fn ignored_files_are_found(env) {
+        let ctx = env.dockerfile("FROM busybox:1\nCOPY secret.txt /\n").file(".dockerignore", "*.txt\n");
+        env.rbuild(&["check", ctx.path()])
+            .exits(1)
+            .has_all(&["CopyIgnoredFile", "attempting to COPY file `secret.txt`", "line 1 of it"]);
+        // Rules beside the Dockerfile count more.
+        let ctx = ctx.file("Dockerfile.dockerignore", "*.md\n");
+        env.rbuild(&["check", ctx.path()]).exits(0);
+    }
+
+    fn arguments_of_the_command_line_count(env) {
+        let ctx = env.dockerfile("ARG tag=1\nFROM busybox:$tag AS a\nCOPY x /$u\nFROM busybox:1 AS b\n");
+        env.rbuild(&["check", "--target", "b", ctx.path()]).exits(0);
+        env.rbuild(&["check", "--build-arg", "tag=latest", ctx.path()]).exits(1).has("UntaggedBaseImage");
+        env.rbuild(&["check", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=all", ctx.path()]).exits(0);
+        env.rbuild(&["check", "--build-arg", "BUILDKIT_SYNTAX=example/other", ctx.path()])
+            .exits(2)
+            .has("the frontend `example/other` is not supported");
+        let ctx = env.dockerfile("FROM --platform=$TARGETPLATFORM busybox:1\nCOPY a /$TARGETARCH\n");
+        env.rbuild(&["check", "--platform", "linux/arm64", ctx.path()]).exits(1).has("RedundantTargetPlatform");
+    }
+
+    fn findings_can_be_errors(env) {
+        let ctx = env.dockerfile("# check=error=true\nFROM busybox:1 AS Bee\n");
+        env.rbuild(&["check", ctx.path()])
+            .exits(1)
+            .has_all(&["WARNING: StageNameCasing", "lint violation found for rules: StageNameCasing"]);
+    }
+
+    fn standard_input(env) {
+        env.rbuild(&["check", "-"]).stdin("FROM busybox:1\nMAINTAINER x\n").exits(1).has("MaintainerDeprecated");
+        let ctx = env.dockerfile("FROM scratch\n").file(".dockerignore", "a\n");
+        env.rbuild(&["check", "-f", "-", ctx.path()])
+            .stdin("FROM busybox:1\nCOPY a /\n")
+            .exits(1)
+            .has("CopyIgnoredFile");
+    }
+}
+
+/// Runs `check` with a format and gives standard output as JSON.
+fn json(env: &TestEnv, text: &str, format: &str, code: i32) -> serde_json::Value {
+    let ctx = env.dockerfile(text);
+    let outcome = env.rbuild(&["check", "--format", format, ctx.path()]).exits(code);
+    serde_json::from_str(&outcome.stdout).expect("standard output is JSON alone")
+}
+
+#[test]
+fn machines_can_read_it() {
+    super::common::env::run_as(Who::Root, |env| {
+        let found = json(env, "FROM busybox\n", "json", 1);
+        assert_eq!(found["warnings"][0]["ruleName"], "UntaggedBaseImage");
+        assert_eq!(found["warnings"][0]["location"]["ranges"][0]["start"]["line"], 1);
+        assert_eq!(found["sources"][0]["data"], "RlJPTSBidXN5Ym94Cg==");
+        let found = json(env, "FROM busybox:1\nRUNX\n", "json", 2);
+        assert!(found["buildError"]["message"].as_str().unwrap().contains("RUNX"));
+        assert_eq!(found["warnings"], serde_json::json!([]));
+        let found = json(env, "FROM busybox\n", "sarif", 1);
+        assert_eq!(found["version"], "2.1.0");
+        assert_eq!(found["runs"][0]["results"][0]["ruleId"], "UntaggedBaseImage");
+        let found = json(env, "FROM busybox:1\n", "sarif", 0);
+        assert_eq!(found["runs"][0]["results"], serde_json::json!([]));
+    });
+}
