@@ -6,6 +6,7 @@
 //! here does the work itself.
 
 mod build;
+mod call;
 mod check;
 mod command_line;
 mod doctor;
@@ -78,6 +79,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
     // What only reads text needs no store, and no namespaces.
     match line.command {
+        Command::Build(args) if args.is_call() => return call::build(&args),
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),

@@ -4,6 +4,7 @@
 //! images must be known, [`lower()`] makes the [`graph::Graph`]; both start from
 //! `stages`, which sorts a file into stages and finds out what each needs.
 
+pub mod call;
 pub mod check;
 mod config;
 mod copy;

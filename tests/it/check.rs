@@ -102,3 +102,40 @@ fn machines_can_read_it() {
         assert_eq!(found["runs"][0]["results"], serde_json::json!([]));
     });
 }
+
+both! {
+    fn build_checks_too(env) {
+        let ctx = env.dockerfile("FROM busybox:1 AS Bee\n");
+        env.rbuild(&["build", "--check", ctx.path()]).exits(1).has("WARNING: StageNameCasing");
+        env.rbuild(&["build", "--call", "check,format=json", ctx.path()]).exits(1).has("\"ruleName\"");
+        env.rbuild(&["build", "--call", "nothing", ctx.path()]).exits(2).has("`nothing` is not known");
+        assert!(!env.store().exists(), "a store was made");
+    }
+
+    fn a_file_tells_its_targets(env) {
+        let ctx = env.dockerfile("# base is below all\nFROM busybox AS base\nFROM base AS Last\n");
+        env.rbuild(&["build", "--call=targets", ctx.path()])
+            .ok()
+            .prints("TARGET           DESCRIPTION\nbase             is below all\nlast (default)\n");
+        let outcome = env.rbuild(&["build", "--call=targets,format=json", ctx.path()]).ok();
+        let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!(found["targets"][0]["base"], "busybox");
+        assert_eq!(found["targets"][1]["default"], true);
+        assert_eq!(found["targets"][1]["location"]["ranges"][0]["start"]["line"], 3);
+    }
+
+    fn a_target_tells_what_it_takes(env) {
+        let ctx = env.dockerfile(
+            "FROM nowhere:1 AS a\n# V is it\nARG V=1\nRUN --mount=type=secret,id=k,required x\nFROM a AS b\nARG W\n",
+        );
+        env.rbuild(&["build", "--call=outline", "--target=a", "--build-arg=V=2", ctx.path()])
+            .ok()
+            .has_all(&["TARGET:      a\n", "V           2       is it\n", "k        true\n"])
+            .lacks("W");
+        let outcome = env.rbuild(&["build", "--call=outline,format=json", ctx.path()]).ok();
+        let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!((&found["args"][0]["value"], &found["args"][1]["name"]), (&"1".into(), &"W".into()));
+        assert_eq!(found["secrets"][0]["required"], true);
+        env.rbuild(&["build", "--call=outline", "--target=c", ctx.path()]).exits(2).has("`c` could not be found");
+    }
+}

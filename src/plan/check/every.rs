@@ -91,12 +91,7 @@ fn reach(plan: &mut Plan<'_>, bases: &mut Bases, every: &mut Every) -> BTreeMap<
         plan.target = root;
         match plan.reach(bases) {
             Ok(reach) => {
-                for need in reach.images {
-                    if bases.get(&need.reference, &need.platform).is_none() {
-                        bases.insert(&need.reference, &need.platform, assumed(&need));
-                        every.unknown.push(need);
-                    }
-                }
+                every.unknown.extend(assume_missing(bases, &reach.images));
                 stages.extend(reach.stages);
             }
             Err(errors) => {
@@ -108,6 +103,18 @@ fn reach(plan: &mut Plan<'_>, bases: &mut Bases, every: &mut Every) -> BTreeMap<
     plan.target = target;
     every.unknown.sort_by_key(|need| need.span);
     stages
+}
+
+/// Adds a base for each image that is not there; gives these images.
+pub(in crate::plan) fn assume_missing(bases: &mut Bases, images: &[ImageNeed]) -> Vec<ImageNeed> {
+    let mut missing = Vec::new();
+    for need in images {
+        if bases.get(&need.reference, &need.platform).is_none() {
+            bases.insert(&need.reference, &need.platform, assumed(need));
+            missing.push(need.clone());
+        }
+    }
+    missing
 }
 
 /// Makes a base that is what is asked for, and sets nothing.

@@ -28,6 +28,7 @@ use super::ImageNeed;
 use super::Lowered;
 use super::Request;
 
+pub(super) use every::assume_missing;
 use filter::Filter;
 
 /// The build argument that takes the place of a file's check directive.
