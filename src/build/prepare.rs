@@ -92,8 +92,13 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     }
     let lowered = plan::lower(&parsed.file, &asked, &bases)
         .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
-    let mut warnings = parsed.diagnostics;
-    warnings.extend(lowered.warnings);
+    let told = plan::warnings(&parsed, &asked, tree.ignore_rules(), &lowered)
+        .map_err(|error| BuildError::Dockerfile(findings(vec![error])))?;
+    let mut warnings = told.list;
+    if let Some(violation) = told.violation {
+        warnings.push(violation);
+        return Err(BuildError::Dockerfile(findings(warnings)));
+    }
     Ok(Prepared {
         file,
         source: parsed.source,

@@ -34,7 +34,7 @@ use instruction::Place;
 use lines::{Item, Lines};
 
 pub use lint::lint;
-pub use suggest::nearest;
+pub use suggest::{did_you_mean, nearest};
 
 /// After this many errors the rest is not reported: the file is something else.
 const MAX_ERRORS: usize = 50;

@@ -112,6 +112,30 @@ both! {
         assert!(!env.store().exists(), "a store was made");
     }
 
+    fn a_build_warns_of_the_same(env) {
+        let ctx = env.dockerfile("FROM scratch AS Bee\nCOPY f f /d/\nCMD f\n").file("f", "");
+        let built = env.build(&ctx, &[]).has_all(&["StageNameCasing", "JSONArgsRecommended"]);
+        assert_eq!(built.both.matches("StageNameCasing").count(), 1);
+        let ctx = env.dockerfile("# check=skip=all\nFROM scratch AS Bee\nCOPY f /\nCMD f\n").file("f", "");
+        env.build(&ctx, &[]).lacks("warning");
+        // What is only for who asks is not told.
+        let ctx = env.dockerfile("FROM scratch\nCOPY --chmod=600 f /d/f\n").file("f", "");
+        env.build(&ctx, &[]).lacks("warning");
+        env.rbuild(&["check", ctx.path()]).exits(1).has("CopyChmodParents");
+    }
+
+    fn a_finding_ends_a_build_that_wants_so(env) {
+        let ctx = env.dockerfile("# check=error=true\nFROM scratch AS Bee\nCOPY f /\n").file("f", "");
+        env.try_build(&ctx, &["-t", "never"])
+            .exits(2)
+            .has_all(&["StageNameCasing", "lint violation found for rules: StageNameCasing"])
+            .lacks("Successfully");
+        env.build(&ctx, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=skip=StageNameCasing;error=true"]);
+        let ctx = env.dockerfile("FROM scratch AS Bee\nCOPY f /\n").file("f", "");
+        env.try_build(&ctx, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"]).exits(2);
+        env.try_build(&ctx, &["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=what"]).exits(2).has("DOCKERFILE_CHECK");
+    }
+
     fn a_file_tells_its_targets(env) {
         let ctx = env.dockerfile("# base is below all\nFROM busybox AS base\nFROM base AS Last\n");
         env.rbuild(&["build", "--call=targets", ctx.path()])
