@@ -286,6 +286,20 @@ mod tests {
     }
 
     #[test]
+    fn comments_above_describe() {
+        let text = "# a is this\n# Build that\nARG a b\n# note\n# build  makes it\nFROM x AS Build\n# Build no\n\nFROM y AS build\n";
+        let instructions = parse(text.as_bytes()).file.instructions;
+        let check = |at: usize, name: &str, expect: Option<&str>| {
+            assert_eq!(instructions[at].description(name), expect, "{at} {name}");
+        };
+        check(0, "a", Some("is this"));
+        check(0, "b", None);
+        check(0, "A", None);
+        check(1, "Build", Some("makes it"));
+        check(2, "build", None);
+    }
+
+    #[test]
     fn reads_triggers() {
         let check = |text: &str, expect: Result<&str, &str>| {
             let found = parse_onbuild(text).map(|i| i.text()).map_err(|d| d.message);

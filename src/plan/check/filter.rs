@@ -84,11 +84,8 @@ impl<'a> Filter<'a> {
     fn at(&self, finding: &Diagnostic) -> CheckOptions {
         let mut options = self.options.clone();
         let comments = self.instruction(finding).map(|instruction| instruction.comments.as_slice());
-        for more in comments.unwrap_or_default().iter().filter_map(|text| check_options::comment(text)) {
-            if let Ok(more) = more {
-                options.merge(&more);
-            }
-        }
+        let more = comments.unwrap_or_default().iter().filter_map(|text| check_options::comment(text));
+        more.flatten().for_each(|more| options.merge(&more));
         options
     }
 
