@@ -144,7 +144,7 @@ impl Layout {
                 p.os().to_string() == platform.os && p.architecture().to_string() == platform.architecture
             }
         };
-        let exactly = |descriptor: &&&Descriptor| {
+        let exactly = |descriptor: &&&&Descriptor| {
             descriptor.platform().as_ref().is_some_and(|p| p.variant() == &platform.variant)
         };
         let fitting: Vec<&&Descriptor> = descriptors.iter().filter(|d| is_for(d)).collect();

@@ -11,6 +11,7 @@ mod export;
 mod log;
 mod prepare;
 mod request;
+mod source;
 mod steps;
 #[cfg(test)]
 mod testing;
@@ -23,6 +24,7 @@ pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
     NamedContextFrom, Output, OutputKind, Wanted,
 };
+pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;

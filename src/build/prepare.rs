@@ -63,7 +63,8 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     let (file, place, bytes) = read_dockerfile(&tree, root.as_deref(), &request.dockerfile)?;
     let tree = tree.with_ignore(&place)?;
 
-    let parsed = dockerfile::parse(&bytes);
+    let frontend = request.build_args.get("BUILDKIT_SYNTAX").map(String::as_str);
+    let parsed = dockerfile::parse_as(&bytes, frontend);
     let findings = |diagnostics| Findings { file: file.clone(), source: parsed.source.clone(), diagnostics };
     if bytes.len() as u64 > MAX_DOCKERFILE_BYTES {
         let span = crate::report::Span::default();
@@ -75,6 +76,7 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     }
     let asked = plan_request(request);
     let sources = Sources::new();
+    let ignore = tree.ignore_rules().cloned();
     sources.insert("context", tree);
     let mut bases = Bases::new();
     loop {
@@ -97,8 +99,13 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     }
     let lowered = plan::lower(&parsed.file, &asked, &bases)
         .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
-    let mut warnings = parsed.diagnostics;
-    warnings.extend(lowered.warnings);
+    let told = plan::warnings(&parsed, &asked, ignore.as_ref(), &lowered)
+        .map_err(|error| BuildError::Dockerfile(findings(vec![error])))?;
+    let mut warnings = told.list;
+    if let Some(violation) = told.violation {
+        warnings.push(violation);
+        return Err(BuildError::Dockerfile(findings(warnings)));
+    }
     Ok(Prepared {
         file,
         source: parsed.source,
@@ -110,7 +117,7 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     })
 }
 
-fn read_dockerfile(
+pub(super) fn read_dockerfile(
     tree: &Tree,
     root: Option<&Path>,
     from: &DockerfileFrom,
@@ -151,7 +158,7 @@ fn read_dockerfile(
     }
 }
 
-fn plan_request(request: &BuildRequest) -> Request {
+pub(super) fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
     asked.platform = request.platform.clone().unwrap_or_else(Platform::host);
     asked.build_args = request.build_args.clone();

@@ -39,6 +39,12 @@ pub struct BuildArgs {
     /// Name the image, as NAME[:TAG]; with several targets, as STAGE=NAME[:TAG]
     #[arg(short, long = "tag", value_name = "[STAGE=]NAME[:TAG]")]
     pub tags: Vec<String>,
+    /// Do not build; say what is wrong with the Dockerfile: --call=check
+    #[arg(long, conflicts_with = "call")]
+    pub check: bool,
+    /// Do not build; tell what is asked: check, outline or targets, with `,format=json` behind it
+    #[arg(long, value_name = "WHAT[,format=FORMAT]")]
+    pub call: Option<String>,
     /// Use nothing from the cache; what is built is put in the cache
     #[arg(long)]
     pub no_cache: bool,
@@ -64,8 +70,15 @@ pub struct BuildArgs {
     pub no_effect: NoEffectArgs,
 }
 
+impl BuildArgs {
+    /// Tells whether something is asked about the Dockerfile rather than built from it.
+    pub fn is_call(&self) -> bool {
+        self.check || self.call.as_deref().is_some_and(|call| call != "build")
+    }
+}
+
 /// What decides the instruction graph: shared with `graph`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SourceArgs {
     /// The Dockerfile, when it is not PATH/Dockerfile; `-` is standard input
     #[arg(short, long, value_name = "FILE")]

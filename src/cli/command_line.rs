@@ -10,7 +10,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::error::CommandError;
 use super::guess;
 use super::world::Global;
-use super::{build, context, doctor, graph, history, image_import, images, inspect, rmi, run, tag};
+use super::{
+    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, rmi, run,
+    tag,
+};
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
 ///
@@ -42,6 +45,12 @@ pub enum Command {
     Graph(graph::GraphArgs),
     /// Show what a build can see of a directory, and what .dockerignore leaves out
     Context(context::ContextArgs),
+    /// Check a Dockerfile without building it
+    Check(check::CheckArgs),
+    /// Print a Dockerfile's syntax tree
+    Parse(parse::ParseArgs),
+    /// Print what a word with variables expands to
+    Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive or a directory
     Import(image_import::ImportArgs),
     /// List images
@@ -64,7 +73,14 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
-        !matches!(self, Command::Doctor(_) | Command::Context(_))
+        !matches!(
+            self,
+            Command::Doctor(_)
+                | Command::Check(_)
+                | Command::Context(_)
+                | Command::Parse(_)
+                | Command::Expand(_)
+        )
     }
 }
 

@@ -6,26 +6,33 @@
 //! here does the work itself.
 
 mod build;
+mod call;
+mod check;
 mod command_line;
 mod context;
 mod contexts;
 mod doctor;
 mod error;
+mod expand;
 mod filter;
 mod find;
+mod findings;
 mod graph;
 mod guess;
 mod history;
 mod image_import;
 mod images;
 mod inspect;
+mod json;
 mod no_effect;
+mod parse;
 mod rmi;
 mod run;
 mod table;
 mod tag;
 mod targets;
 mod template;
+mod tree;
 mod ui;
 mod units;
 mod world;
@@ -74,6 +81,14 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
+    // What only reads text needs no store, and no namespaces.
+    match line.command {
+        Command::Build(args) if args.is_call() => return call::build(&args),
+        Command::Check(args) => return check::check(args),
+        Command::Parse(args) => return parse::parse(args),
+        Command::Expand(args) => return expand::expand(args),
+        _ => {}
+    }
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
         Command::Build(args) => build::build(&world, *args)?,
@@ -87,6 +102,7 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
+        Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
     }
     Ok(0)
 }

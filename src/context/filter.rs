@@ -54,6 +54,11 @@ impl Filter {
         Ok(Filter { file: "--exclude".to_owned(), rules })
     }
 
+    /// Returns the rules themselves.
+    pub fn rules(&self) -> &Ignore {
+        &self.rules
+    }
+
     /// Decides on a path relative to the root of the rules.
     pub fn verdict(&self, path: &Path, is_dir: bool) -> Verdict {
         if self.rules.is_empty() {

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::pattern::Ignore;
 use crate::sys::RootDir;
 use crate::sys::lock::FileLock;
 
@@ -28,6 +29,11 @@ pub struct Tree {
 }
 
 impl Tree {
+    /// Returns the rules of its .dockerignore.
+    pub fn ignore_rules(&self) -> Option<&Ignore> {
+        self.ignore.as_ref().map(Filter::rules)
+    }
+
     /// Makes a build context of a directory: owners do not count, and files become 0:0.
     pub fn context(root: RootDir) -> Tree {
         Tree { root, ignore: None, owners: false, digests: None, temporary: None, lock: None }

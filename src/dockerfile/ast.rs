@@ -6,6 +6,9 @@
 
 use crate::report::Span;
 
+use super::flags;
+use super::words::{self, Json};
+
 /// A parsed file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dockerfile {
@@ -207,6 +210,39 @@ impl Instruction {
             Kind::Onbuild(inner) => inner.heredocs(),
             _ => Vec::new(),
         }
+    }
+
+    /// Returns what follows the keyword and the flags, as written on one line.
+    pub fn arguments(&self) -> &str {
+        flags::split(words::keyword(&self.original).1).1.trim()
+    }
+
+    /// Tells whether the arguments are a JSON list, where the instruction takes one.
+    pub fn is_json(&self) -> bool {
+        match &self.kind {
+            Kind::Run(Run { command, .. }) | Kind::Cmd(command) | Kind::Entrypoint(command) => {
+                matches!(command, CommandLine::Exec(_))
+            }
+            Kind::Healthcheck(Healthcheck::Command { command, .. }) => {
+                matches!(command, CommandLine::Exec(_))
+            }
+            Kind::Copy(transfer) | Kind::Add(transfer) => transfer.json,
+            Kind::Volume(_) | Kind::Shell(_) => matches!(words::json_list(self.arguments()), Json::List(_)),
+            _ => false,
+        }
+    }
+
+    /// Returns the description of a stage or an argument: the rest of the comment above
+    /// that begins with its name. Case does not count in a stage's name.
+    pub fn description(&self, name: &str) -> Option<&str> {
+        let is_name = |word: &str| match &self.kind {
+            Kind::From(_) => word.eq_ignore_ascii_case(name),
+            _ => word == name,
+        };
+        self.comments
+            .iter()
+            .find_map(|comment| comment.split_once(' ').filter(|(first, _)| is_name(first)))
+            .map(|(_, rest)| rest.trim())
     }
 
     /// Returns the instruction as text that parses to the same again: one line, then

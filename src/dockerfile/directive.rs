@@ -1,7 +1,7 @@
 //! Parser directives: `# syntax=`, `# escape=`, `# check=` at the top of a file.
 //!
 //! Only before anything else; the first line that is no known directive ends them.
-//! Not here: what a check directive's rules do.
+//! Not here: what a check directive says (`check_options`).
 
 use nom::IResult;
 use nom::Parser;
@@ -13,6 +13,7 @@ use nom::sequence::{pair, preceded, separated_pair};
 use crate::report::{Diagnostic, Span};
 
 use super::ast::Directive;
+use super::check_options::CheckOptions;
 use super::lines::Lines;
 
 /// What stands at the top of a file.
@@ -30,10 +31,17 @@ pub(super) struct Head {
 /// Reads the directives.
 ///
 /// Grammar: directives
-pub(super) fn directives(source: &str) -> Head {
+///
+/// A `frontend` named outside of the file overrides the file's own.
+pub(super) fn directives(source: &str, frontend: Option<&str>) -> Head {
     let mut head =
         Head { directives: Vec::new(), escape: '\\', end: 0, diagnostics: Vec::new(), foreign: false };
-    if let Some(syntax) = other_syntax(source) {
+    let frontend = frontend.map(str::trim).filter(|name| !name.is_empty());
+    if let Some(name) = frontend
+        && !is_dockerfile_frontend(name)
+    {
+        head.refuse(name, None);
+    } else if let (Some(syntax), None) = (other_syntax(source), frontend) {
         head.frontend(&syntax, Span::new(0, source.find('\n').unwrap_or(source.len())));
     }
     let mut lines = Lines::new(source, 0);
@@ -56,7 +64,8 @@ pub(super) fn directives(source: &str) -> Head {
         }
         match name.as_str() {
             "escape" => head.escape(value, span),
-            "syntax" => head.frontend(value, span),
+            "syntax" if frontend.is_none() => head.frontend(value, span),
+            "syntax" => {}
             _ => head.check(value, span),
         }
         head.directives.push(Directive { name, value: value.to_owned(), span });
@@ -100,32 +109,23 @@ impl Head {
     fn frontend(&mut self, value: &str, span: Span) {
         let image = value.split_whitespace().next().unwrap_or(value);
         if !is_dockerfile_frontend(image) {
-            self.foreign = true;
-            self.diagnostics.push(
-                Diagnostic::error(
-                    "frontend",
-                    span,
-                    format!("the frontend `{image}` is not supported: rbuild reads Dockerfiles itself"),
-                )
-                .with_hint("remove the line if this is a plain Dockerfile, or name `docker/dockerfile:1`"),
-            );
+            self.refuse(image, Some(span));
         }
     }
 
+    fn refuse(&mut self, image: &str, span: Option<Span>) {
+        self.foreign = true;
+        let hint = match span {
+            Some(_) => "remove the line if this is a plain Dockerfile, or name `docker/dockerfile:1`",
+            None => "leave the build argument BUILDKIT_SYNTAX out, or set it to `docker/dockerfile:1`",
+        };
+        let message = format!("the frontend `{image}` is not supported: rbuild reads Dockerfiles itself");
+        let problem = Diagnostic::error("frontend", span.unwrap_or_default(), message).with_hint(hint);
+        self.diagnostics.push(Diagnostic { span, ..problem });
+    }
+
     fn check(&mut self, value: &str, span: Span) {
-        for option in value.split(';').map(str::trim).filter(|option| !option.is_empty()) {
-            let problem = match option.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
-                Some(("skip" | "experimental", _)) => continue,
-                Some(("error", value)) if value.parse::<bool>().is_ok() => continue,
-                Some(("error", value)) => {
-                    format!("`error` of a check directive is `{value}`, not true or false")
-                }
-                Some((name, _)) => {
-                    let near = super::suggest::did_you_mean(name, &["skip", "error", "experimental"]);
-                    format!("unknown option of a check directive: {name}{near}")
-                }
-                None => format!("`{option}` of a check directive is not of the form name=value"),
-            };
+        if let Err(problem) = CheckOptions::parse(value) {
             self.diagnostics.push(
                 Diagnostic::error("bad-directive", span, problem)
                     .with_hint("for example `# check=skip=JSONArgsRecommended;error=true`"),
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn reads_directives() {
         let check = |source: &str, expect: &[&str], end| {
-            let head = directives(source);
+            let head = directives(source, None);
             let found: Vec<String> =
                 head.directives.iter().map(|d| format!("{}={}", d.name, d.value)).collect();
             assert_eq!(found, expect, "{source:?}");
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn complains() {
         let check = |source: &str, expect: &str| {
-            let head = directives(source);
+            let head = directives(source, None);
             let found: Vec<&str> = head.diagnostics.iter().map(|d| d.message.as_str()).collect();
             assert!(found.iter().any(|message| message.contains(expect)), "{source:?}: {found:?}");
         };
@@ -218,5 +218,21 @@ mod tests {
         check("dockerfile.v0", true);
         check("notdocker/dockerfile", false);
         check("docker/dockerfile2", false);
+    }
+
+    #[test]
+    fn a_frontend_from_outside_counts_more() {
+        let check = |source: &str, frontend: &str, expect: bool| {
+            let head = directives(source, Some(frontend));
+            assert_eq!(head.foreign, expect, "{source:?} {frontend}");
+        };
+        check("FROM a", "docker/dockerfile:1", false);
+        check("# syntax=example/other\nFROM a", "docker.io/docker/dockerfile:1.10-labs", false);
+        check("# syntax=example/other\nFROM a", "dockerfile.v0", false);
+        check("//syntax=example/other\nFROM a", "docker/dockerfile-upstream@sha256:00", false);
+        check("# syntax=docker/dockerfile:1\nFROM a", "example/other", true);
+        check("# syntax=example/other\nFROM a", "", true);
+        let head = directives("FROM a", Some("example/other"));
+        assert!(head.diagnostics[0].hint.as_ref().unwrap().contains("BUILDKIT_SYNTAX"));
     }
 }

@@ -6,11 +6,13 @@
 //! The way through the files: `source` (bytes to text), `directive` (the first
 //! comments), `lines` (continuations joined, offsets kept), `heredoc` (bodies),
 //! `flags` and `words` (pieces of a line), `instruction` (one function per
-//! instruction). Beside it: `expand` (variables and quotes in a word, for `plan`)
-//! and `lint` (rules that need only the tree). The language itself is written
+//! instruction). Beside it: `expand` (variables and quotes in a word, for `plan`),
+//! `lint` (checks that need only the tree), `rules` (all checks by name) and
+//! `check_options` (which of them a file wants). The language itself is written
 //! down in `grammar/`.
 
 pub mod ast;
+pub mod check_options;
 mod directive;
 pub mod expand;
 mod flags;
@@ -18,6 +20,7 @@ mod heredoc;
 mod instruction;
 mod lines;
 mod lint;
+pub mod rules;
 mod source;
 mod suggest;
 mod words;
@@ -31,7 +34,7 @@ use instruction::Place;
 use lines::{Item, Lines};
 
 pub use lint::lint;
-pub use suggest::nearest;
+pub use suggest::{did_you_mean, nearest};
 
 /// After this many errors the rest is not reported: the file is something else.
 const MAX_ERRORS: usize = 50;
@@ -61,6 +64,12 @@ impl Parsed {
 ///
 /// Grammar: dockerfile
 pub fn parse(bytes: &[u8]) -> Parsed {
+    parse_as(bytes, None)
+}
+
+/// Parses a Dockerfile for which the build argument BUILDKIT_SYNTAX names a frontend: then
+/// what the file itself names does not count.
+pub fn parse_as(bytes: &[u8], frontend: Option<&str>) -> Parsed {
     let decoded = source::decode(bytes);
     let mut parsed = Parsed {
         file: Dockerfile { directives: Vec::new(), escape: '\\', instructions: Vec::new() },
@@ -73,7 +82,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
         return parsed;
     }
 
-    let head = directive::directives(&source);
+    let head = directive::directives(&source, frontend);
     parsed.diagnostics.extend(head.diagnostics);
     let foreign = head.foreign;
     parsed.file.directives = head.directives;
@@ -274,6 +283,20 @@ mod tests {
         let lines = format!("FROM a\nRUN x{}", " \\\n  y".repeat(20_000));
         let parsed = parse(lines.as_bytes());
         assert_eq!(parsed.file.instructions[1].lines, (2, 20_002));
+    }
+
+    #[test]
+    fn comments_above_describe() {
+        let text = "# a is this\n# Build that\nARG a b\n# note\n# build  makes it\nFROM x AS Build\n# Build no\n\nFROM y AS build\n";
+        let instructions = parse(text.as_bytes()).file.instructions;
+        let check = |at: usize, name: &str, expect: Option<&str>| {
+            assert_eq!(instructions[at].description(name), expect, "{at} {name}");
+        };
+        check(0, "a", Some("is this"));
+        check(0, "b", None);
+        check(0, "A", None);
+        check(1, "Build", Some("makes it"));
+        check(2, "build", None);
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
         .map(|(_, option)| option)
 }
 
-/// Returns ` (did you mean X?)`, or nothing.
-pub(super) fn did_you_mean(word: &str, options: &[&str]) -> String {
+/// Returns ` (did you mean X?)`, or nothing: what a message about a wrong word ends in.
+pub fn did_you_mean(word: &str, options: &[&str]) -> String {
     nearest(word, options).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
 }
 

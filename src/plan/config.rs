@@ -179,6 +179,14 @@ impl Builder<'_, '_> {
         for word in sorted {
             for text in self.expand_several(word)? {
                 let exposed = parse_ports(&text).map_err(|why| self.error("invalid-port", word.span, why))?;
+                let protocol = text.rsplit_once('/').map_or("", |(_, protocol)| protocol);
+                if protocol.contains(|c: char| c.is_ascii_uppercase()) {
+                    self.warn(
+                        "ExposeProtoCasing",
+                        word.span,
+                        format!("defined protocol `{text}` in EXPOSE instruction should be lowercase"),
+                    );
+                }
                 if exposed.with_host {
                     self.warn(
                         "ExposeInvalidFormat",

@@ -1,8 +1,10 @@
 //! From a file to its graph: the stages that the target reaches, one after the other.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 
 use crate::dockerfile::ast::Dockerfile;
+use crate::dockerfile::ast::Instruction;
 use crate::dockerfile::ast::Kind;
 use crate::report::Diagnostic;
 use crate::report::Severity;
@@ -42,13 +44,7 @@ pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowe
         return Err(vec![Diagnostic::error("source-date-epoch", Span::default(), message)]);
     }
     let reach = plan.reach(bases)?;
-    let mut shared = Shared::new(&plan, bases);
-    shared.findings.clone_from(&plan.warnings);
-    for (&index, triggers) in &reach.stages {
-        if let Some(built) = stage::build(&mut shared, index, triggers) {
-            shared.built.insert(index, built);
-        }
-    }
+    let shared = stages(&plan, bases, &reach.stages);
     let Shared { vertices, built, findings, declared, .. } = shared;
     let (mut errors, mut warnings): (Vec<_>, Vec<_>) =
         findings.into_iter().partition(|f| f.severity == Severity::Error);
@@ -67,6 +63,22 @@ pub fn lower(file: &Dockerfile, request: &Request, bases: &Bases) -> Result<Lowe
     let stages = built.into_values().map(|b| b.stage).collect();
     let graph = Graph { vertices: vertices.list, stages, targets };
     Ok(Lowered { graph, warnings, source_date_epoch: plan.source_date_epoch })
+}
+
+/// Lowers stages, each after those it is built from; findings are in what is returned.
+pub(super) fn stages<'a>(
+    plan: &'a Plan<'a>,
+    bases: &'a Bases,
+    stages: &BTreeMap<usize, Vec<Instruction>>,
+) -> Shared<'a> {
+    let mut shared = Shared::new(plan, bases);
+    shared.findings.clone_from(&plan.warnings);
+    for (&index, triggers) in stages {
+        if let Some(built) = stage::build(&mut shared, index, triggers) {
+            shared.built.insert(index, built);
+        }
+    }
+    shared
 }
 
 /// Warns of build arguments that no ARG takes, in any stage.

@@ -4,6 +4,8 @@
 //! images must be known, [`lower()`] makes the [`graph::Graph`]; both start from
 //! `stages`, which sorts a file into stages and finds out what each needs.
 
+pub mod call;
+pub mod check;
 mod config;
 mod copy;
 mod epoch;
@@ -27,6 +29,7 @@ mod words;
 #[cfg(test)]
 mod tests;
 
+pub use check::{Checked, Warnings, check, warnings};
 pub use lower::{Lowered, lower};
 pub use outline::{EpochNeed, ImageNeed, Outline, outline};
 pub use request::{Base, Bases, Entitlements, NamedContext, Request};

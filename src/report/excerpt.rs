@@ -97,7 +97,7 @@ impl Part {
 }
 
 /// Returns text in which nothing controls a terminal, on one line.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(picture).collect()
 }
 

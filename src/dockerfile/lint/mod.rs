@@ -9,7 +9,11 @@ use std::collections::HashMap;
 use crate::report::{Diagnostic, Span};
 
 use super::ast::{CommandLine, Dockerfile, Instruction, Kind, Pair};
+use super::check_options;
 use super::lines::{Item, Lines};
+
+mod run;
+mod shell;
 
 /// Checks a tree; `source` is the text its spans point into. In the order of the file.
 pub fn lint(file: &Dockerfile, source: &str) -> Vec<Diagnostic> {
@@ -17,8 +21,10 @@ pub fn lint(file: &Dockerfile, source: &str) -> Vec<Diagnostic> {
     instruction_casing(file, &mut found);
     stages(file, source, &mut found);
     repeated(file, &mut found);
+    run::check(file, &mut found);
     for instruction in &file.instructions {
         empty_continuation(instruction, file.escape, source, &mut found);
+        description(instruction, &mut found);
         let inner = match &instruction.kind {
             Kind::Onbuild(inner) => inner,
             _ => instruction,
@@ -88,8 +94,14 @@ fn stages(file: &Dockerfile, source: &str, found: &mut Vec<Diagnostic>) {
         let between = source.get(from.image.span.end..name.span.start).unwrap_or_default();
         let Some(at) = between.to_ascii_lowercase().find("as") else { continue };
         let written = &between[at..at + 2];
-        let is_upper = |text: &str| text.chars().all(|c| c.is_uppercase());
-        if is_upper(written) != is_upper(&instruction.keyword) {
+        let keyword = &instruction.keyword;
+        let good = match (keyword == &keyword.to_lowercase(), keyword == &keyword.to_uppercase()) {
+            (true, _) => written == written.to_lowercase(),
+            (_, true) => written == written.to_uppercase(),
+            // A keyword in both cases is ConsistentInstructionCasing's.
+            _ => true,
+        };
+        if !good {
             let start = from.image.span.end + at;
             let message = format!("`{written}` and `{}` keywords' casing do not match", instruction.keyword);
             found.push(Diagnostic::warning("FromAsCasing", Span::new(start, start + 2), message));
@@ -99,17 +111,14 @@ fn stages(file: &Dockerfile, source: &str, found: &mut Vec<Diagnostic>) {
 
 /// MultipleInstructionsDisallowed and JSONArgsRecommended, which go by stage.
 fn repeated(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
-    let mut shell = false;
+    let mut shells = Shells::default();
     let mut last: HashMap<&str, &Instruction> = HashMap::new();
     for instruction in &file.instructions {
+        shells.pass(instruction);
         match &instruction.kind {
-            Kind::From(_) => {
-                shell = false;
-                last.clear();
-            }
-            Kind::Shell(_) => shell = true,
-            Kind::Cmd(line) | Kind::Entrypoint(line) if !shell => {
-                if matches!(line, CommandLine::Shell(_)) {
+            Kind::From(_) => last.clear(),
+            Kind::Cmd(line) | Kind::Entrypoint(line) if shells.current().is_none() => {
+                if matches!(line, CommandLine::Shell(text) if !text.is_empty()) {
                     let keyword = &instruction.keyword;
                     let message = format!(
                         "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS \
@@ -134,6 +143,63 @@ fn repeated(file: &Dockerfile, found: &mut Vec<Diagnostic>) {
             found.push(Diagnostic::warning("MultipleInstructionsDisallowed", before.span, message));
         }
     }
+}
+
+/// The SHELL in force, from instruction to instruction; a stage has that of its base.
+#[derive(Debug, Default)]
+struct Shells<'a> {
+    current: Option<&'a [String]>,
+    name: Option<String>,
+    stages: HashMap<String, Option<&'a [String]>>,
+}
+
+impl<'a> Shells<'a> {
+    /// Takes an instruction into account.
+    fn pass(&mut self, instruction: &'a Instruction) {
+        match &instruction.kind {
+            Kind::From(from) => {
+                if let Some(name) = self.name.take() {
+                    self.stages.insert(name, self.current);
+                }
+                let base = from.image.text.to_lowercase();
+                self.current = self.stages.get(&base).copied().flatten();
+                self.name = from.name.as_ref().map(|name| name.text.to_lowercase());
+            }
+            Kind::Shell(words) => self.current = Some(words),
+            _ => {}
+        }
+    }
+
+    /// Returns what SHELL said, if there was one. A base image's is not known here.
+    fn current(&self) -> Option<&'a [String]> {
+        self.current
+    }
+}
+
+/// InvalidDefinitionDescription: the comment above a stage or an argument begins with its name.
+fn description(instruction: &Instruction, found: &mut Vec<Diagnostic>) {
+    let names: Vec<&str> = match &instruction.kind {
+        Kind::From(from) => from.name.iter().map(|name| name.text.as_str()).collect(),
+        Kind::Arg(definitions) => definitions.iter().map(|definition| definition.name.as_str()).collect(),
+        _ => return,
+    };
+    let mut comments = instruction.comments.iter().rev();
+    let Some(comment) = comments.find(|text| check_options::comment(text).is_none()) else { return };
+    let first = comment.split(' ').next().unwrap_or_default();
+    let Some(example) = names.first() else { return };
+    if names.iter().any(|name| name.eq_ignore_ascii_case(first)) {
+        return;
+    }
+    let keyword = instruction.keyword.to_uppercase();
+    let example = if names.len() > 1 { "<arg_key>" } else { example };
+    found.push(
+        Diagnostic::warning(
+            "InvalidDefinitionDescription",
+            instruction.keyword_span,
+            format!("comment for {keyword} should follow the format: `# {example} <description>`"),
+        )
+        .with_hint("if it is no description, put an empty line below it"),
+    );
 }
 
 /// NoEmptyContinuation.
@@ -173,6 +239,7 @@ mod tests {
             let parsed = parse(text.as_bytes());
             let found: Vec<(usize, &str)> = lint(&parsed.file, &parsed.source)
                 .iter()
+                .filter(|problem| problem.code != "InvalidDefinitionDescription")
                 .map(|problem| (problem.span.unwrap().line(text), problem.code))
                 .collect();
             assert_eq!(found, expect, "{text:?}");
@@ -189,6 +256,9 @@ mod tests {
             "FROM a\nrun b\nRUN c\nRun d",
             &[(2, "ConsistentInstructionCasing"), (4, "ConsistentInstructionCasing")],
         );
+        check("From a As b\nFROM c", &[(1, "ConsistentInstructionCasing")]);
+        check("from a As b", &[(1, "FromAsCasing")]);
+        check("FROM a\nSHELL [\"s\"]\nFROM b AS c\nSHELL [\"s\"]\nFROM c\nCMD d", &[]);
         check("FROM a\nRUN b \\\n\n  c\nRUN <<E\n\nE\n", &[(3, "NoEmptyContinuation")]);
         check("FROM a\nCMD b\nENTRYPOINT c", &[(2, "JSONArgsRecommended"), (3, "JSONArgsRecommended")]);
         check(
@@ -199,5 +269,25 @@ mod tests {
             "FROM a\nMAINTAINER b\nENV c d\nONBUILD LABEL e f",
             &[(2, "MaintainerDeprecated"), (3, "LegacyKeyValueFormat"), (4, "LegacyKeyValueFormat")],
         );
+    }
+
+    #[test]
+    fn descriptions_begin_with_the_name() {
+        let check = |text: &str, expect: &[usize]| {
+            let parsed = parse(text.as_bytes());
+            let found = lint(&parsed.file, &parsed.source);
+            let wrong = found.iter().filter(|problem| problem.code == "InvalidDefinitionDescription");
+            let lines: Vec<usize> = wrong.map(|problem| problem.span.unwrap().line(text)).collect();
+            assert_eq!(lines, expect, "{text:?}");
+        };
+        check("FROM a AS b", &[]);
+        check("# b builds\nFROM a AS b", &[]);
+        check("# B builds\nFROM a AS b", &[]);
+        check("# builds b\nFROM a AS b", &[2]);
+        check("# builds\n\nFROM a AS b", &[]);
+        check("# builds\nFROM a", &[]);
+        check("# x\n# v the version\nARG v=1 w=2\nFROM a", &[]);
+        check("# the version\nARG v=1\nFROM a\n# other\nRUN b", &[2]);
+        check("FROM a\n# check=skip=all\nARG v", &[]);
     }
 }
