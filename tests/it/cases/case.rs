@@ -76,7 +76,7 @@ impl Case {
         let mut told = false;
         for line in text.lines() {
             if line.starts_with('#') || line.is_empty() {
-                told |= line.len() > 20;
+                told |= line.len() > 12;
                 continue;
             }
             let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{}: `{line}`", self.name));
