@@ -65,8 +65,8 @@ fn set_time(path: &str, seconds: u64) {
     rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags).unwrap();
 }
 
-/// An archive from lines: `KIND NAME MODE [UID:GID] ["CONTENT"]`, `link NAME -> TARGET`,
-/// `hardlink NAME = EXISTING`, `xattr KEY=VALUE` for the entry that follows.
+/// An archive from lines: `KIND NAME [MODE] [UID:GID] ["CONTENT"]`, `link NAME -> TARGET`,
+/// `hardlink NAME = EXISTING [MODE] [UID:GID]`, `xattr KEY=VALUE` for the entry that follows.
 fn tar(piece: &Piece, case: &Case) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for line in String::from_utf8(piece.body.clone()).unwrap().lines() {
@@ -94,7 +94,9 @@ fn tar(piece: &Piece, case: &Case) -> Vec<u8> {
         let (uid, gid) = ids.map_or((0, 0), |(u, g)| (u.parse().unwrap(), g.parse().unwrap()));
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
-        header.set_mode(words.get(2).and_then(|w| u32::from_str_radix(w, 8).ok()).unwrap_or(0o644));
+        let is_mode = |w: &&&str| w.len() >= 3 && w.bytes().all(|b| (b'0'..b'8').contains(&b));
+        let mode = words.iter().skip(2).find(is_mode).and_then(|w| u32::from_str_radix(w, 8).ok());
+        header.set_mode(mode.unwrap_or(0o644));
         header.set_uid(uid);
         header.set_gid(gid);
         header.set_mtime(OLD);
