@@ -35,7 +35,7 @@ macro_rules! topics {
 }
 
 topics! {
-    parser expansion args env from label run heredoc command shell expose volume user workdir
+    parser expansion args env label run heredoc command shell expose volume user workdir
     stopsignal healthcheck onbuild maintainer copy_basic copy_owner copy_flags copy_from
     add ignore history targets errors link
 }
@@ -113,7 +113,8 @@ fn build(env: &TestEnv, case: &Case) -> BTreeMap<String, String> {
     pieces::age(&context);
     let image = env.path_str("image.tar");
     let output = format!("type=oci,dest={image}");
-    let mut words = vec!["build", "-q", "--network", "none", "--no-sync", "-o", &output];
+    // No case shall depend on what another left in the cache.
+    let mut words = vec!["build", "-q", "--no-cache", "--network", "none", "--no-sync", "-o", &output];
     words.extend(case.args());
     let outcome = env.rbuild(&words).args(&["."]).folder(context.path()).output();
     let sections = if outcome.code == Some(0) {

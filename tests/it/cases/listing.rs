@@ -15,7 +15,8 @@ use crate::common::archive::Entry;
 /// The time of everything in a context and in the base that has no other: not listed.
 pub const OLD: u64 = 1_000_000_000;
 
-/// A time from here on is that of the build, and told as `@new`.
+/// A time from here on is that of the build: not listed either. Where only times differ, what
+/// an earlier build made is as good, so that one cannot tell whose time a file has.
 const NEW: u64 = 1_700_000_000;
 
 /// A path of a root file system; names of one file have the same number.
@@ -135,8 +136,7 @@ fn describe(path: &str, node: &Node, first: &str) -> String {
     }
     match entry.mtime {
         _ if kind == "dir " => {}
-        OLD => {}
-        NEW.. => line.push_str(" @new"),
+        OLD | NEW.. => {}
         other => write!(line, " @{other}").unwrap(),
     }
     line
