@@ -46,7 +46,8 @@ impl Case {
         let mut sections: Vec<(String, String)> = vec![(String::new(), String::new())];
         for line in text.split_inclusive('\n') {
             let title = line.trim_end();
-            let is = |mark: &str| title.starts_with(&format!("{mark} ")) && title.ends_with(&format!(" {mark}"));
+            let is =
+                |mark: &str| title.starts_with(&format!("{mark} ")) && title.ends_with(&format!(" {mark}"));
             if is("--") || is("==") {
                 sections.push((title.to_owned(), String::new()));
             } else if let Some((_, body)) = sections.last_mut() {
@@ -138,11 +139,7 @@ impl Piece {
 
     /// A word as an octal number, or the default.
     pub fn mode(&self, index: usize, default: u32) -> u32 {
-        self.words
-            .iter()
-            .skip(index)
-            .find_map(|word| u32::from_str_radix(word, 8).ok())
-            .unwrap_or(default)
+        self.words.iter().skip(index).find_map(|word| u32::from_str_radix(word, 8).ok()).unwrap_or(default)
     }
 
     /// The word `@SECONDS` as a time; else one long past.

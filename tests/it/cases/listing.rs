@@ -46,7 +46,8 @@ impl Tree {
     fn lay(&mut self, entries: Vec<Entry>) {
         for entry in &entries {
             let (folder, name) = entry.path.rsplit_once('/').unwrap_or(("", &entry.path));
-            let inside = |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+            let inside =
+                |name: &str| if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
             if name == ".wh..wh..opq" {
                 self.remove_below(folder);
             } else if let Some(name) = name.strip_prefix(".wh.") {
@@ -66,7 +67,10 @@ impl Tree {
             let node = match (entry.kind, &entry.link) {
                 (EntryType::Link, Some(target)) => {
                     let target = target.trim_start_matches("./").trim_matches('/');
-                    self.nodes.get(target).unwrap_or_else(|| panic!("`{path}` links to `{target}`, not there")).clone()
+                    self.nodes
+                        .get(target)
+                        .unwrap_or_else(|| panic!("`{path}` links to `{target}`, not there"))
+                        .clone()
                 }
                 _ => {
                     self.inodes += 1;
@@ -105,7 +109,11 @@ impl Tree {
     /// The lines of what `base` has and this has not.
     pub fn gone(&self, base: &Tree) -> String {
         let here: BTreeSet<&String> = self.nodes.keys().collect();
-        base.nodes.keys().filter(|path| !here.contains(path)).map(|path| format!("/{}\n", quoted(path))).collect()
+        base.nodes
+            .keys()
+            .filter(|path| !here.contains(path))
+            .map(|path| format!("/{}\n", quoted(path)))
+            .collect()
     }
 }
 

@@ -17,7 +17,11 @@ use crate::common::TestEnv;
 /// Adds what one section describes.
 pub fn add<'e>(env: &TestEnv, context: Context<'e>, piece: &Piece, case: &Case) -> Context<'e> {
     let word = |index: usize| {
-        piece.words.get(index).map(String::as_str).unwrap_or_else(|| panic!("{}: -- {} ?", case.name, piece.kind))
+        piece
+            .words
+            .get(index)
+            .map(String::as_str)
+            .unwrap_or_else(|| panic!("{}: -- {} ?", case.name, piece.kind))
     };
     match piece.kind.as_str() {
         "Dockerfile" => context.file("Dockerfile", &piece.body),
@@ -71,7 +75,9 @@ fn tar(piece: &Piece, case: &Case) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for line in String::from_utf8(piece.body.clone()).unwrap().lines() {
         let (line, content) = match line.split_once(" \"") {
-            Some((line, content)) => (line, unescape_bytes(content.strip_suffix('"').expect("a quote at the end"))),
+            Some((line, content)) => {
+                (line, unescape_bytes(content.strip_suffix('"').expect("a quote at the end")))
+            }
             None => (line, Vec::new()),
         };
         let words: Vec<&str> = line.split_whitespace().collect();
