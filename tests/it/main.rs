@@ -14,6 +14,7 @@ mod bad_input;
 mod build;
 mod cache;
 mod cancel;
+mod cases;
 mod check;
 mod context;
 mod cookbook;
