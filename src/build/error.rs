@@ -8,6 +8,7 @@ use crate::context::ContextError;
 use crate::report::{Diagnostic, excerpt};
 use crate::solve::CacheError;
 use crate::store::StoreError;
+use crate::worker::WorkerError;
 
 /// Says why a build failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,11 @@ pub enum BuildError {
     /// Its build was stopped before the layer was read through.
     #[error("step {0} has no image yet: its build was stopped too early; build again")]
     Unfinished(String),
+    /// Something that the build needs could not be fetched.
+    #[error("{0}")]
+    Fetch(WorkerError),
+    #[error("the build context cannot be had: {0}")]
+    Address(String),
     #[error("{0}, which this version does not support yet")]
     Unsupported(String),
     #[error("stopped")]
@@ -66,4 +72,28 @@ impl std::fmt::Display for Findings {
         let first = self.diagnostics.iter().find(|d| d.is_error()).or(self.diagnostics.first());
         f.write_str(first.map_or("the Dockerfile is wrong", |d| &d.message))
     }
+}
+
+impl From<WorkerError> for BuildError {
+    fn from(error: WorkerError) -> BuildError {
+        match error {
+            WorkerError::Cancelled => BuildError::Cancelled,
+            error => BuildError::Fetch(error),
+        }
+    }
+}
+
+/// Joins an error and its causes, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
 }

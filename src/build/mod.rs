@@ -5,7 +5,9 @@
 //! Not here: the command line (`cli`).
 
 mod assemble;
+mod bases;
 mod book;
+mod contexts;
 mod error;
 mod export;
 mod log;
@@ -93,7 +95,7 @@ pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Resu
     Ok(render(&prepared.graph, format, &|id| cached[id.0]))
 }
 
-fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared, request: &BuildRequest) -> StoreWorker<'a> {
+fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared<'_>, request: &BuildRequest) -> StoreWorker<'a> {
     StoreWorker::new(StoreWorkerOptions {
         store: engine.store,
         launcher: engine.launcher,

@@ -6,19 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::{BuildError, Findings};
-use super::request::{BuildRequest, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES};
+use super::request::{
+    BuildRequest, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, NamedContextFrom,
+};
+use super::{bases, contexts};
 use crate::context::{self, ContextError, DockerfilePlace, Tree};
 use crate::dockerfile;
 use crate::image::Platform;
 use crate::plan::graph::{Graph, Op, Vertex};
-use crate::plan::{self, Base, Bases, ImageNeed, Request};
+use crate::plan::{self, Bases, EpochNeed, ImageNeed, Request};
+use crate::remote;
 use crate::report::{Diagnostic, Severity};
-use crate::store::{Found, TempDir};
-use crate::sys::root_dir::RootDir;
-use crate::worker::Sources;
+use crate::store::TempDir;
+use crate::worker::{Fetcher, Sources};
 
 /// A build that is ready to be solved.
-pub struct Prepared {
+pub struct Prepared<'a> {
     /// The Dockerfile's name, as the user knows it.
     pub file: String,
     pub source: Arc<str>,
@@ -26,12 +29,12 @@ pub struct Prepared {
     pub warnings: Vec<Diagnostic>,
     pub source_date_epoch: Option<i64>,
     /// The contexts, and what is fetched.
-    pub sources: Sources,
-    /// Where a context that came as an archive is unpacked; removed after the tree.
-    _unpacked: Option<TempDir>,
+    pub sources: Sources<'a>,
+    /// Where contexts that came as archives are unpacked; removed after the trees.
+    _unpacked: Vec<TempDir>,
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Joins diagnostics with the text they are about.
     pub fn findings(&self, diagnostics: Vec<Diagnostic>) -> Findings {
         Findings { file: self.file.clone(), source: self.source.clone(), diagnostics }
@@ -39,29 +42,21 @@ impl Prepared {
 }
 
 /// Reads, parses and plans.
-pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, BuildError> {
+pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Prepared<'a>, BuildError> {
+    let sources = Sources::new(fetcher(engine, request));
+    let keep_git_dir = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|v| is_true(v));
     let from = std::mem::replace(&mut request.context, ContextFrom::Nothing);
-    let mut unpacked = None;
-    let (root, tree) = match from {
-        ContextFrom::Directory(path) => {
-            let tree = context::open_directory(&path, Some(engine.store.stat_cache_dir()))?;
-            (Some(path), tree)
-        }
-        ContextFrom::Tar(file) => {
-            let folder = unpacked.insert(engine.store.temp_dir()?);
-            (None, context::from_tar(file, folder.path())?)
-        }
-        ContextFrom::Remote(address) => {
-            return Err(BuildError::Unsupported(format!("the build context `{address}` is remote")));
-        }
-        ContextFrom::Nothing => {
-            let empty = RootDir::open(engine.store.empty_dir())
-                .map_err(|source| BuildError::Output { path: engine.store.empty_dir().to_owned(), source })?;
-            (None, Tree::context(empty))
-        }
-    };
-    let (file, place, bytes) = read_dockerfile(&tree, root.as_deref(), &request.dockerfile)?;
-    let tree = tree.with_ignore(&place)?;
+    let opened = contexts::open(engine, &sources, from, keep_git_dir)?;
+    let mut unpacked: Vec<TempDir> = opened.unpacked.into_iter().collect();
+    if let Some(dockerfile) = opened.dockerfile {
+        request.dockerfile = dockerfile;
+    }
+    if let DockerfileFrom::Remote(url) = &request.dockerfile {
+        let (name, bytes) = contexts::fetch_dockerfile(engine, &sources, url)?;
+        request.dockerfile = DockerfileFrom::Bytes { name, bytes };
+    }
+    let (file, place, bytes) = read_dockerfile(&opened.tree, opened.root.as_deref(), &request.dockerfile)?;
+    let tree = opened.tree.with_ignore(&place)?;
 
     let frontend = request.build_args.get("BUILDKIT_SYNTAX").map(String::as_str);
     let parsed = dockerfile::parse_as(&bytes, frontend);
@@ -74,21 +69,31 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     if parsed.has_errors() {
         return Err(BuildError::Dockerfile(findings(parsed.diagnostics)));
     }
-    let asked = plan_request(request);
-    let sources = Sources::new();
+    let mut asked = plan_request(request);
     let ignore = tree.ignore_rules().cloned();
-    sources.insert("context", tree);
+    sources.insert("context", tree, opened.time);
     let mut bases = Bases::new();
     loop {
         let outline = plan::outline(&parsed.file, &asked, &bases)
             .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
+        if let Some(need) = &outline.epoch {
+            if let EpochNeed::Context(name) = need
+                && let Some(from) = request.contexts.get(name)
+            {
+                unpacked.extend(contexts::open_named(engine, &sources, name, from, keep_git_dir)?);
+            }
+            let time = contexts::epoch(engine, &sources, need)?;
+            let value = time.map(|seconds| seconds.to_string()).unwrap_or_default();
+            asked.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), value);
+            continue;
+        }
         let missing: Vec<ImageNeed> = outline.missing(&bases).cloned().collect();
         if missing.is_empty() {
             break;
         }
         let mut errors = Vec::new();
         for need in missing {
-            match find_base(engine, &need)? {
+            match bases::find(engine, &need)? {
                 Ok(base) => bases.insert(&need.reference, &need.platform, base),
                 Err(diagnostic) => errors.push(diagnostic),
             }
@@ -105,6 +110,13 @@ pub fn prepare(engine: &Engine, request: &mut BuildRequest) -> Result<Prepared, 
     if let Some(violation) = told.violation {
         warnings.push(violation);
         return Err(BuildError::Dockerfile(findings(warnings)));
+    }
+    for vertex in &lowered.graph.vertices {
+        if let Op::Context(context) = &vertex.op
+            && let Some(from) = request.contexts.get(&context.name)
+        {
+            unpacked.extend(contexts::open_named(engine, &sources, &context.name, from, keep_git_dir)?);
+        }
     }
     Ok(Prepared {
         file,
@@ -125,7 +137,8 @@ pub(super) fn read_dockerfile(
     match from {
         DockerfileFrom::Bytes { name, bytes } => Ok((name.clone(), DockerfilePlace::Input, bytes.clone())),
         DockerfileFrom::Remote(url) => {
-            Err(BuildError::Unsupported(format!("the Dockerfile `{url}` is remote")))
+            let what = format!("a look at the remote Dockerfile `{}`", remote::redact(url));
+            Err(BuildError::Unsupported(what))
         }
         DockerfileFrom::File(path) => {
             let place = match root {
@@ -158,51 +171,34 @@ pub(super) fn read_dockerfile(
     }
 }
 
+/// Makes what fetches for a build.
+fn fetcher<'a>(engine: &Engine<'a>, request: &BuildRequest) -> Fetcher<'a> {
+    let mut options = engine.fetch.clone();
+    if let Some(file) = &request.ca_cert {
+        options.ca_file = Some(file.clone());
+    }
+    Fetcher::new(engine.store, options, Box::new(|_| None))
+}
+
+/// Tells whether a build argument is set to yes, as Go's strconv.ParseBool reads it.
+fn is_true(value: &str) -> bool {
+    matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
 pub(super) fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
     asked.platform = request.platform.clone().unwrap_or_else(Platform::host);
     asked.build_args = request.build_args.clone();
     asked.targets = request.wanted.iter().filter_map(|wanted| wanted.target.clone()).collect();
     asked.entitlements = request.entitlements;
+    let named = |(name, from): (&String, &NamedContextFrom)| (name.clone(), bases::named(from));
+    asked.contexts = request.contexts.iter().map(named).collect();
     asked.no_cache_filter = request.no_cache_filter.clone();
     asked.labels = request.labels.clone();
     asked.network = request.network;
     asked.volumes = request.volumes.iter().map(|v| (v.destination.clone(), v.read_only)).collect();
     asked.no_cache = request.no_cache;
     asked
-}
-
-/// Finds a base image in the store; the inner error is one of the Dockerfile.
-fn find_base(engine: &Engine, need: &ImageNeed) -> Result<Result<Base, Diagnostic>, BuildError> {
-    let name = &need.reference;
-    let error = |code, message: String| Diagnostic::error(code, need.span, message);
-    let found = match engine.store.find(name) {
-        Ok(found) => Some(found),
-        Err(problem) if problem.is_not_found() => None,
-        Err(problem) => return Ok(Err(error("base-image", format!("base image `{name}`: {problem}")))),
-    };
-    let id = match found {
-        Some(Found::Image { id, .. }) => id,
-        Some(Found::Step(id)) => super::image_of_step(engine.store, &id)?,
-        None => {
-            let hint = format!(
-                "this version cannot pull; import it from a tar of its files, as in \
-                 `mmdebstrap --variant=minbase bookworm - | rbuild import - {name}`"
-            );
-            let message = format!("base image `{name}` is not in the store");
-            return Ok(Err(error("base-image", message).with_hint(hint)));
-        }
-    };
-    let image = match engine.store.image(&id) {
-        Ok(image) => image,
-        Err(problem) => return Ok(Err(error("base-image", format!("base image `{name}`: {problem}")))),
-    };
-    let platform = image.config.platform();
-    if platform.os != need.platform.os || platform.architecture != need.platform.architecture {
-        let message = format!("base image `{name}` is for {platform}, and {} is asked for", need.platform);
-        return Ok(Err(error("base-platform", message)));
-    }
-    Ok(Ok(Base { image: id, config: Arc::new(image.config) }))
 }
 
 /// Refuses, before anything runs, a build that one user id cannot do.
@@ -269,6 +265,7 @@ mod tests {
     use crate::sandbox::network::NoNetwork;
     use crate::solve::Cancel;
     use crate::store::{ImageRecord, Store, testing};
+    use crate::worker::FetchOptions;
 
     /// A store with an image, `base`, and a build context.
     struct Place {
@@ -291,9 +288,8 @@ mod tests {
             Place { directory, store, launcher, cancel: Cancel::new(), single_id: None }
         }
 
-        fn file(self, name: &str, text: &str) -> Place {
+        fn file(&self, name: &str, text: &str) {
             fs::write(self.directory.path().join(name), text).unwrap();
-            self
         }
 
         fn engine(&self) -> Engine<'_> {
@@ -302,13 +298,14 @@ mod tests {
                 launcher: &self.launcher,
                 networks: Err(&NoNetwork::NotInstalled),
                 resolv_conf: String::new(),
+                fetch: FetchOptions::default(),
                 single_id: self.single_id.clone(),
                 reporter: &Silent,
                 cancel: &self.cancel,
             }
         }
 
-        fn prepare(&self, from: ContextFrom, dockerfile: DockerfileFrom) -> Result<Prepared, String> {
+        fn prepare(&self, from: ContextFrom, dockerfile: DockerfileFrom) -> Result<Prepared<'_>, String> {
             let mut request = BuildRequest::new(from, dockerfile);
             request.network = NetworkMode::None;
             prepare(&self.engine(), &mut request).map_err(|error| match error {
@@ -317,14 +314,14 @@ mod tests {
             })
         }
 
-        fn prepare_context(&self, dockerfile: DockerfileFrom) -> Result<Prepared, String> {
+        fn prepare_context(&self, dockerfile: DockerfileFrom) -> Result<Prepared<'_>, String> {
             let context = self.directory.path().join("context");
             self.prepare(ContextFrom::Directory(context), dockerfile)
         }
     }
 
     #[track_caller]
-    fn refused(prepared: Result<Prepared, String>, expect: &[&str]) {
+    fn refused(prepared: Result<Prepared<'_>, String>, expect: &[&str]) {
         let text = prepared.err().expect("an error");
         for expect in expect {
             assert!(text.contains(expect), "`{expect}` in {text}");
@@ -338,14 +335,14 @@ mod tests {
             place.prepare_context(DockerfileFrom::Context(None)),
             &["context/Dockerfile` does not exist"],
         );
-        let place = place.file("context/dockerfile", "FROM base\nENV LOWER=1\n");
+        place.file("context/dockerfile", "FROM base\nENV LOWER=1\n");
         let lower = place.prepare_context(DockerfileFrom::Context(None)).unwrap();
         assert!(lower.source.contains("LOWER") && lower.file.ends_with("context/dockerfile"));
         // `Dockerfile` comes first.
-        let place = place.file("context/Dockerfile", "FROM base\n");
+        place.file("context/Dockerfile", "FROM base\n");
         let upper = place.prepare_context(DockerfileFrom::Context(None)).unwrap();
         assert!(!upper.source.contains("LOWER"));
-        let place = place.file("outside", "FROM scratch\n");
+        place.file("outside", "FROM scratch\n");
         let outside = place.directory.path().join("outside");
         let prepared = place.prepare_context(DockerfileFrom::File(outside.clone())).unwrap();
         assert_eq!(
@@ -383,7 +380,7 @@ mod tests {
         let config = ImageConfig::empty(&"linux/riscv64".parse().unwrap());
         let record = ImageRecord { config: config.to_bytes(), manifest: None, layers: Vec::new() };
         place.store.put_image_as(&record, &["other".parse().unwrap()]).unwrap();
-        let place = place.file("context/Dockerfile", "FROM other\n");
+        place.file("context/Dockerfile", "FROM other\n");
         refused(place.prepare_context(DockerfileFrom::Context(None)), &["riscv64"]);
     }
 

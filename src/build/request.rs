@@ -13,7 +13,7 @@ use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::solve::Cancel;
 use crate::store::Store;
-use crate::worker::Volume;
+use crate::worker::{FetchOptions, Volume};
 
 /// The largest Dockerfile that is read.
 pub const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
@@ -27,6 +27,8 @@ pub struct Engine<'a> {
     pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
     /// The host's /etc/resolv.conf, as text.
     pub resolv_conf: String,
+    /// How to reach the world, for what is fetched.
+    pub fetch: FetchOptions,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
     pub reporter: &'a dyn Reporter,

@@ -12,6 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
 use crate::build::Engine;
+use crate::net::ProxySettings;
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -19,6 +20,7 @@ use crate::solve::Cancel;
 use crate::store::{Store, StoreOptions};
 use crate::sys::OverlayXattrs;
 use crate::sys::userns::{self, Identity, UsernsError};
+use crate::worker::FetchOptions;
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
@@ -133,10 +135,31 @@ impl World {
             launcher: &self.launcher,
             networks: self.networks(),
             resolv_conf: self.resolv_conf.clone(),
+            fetch: fetch_options(),
             single_id: single.map(|identity| identity.ids.why.clone()),
             reporter,
             cancel,
         })
+    }
+}
+
+/// Reads from the environment how to reach the world.
+fn fetch_options() -> FetchOptions {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let proxies = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        name.to_ascii_lowercase().ends_with("_proxy").then_some((name, value))
+    });
+    FetchOptions {
+        proxies: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+        proxy_variables: proxies.collect(),
+        ca_file: None,
+        git_certificates: variable("GIT_SSL_CAINFO").or_else(|| variable("SSL_CERT_FILE")).map(PathBuf::from),
+        path: variable("PATH").unwrap_or_default(),
+        ssh_agent: None,
+        known_hosts: variable("HOME")
+            .map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
+            .filter(|f| f.is_file()),
     }
 }
 

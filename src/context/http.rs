@@ -20,6 +20,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use crate::image::Digest;
+use crate::layer::{Limits, TarReader, decompress};
 
 use super::archive::{Kind, from_tar};
 use super::error::ContextError;
@@ -69,6 +70,25 @@ pub struct HttpFile {
     pub kind: Kind,
     /// The URL, fit to be shown.
     pub url: String,
+}
+
+impl HttpFile {
+    /// Returns the time the file is of, in seconds since 1970: `Last-Modified`, or that of the newest
+    /// file in it when it is an archive. What SOURCE_DATE_EPOCH means by the name of a download.
+    pub fn time(&self) -> Option<i64> {
+        if self.last_modified.is_some() || self.kind == Kind::Other {
+            return self.last_modified;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
+        let fd = self.tree.root.open_at(Path::new(&self.name), flags, Mode::empty()).ok()?;
+        let (_, plain) = decompress(std::fs::File::from(fd)).ok()?;
+        let mut tar = TarReader::new(plain, Limits::default());
+        let mut newest = None;
+        while let Ok(Some(entry)) = tar.next_entry() {
+            newest = newest.max(Some(entry.mtime_seconds));
+        }
+        newest
+    }
 }
 
 /// What a URL is as a build context.

@@ -5,6 +5,10 @@ use crate::dockerfile::ast::Transfer;
 use crate::dockerfile::ast::TransferSource;
 use crate::dockerfile::ast::Word;
 use crate::image::Digest;
+use crate::remote;
+use crate::remote::Address;
+use crate::remote::AddressError;
+use crate::remote::Mtime;
 use crate::report::Diagnostic;
 
 use super::graph::ContextOp;
@@ -33,20 +37,20 @@ impl Builder<'_, '_> {
         let mut sources = Vec::with_capacity(transfer.sources.len());
         let mut inputs = Vec::new();
         let mut shown = Vec::new();
-        let mut remote = Remotes::default();
+        let mut fetched = Remotes::default();
         // The input of the paths, once there is one.
         let mut paths = None;
         for source in &transfer.sources {
             sources.push(match source {
                 TransferSource::Path(word) => {
                     let text = self.transfer_word(transfer, word)?;
-                    shown.push(text.clone());
+                    shown.push(remote::redact(&text));
                     match self.remote(transfer, &text, word, add)? {
                         Some(op) => {
-                            let place = self.place(format!("{keyword} {text}"));
+                            let place = self.place(format!("{keyword} {}", remote::redact(&text)));
                             let from = Some(self.shared.vertices.add(place.vertex(op.clone())));
                             inputs.push(Input { kind: EdgeKind::Source, from });
-                            remote.add(op, inputs.len())
+                            fetched.add(op, inputs.len())
                         }
                         None => {
                             let input = match paths {
@@ -57,7 +61,6 @@ impl Builder<'_, '_> {
                                     *paths.insert(inputs.len())
                                 }
                             };
-                            remote.local += 1;
                             CopySource::Path { input, path: text }
                         }
                     }
@@ -81,7 +84,7 @@ impl Builder<'_, '_> {
                 )
                 .with_hint(format!("end it with a slash: `{written}/`")));
         }
-        self.check_remotes(instruction, transfer, &remote)?;
+        self.check_remotes(instruction, transfer, &fetched)?;
         let chown = self.flag_word(transfer.chown.as_ref())?;
         let chmod = self.flag_word(transfer.chmod.as_ref())?;
         if let (Some(mode), Some(word)) = (&chmod, &transfer.chmod)
@@ -180,15 +183,21 @@ impl Builder<'_, '_> {
         word: &Word,
         add: bool,
     ) -> Result<Option<Op>, Diagnostic> {
-        let Some(kind) = remote(text) else { return Ok(None) };
-        match (add, kind) {
-            (false, Remote::Url) => Err(self
+        let Some(address) = remote::parse(text) else { return Ok(None) };
+        let bad = |builder: &Self, span, error: AddressError| {
+            builder.error("remote-source", span, error.to_string())
+        };
+        match (add, address) {
+            // A word with a colon is also the name of a file, and nothing else for COPY.
+            (false, _) if !text.contains("://") && !text.starts_with("git@") => Ok(None),
+            (_, Err(error)) => Err(bad(self, word.span, error)),
+            (false, Ok(Address::Http(_))) => Err(self
                 .error("copy-remote", word.span, "source can't be a URL for COPY")
                 .with_hint("use ADD")),
-            (false, Remote::Git) => Err(self
+            (false, Ok(Address::Git(_))) => Err(self
                 .error("copy-remote", word.span, "source can't be a git ref for COPY")
                 .with_hint("use ADD")),
-            (true, Remote::Url) => {
+            (true, Ok(Address::Http(_))) => {
                 let checksum = match self.flag_word(transfer.checksum.as_ref())? {
                     None => None,
                     Some(text) => Some(text.parse::<Digest>().map_err(|e| {
@@ -199,14 +208,18 @@ impl Builder<'_, '_> {
                 let op = HttpOp { url: text.to_owned(), file_name: file_name(text), checksum };
                 Ok(Some(Op::Http(op)))
             }
-            (true, Remote::Git) => {
-                let checksum = self.flag_word(transfer.checksum.as_ref())?;
-                let op = GitOp {
-                    address: text.to_owned(),
-                    checksum,
-                    keep_git_dir: transfer.keep_git_dir == Some(true),
-                };
-                Ok(Some(Op::Git(op)))
+            (true, Ok(Address::Git(mut address))) => {
+                if let Some(checksum) = self.flag_word(transfer.checksum.as_ref())? {
+                    let span = transfer.checksum.as_ref().map_or(word.span, |word| word.span);
+                    address = address.with_checksum(&checksum).map_err(|e| bad(self, span, e))?;
+                }
+                if let Some(keep) = transfer.keep_git_dir {
+                    address = address.with_keep_git_dir(keep).map_err(|e| bad(self, word.span, e))?;
+                }
+                if self.shared.plan.source_date_epoch.is_some() {
+                    address = address.with_default_mtime(Mtime::Commit);
+                }
+                Ok(Some(Op::Git(GitOp { address })))
             }
         }
     }
@@ -242,7 +255,6 @@ impl Builder<'_, '_> {
 /// How many sources of each sort an instruction has.
 #[derive(Default)]
 struct Remotes {
-    local: usize,
     http: usize,
     git: usize,
 }
@@ -276,24 +288,6 @@ fn file_name(url: &str) -> String {
 /// Tells whether an owner is numbers alone.
 fn is_numeric_owner(owner: &str) -> bool {
     owner.split(':').all(|part| part.bytes().all(|b| b.is_ascii_digit()))
-}
-
-enum Remote {
-    Url,
-    Git,
-}
-
-/// Tells a source that is fetched from one that is a path.
-fn remote(text: &str) -> Option<Remote> {
-    let http = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    if let Some(rest) = http {
-        let path = rest.split(['#', '?']).next().unwrap_or_default();
-        return Some(if path.ends_with(".git") { Remote::Git } else { Remote::Url });
-    }
-    let git = text.starts_with("git://")
-        || text.starts_with("ssh://")
-        || text.strip_prefix("git@").is_some_and(|rest| rest.contains(':'));
-    git.then_some(Remote::Git)
 }
 
 /// Returns the line as BuildKit writes it: `--from`, `--link` and `--exclude` are not in it.
@@ -358,27 +352,6 @@ mod tests {
         }
         for bad in ["8", "10000", "99999999999999", "u", "rwx", "u=rq", ",", "u+x,", "ug"] {
             assert!(check_mode(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn tells_remotes() {
-        for (text, expect) in [
-            ("a/b", "path"),
-            ("http://a/b", "url"),
-            ("https://a/b.git#main", "git"),
-            ("https://a/b.git?ref=x", "git"),
-            ("git@github.com:a/b", "git"),
-            ("git@here", "path"),
-            ("github.com/a/b", "path"),
-            ("git://a/b", "git"),
-        ] {
-            let kind = match remote(text) {
-                None => "path",
-                Some(Remote::Url) => "url",
-                Some(Remote::Git) => "git",
-            };
-            assert_eq!(kind, expect, "{text}");
         }
     }
 }

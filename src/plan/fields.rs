@@ -39,7 +39,7 @@ pub fn fields(op: &Op) -> Fields {
         Op::Run(run) => run_fields(run),
         Op::Copy(copy) => copy_fields(copy),
         Op::Http(http) => vec![text("op", "http"), text("url", &http.url)],
-        Op::Git(git) => vec![text("op", "git"), text("address", &git.address)],
+        Op::Git(git) => vec![text("op", "git"), text("address", git.address.to_string())],
         Op::Workdir(workdir) => {
             let mut fields =
                 vec![text("op", "workdir"), text("path", &workdir.path), text("user", &workdir.user)];

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::image::{ContainerConfig, Digest, History, ImageConfig, ImageId, Platform};
+use crate::remote::GitAddress;
 use crate::report::Span;
 
 /// The index of a vertex in [`Graph::vertices`].
@@ -125,11 +126,7 @@ pub struct HttpOp {
 /// The files of one commit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct GitOp {
-    /// User and password included: never to be shown as it is.
-    pub address: String,
-    /// What its commit must start with.
-    pub checksum: Option<String>,
-    pub keep_git_dir: bool,
+    pub address: GitAddress,
 }
 
 /// A command to run.
@@ -359,7 +356,7 @@ impl Op {
         match self {
             Op::Context(context) => Some(context.name.clone()),
             Op::Http(http) => Some(format!("http {}", http.url)),
-            Op::Git(git) => Some(format!("git {} {}", git.keep_git_dir, git.address)),
+            Op::Git(git) => Some(format!("git {}", git.address.identity())),
             Op::Image(_) | Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => None,
         }
     }

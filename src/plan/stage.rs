@@ -15,6 +15,7 @@ use crate::image::ContainerConfig;
 use crate::image::History;
 use crate::image::ImageConfig;
 use crate::image::Platform;
+use crate::remote;
 use crate::report::Diagnostic;
 use crate::report::Span;
 
@@ -238,6 +239,10 @@ impl<'s, 'a> Builder<'s, 'a> {
         }
         self.trigger = trigger;
         self.text = one_line(instruction);
+        if matches!(instruction.kind, Kind::Add(_) | Kind::Copy(_)) {
+            // Passwords of addresses are not to be seen in progress, records and logs.
+            self.text = remote::redact(&self.text);
+        }
         self.line = instruction.lines.0;
         self.span = instruction.span;
         self.escape = self.shared.plan.escape;

@@ -148,7 +148,7 @@ fn op(op: &Op) -> String {
         Op::Image(image) => format!("image {} {}", image.reference, image.platform),
         Op::Context(context) => format!("context {}", context.name),
         Op::Http(http) => format!("http {} as {:?} checksum {:?}", http.url, http.file_name, http.checksum),
-        Op::Git(git) => format!("git {} keep {} checksum {:?}", git.address, git.keep_git_dir, git.checksum),
+        Op::Git(git) => format!("git {}", git.address.identity()),
         Op::Workdir(workdir) => format!("workdir {} user {:?}", workdir.path, workdir.user),
         Op::Run(run) => {
             let mut text = format!("run {:?} env {:?} in {}", run.args, run.env, run.workdir);

@@ -12,7 +12,7 @@ use super::url::Scp;
 use super::url::Url;
 
 /// How a repository is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
     Http,
     Https,
@@ -39,7 +39,7 @@ impl Transport {
 }
 
 /// What the times of files from a repository are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mtime {
     /// When they were written here.
     Checkout,
@@ -50,7 +50,7 @@ pub enum Mtime {
 /// A repository, and what is wanted of it.
 ///
 /// `Debug` and `Display` show it without password (and without user, unless it is ssh's).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct GitAddress {
     transport: Transport,
     remote: String,
@@ -164,6 +164,20 @@ impl GitAddress {
         let path = self.remote.trim_end_matches('/');
         let name = path.rsplit(['/', ':']).next().unwrap_or(path);
         name.strip_suffix(".git").unwrap_or(name)
+    }
+
+    /// Returns all that decides which files it stands for, as one text: equal for equal addresses.
+    pub fn identity(&self) -> String {
+        format!(
+            "{} ref={:?} commit={:?} subdir={:?} submodules={} keep-git-dir={} mtime={:?}",
+            self.remote,
+            self.wanted.reference,
+            self.wanted.checksum,
+            self.wanted.subdir,
+            self.submodules(),
+            self.keeps_git_dir(),
+            self.mtime(),
+        )
     }
 
     /// Requires the commit to begin so (`ADD --checksum`); an error where the address says another.

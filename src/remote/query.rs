@@ -10,7 +10,7 @@ use super::near::nearest;
 use super::url::decode;
 
 /// What is wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Wanted {
     pub reference: Option<String>,
     /// In lower case.

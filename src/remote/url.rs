@@ -5,7 +5,7 @@
 use super::error::AddressError;
 
 /// A user's name and password, as they are written before the `@`, decoded.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Credentials {
     pub user: String,
     pub password: Option<String>,

@@ -153,6 +153,11 @@ impl Store {
         &self.paths.stat_cache
     }
 
+    /// Returns the directory for Git repositories and checkouts; what is in it is its user's affair.
+    pub fn git_dir(&self) -> &Path {
+        &self.paths.git
+    }
+
     /// Returns the directory for files from URLs, which its user makes; what is in it is its user's affair.
     pub fn downloads_dir(&self) -> &Path {
         &self.paths.downloads

@@ -1,7 +1,7 @@
 //! Why a vertex failed, in the words docker's users know.
 
 use super::copy::CopyError;
-use crate::context::ContextError;
+use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
 use crate::sandbox::network::NetworkError;
 use crate::sandbox::{Exit, SandboxError};
@@ -19,6 +19,8 @@ pub enum WorkerError {
     Sandbox { command: String, error: SandboxError },
     #[error("{}", chain(.0))]
     Context(#[from] ContextError),
+    #[error("{}", chain(.0))]
+    Git(#[from] GitError),
     #[error("{}", chain(.0))]
     Copy(#[from] CopyError),
     #[error("{}", chain(.0))]
@@ -77,6 +79,7 @@ impl WorkerError {
             WorkerError::Context(_) | WorkerError::Copy(_) | WorkerError::NoSource(_) => "copy",
             WorkerError::User(_) => "user",
             WorkerError::Network(_) => "network",
+            WorkerError::Git(_) => "git",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Cancelled => "stopped",
         }
@@ -100,6 +103,7 @@ impl WorkerError {
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);
             }
+            WorkerError::Git(error) => return error.hint().map(str::to_owned),
             _ => return None,
         };
         Some(hint.to_owned())

@@ -7,6 +7,7 @@
 mod cache;
 pub mod copy;
 mod error;
+mod fetch;
 mod parts;
 mod run;
 mod sources;
@@ -14,5 +15,6 @@ mod store_worker;
 
 pub use cache::StoreCache;
 pub use error::WorkerError;
+pub use fetch::{FetchOptions, Fetcher, SecretOf};
 pub use sources::Sources;
 pub use store_worker::{StoreWorker, StoreWorkerOptions, Volume};

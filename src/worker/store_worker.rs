@@ -47,7 +47,7 @@ pub struct StoreWorkerOptions<'a> {
     pub resolv_conf: String,
     pub reporter: &'a dyn Reporter,
     /// The contexts, and what is fetched.
-    pub sources: &'a Sources,
+    pub sources: &'a Sources<'a>,
     pub volumes: Vec<Volume>,
     pub ca_cert: Option<PathBuf>,
 }

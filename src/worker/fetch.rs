@@ -1,0 +1,101 @@
+//! What is fetched for a build: files of the web and Git repositories, each once.
+//!
+//! Not here: fetching itself (`context`, `net`), and which names the files get (`sources`).
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::error::WorkerError;
+use crate::context::{
+    ContextError, DEFAULT_LIMIT, DigestCache, Downloads, Git, GitAccess, GitError, GitOptions, GitTree,
+    HttpFile, HttpRequest,
+};
+use crate::net::{Client, ClientOptions, ProxySettings};
+use crate::plan::graph::HttpOp;
+use crate::remote::GitAddress;
+use crate::solve::Cancel;
+use crate::store::Store;
+
+/// How a build reaches the world.
+#[derive(Debug, Clone, Default)]
+pub struct FetchOptions {
+    pub proxies: ProxySettings,
+    /// The variables of proxies as they are, for git.
+    pub proxy_variables: Vec<(String, OsString)>,
+    /// Certificates to believe besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Certificates for git instead of the system's; `ca_file` goes first.
+    pub git_certificates: Option<PathBuf>,
+    /// Where the programs git and ssh are looked for.
+    pub path: OsString,
+    /// The socket of an agent with keys for Git over ssh.
+    pub ssh_agent: Option<PathBuf>,
+    /// The hosts ssh may talk to.
+    pub known_hosts: Option<PathBuf>,
+}
+
+/// Returns the value of a secret of the build by its id.
+pub type SecretOf<'a> = Box<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'a>;
+
+/// Fetches for one build.
+pub struct Fetcher<'a> {
+    store: &'a Store,
+    client: Client,
+    downloads: Downloads<'a>,
+    git: Git,
+    secret: SecretOf<'a>,
+}
+
+impl<'a> Fetcher<'a> {
+    /// Makes a fetcher; nothing is read or asked before it is needed.
+    pub fn new(store: &'a Store, options: FetchOptions, secret: SecretOf<'a>) -> Fetcher<'a> {
+        let client = Client::new(ClientOptions {
+            proxies: options.proxies,
+            ca_file: options.ca_file.clone(),
+            ..ClientOptions::default()
+        });
+        let git = Git::new(GitOptions {
+            folder: store.git_dir().to_owned(),
+            path: options.path,
+            proxies: options.proxy_variables,
+            certificates: options.ca_file.or(options.git_certificates),
+            ssh_agent: options.ssh_agent,
+            known_hosts: options.known_hosts,
+        });
+        Fetcher { store, client, downloads: Downloads::new(store), git, secret }
+    }
+
+    /// Fetches a file.
+    pub fn http(&self, op: &HttpOp, cancel: &Cancel) -> Result<HttpFile, WorkerError> {
+        let secret = |name: &str| (self.secret)(name);
+        let request = HttpRequest {
+            url: &op.url,
+            filename: &op.file_name,
+            checksum: op.checksum,
+            secrets: Some(&secret),
+            limit: DEFAULT_LIMIT,
+        };
+        self.store.hold()?;
+        self.downloads.fetch(&self.client, &request, &|| cancel.is_cancelled()).map_err(|error| match error {
+            ContextError::Net(error) if error.is_cancelled() => WorkerError::Cancelled,
+            error => error.into(),
+        })
+    }
+
+    /// Fetches a repository and checks its files out.
+    pub fn git(&self, address: &GitAddress, cancel: &Cancel) -> Result<GitTree, WorkerError> {
+        let secret = |name: &str| (self.secret)(name);
+        let cancelled = || cancel.is_cancelled();
+        let access = GitAccess { secret: &secret, cancelled: &cancelled };
+        let failed = |error: GitError| match cancel.is_cancelled() {
+            true => WorkerError::Cancelled,
+            false => WorkerError::Git(error),
+        };
+        self.store.hold()?;
+        let commit = self.git.resolve(address, access).map_err(failed)?;
+        let mut found = self.git.checkout(address, &commit, access).map_err(failed)?;
+        let digests = DigestCache::open(self.store.stat_cache_dir(), &found.path);
+        found.tree = found.tree.with_digests(digests);
+        Ok(found)
+    }
+}
