@@ -18,17 +18,20 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use rbuild::sandbox::{
-    BindSource, ExecFailure, Exit, Launcher, Mount, Network, Root, Running, SandboxError, Spec, Stdio,
-    StepEnvironment, StepError, TerminalSize, User, Volume, run_helper_if_asked, step_spec,
+    BindSource, CgroupLimits, ExecFailure, Exit, Launcher, Limit, LimitKind, Mount, MountSource, Network,
+    Note, Profile, Root, Running, SandboxError, Seccomp, Security, Spec, State, Stdio, StepEnvironment,
+    StepError, StepMount, TerminalSize, Upper, User, Volume, run_helper_if_asked, step_spec,
 };
+use rbuild::sys::RootDir;
 use rbuild::sys::mount::unshare_for_this_thread;
 use rbuild::sys::overlay::MountWay;
 use rbuild::sys::userns::{Identity, enter_if_needed};
 use rustix::thread::UnshareFlags;
 
-const APPLETS: [&str; 24] = [
-    "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ls", "mkdir", "mknod",
-    "mount", "pwd", "sleep", "stat", "stty", "tail", "touch", "tr", "true", "tty", "unshare",
+const APPLETS: [&str; 28] = [
+    "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "logger", "ls",
+    "mkdir", "mknod", "mount", "mv", "rm", "pwd", "sleep", "stat", "stty", "tail", "touch", "tr", "true",
+    "tty", "unshare",
 ];
 /// A 32-bit program for x86: `exit(42)`.
 const EXIT_42_I386: [u8; 96] = [
@@ -258,6 +261,19 @@ const CHECKS: &[Check] = &[
     ("the machine's facts", facts),
     ("many at once", many_at_once),
     ("out of memory is told apart", out_of_memory),
+    ("limits of every kind", limits),
+    ("limits of memory and processes", control_groups),
+    ("what a control group cannot have is told", missing_control_groups),
+    ("other states", other_states),
+    ("other states lead nowhere else", other_states_stay_inside),
+    ("secrets", secrets),
+    ("sockets", sockets),
+    ("caches", caches),
+    ("mount points that a step replaces", replaced_mount_points),
+    ("no descriptor is left of any mount", descriptors_with_mounts),
+    ("a step that is trusted", insecure),
+    ("a profile of system calls", profiles),
+    ("hosts, shared memory, privileges", small_wishes),
     ("the helper's program cannot be written", helper_is_protected),
     ("steps end with their launcher", steps_end_with_their_launcher),
 ];
@@ -774,6 +790,462 @@ fn out_of_memory(world: &World) {
     let exit = running.wait();
     fs::remove_dir(&group).unwrap();
     assert_eq!(exit.unwrap(), Exit::OutOfMemory);
+}
+
+/// Runs a step to its end, and returns what it could not be given too.
+fn run_noted(world: &World, step: StepEnvironment) -> (Said, Vec<Note>, bool) {
+    let (running, mut output) = world.start(step_spec(step)).unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    let exit = running.wait().unwrap();
+    (Said { exit, text }, running.notes().to_vec(), running.oom_killed())
+}
+
+fn limits(world: &World) {
+    // Lower than what there is anywhere, so that nobody needs a right for it.
+    let kinds = [
+        ("core=0:0", "Max core file size", "0 0"),
+        ("cpu=50:60", "Max cpu time", "50 60"),
+        ("data=500000000:600000000", "Max data size", "500000000 600000000"),
+        ("fsize=70000000:80000000", "Max file size", "70000000 80000000"),
+        ("locks=90:91", "Max file locks", "90 91"),
+        ("memlock=4096:8192", "Max locked memory", "4096 8192"),
+        ("msgqueue=1000:2000", "Max msgqueue size", "1000 2000"),
+        ("nice=0:0", "Max nice priority", "0 0"),
+        ("nofile=101:102", "Max open files", "101 102"),
+        ("nproc=1001:1002", "Max processes", "1001 1002"),
+        ("rss=50000000", "Max resident set", "50000000 50000000"),
+        ("rtprio=0", "Max realtime priority", "0 0"),
+        ("rttime=5000:6000", "Max realtime timeout", "5000 6000"),
+        ("sigpending=11:12", "Max pending signals", "11 12"),
+        ("stack=1000000:2000000", "Max stack size", "1000000 2000000"),
+    ];
+    let mut step = world.step(&["cat", "/proc/self/limits"]);
+    step.limits = kinds.iter().map(|(text, _, _)| Limit::parse(text).unwrap()).collect();
+    let (said, notes, _) = run_noted(world, step);
+    assert_eq!((said.exit, notes), (Exit::Code(0), vec![]), "{}", said.text);
+    for (text, name, expect) in kinds {
+        let line = said.text.lines().find(|line| line.starts_with(name)).unwrap();
+        let values: Vec<&str> = line[name.len()..].split_whitespace().take(2).collect();
+        assert_eq!(values.join(" "), expect, "{text}");
+    }
+
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap();
+    let mut step = world.step(&["grep", "Max open files", "/proc/self/limits"]);
+    step.limits = vec![Limit { kind: LimitKind::OpenFiles, soft: Some(hard + 1), hard: Some(hard + 2) }];
+    let (said, notes, _) = run_noted(world, step);
+    let values: Vec<&str> = said.text.split_whitespace().skip(3).take(2).collect();
+    let (asked, there) = (format!("{} {}", hard + 1, hard + 2), format!("{hard} {hard}"));
+    match notes.as_slice() {
+        [] => assert_eq!(values.join(" "), asked),
+        [note] => {
+            assert_eq!(values.join(" "), there);
+            let expect = format!(
+                "the limit nofile={}:{} has no effect: raising it is not permitted here; it is {hard}:{hard}",
+                hard + 1,
+                hard + 2
+            );
+            assert_eq!(note.to_string(), expect);
+        }
+        more => panic!("{more:?}"),
+    }
+}
+
+/// Lists the control groups that this process has made and not removed.
+fn own_groups() -> Vec<PathBuf> {
+    let mark = format!("-{}-", std::process::id());
+    let mut found = Vec::new();
+    let mut todo = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let name = entry.file_name().into_string().unwrap();
+                if name.starts_with("rbuild-") && name.contains(&mark) {
+                    found.push(entry.path());
+                }
+                todo.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn control_groups(world: &World) {
+    let limits = || CgroupLimits { memory: Some(20 << 20), pids: Some(20), ..CgroupLimits::default() };
+    let limited = |script: &str, limits: CgroupLimits| {
+        let mut step = world.shell(script);
+        step.cgroup = Some(limits);
+        run_noted(world, step)
+    };
+    let (said, notes, _) = limited("echo runs", limits());
+    assert_eq!((said.exit, said.text.as_str()), (Exit::Code(0), "runs\n"));
+    if !notes.is_empty() {
+        // Then every wish is told, and the reason.
+        let what: Vec<&str> = notes.iter().map(|note| note.what.as_str()).collect();
+        assert_eq!(what, ["the memory limit", "the limit of processes"], "{notes:?}");
+        assert!(notes.iter().all(|note| !note.why.is_empty()));
+        println!("left out: {}", notes[0]);
+        return;
+    }
+    let (said, _, oom) = limited("tail /dev/zero", limits());
+    assert_eq!((said.exit, oom), (Exit::OutOfMemory, true), "{said:?}");
+    let (said, _, oom) = limited("(tail /dev/zero); exit 3", limits());
+    assert_eq!((said.exit, oom), (Exit::Code(3), true), "{said:?}");
+    let (said, _, oom) = limited("sh -c 'kill -9 $$'; exit $?", limits());
+    assert_eq!((said.exit, oom), (Exit::Code(137), false), "{said:?}");
+    let (said, _, _) =
+        limited("for n in 1 2 3 4 5 6 7 8 9 10; do sleep 9 & sleep 9 & sleep 9 & done; true", limits());
+    assert_ne!(said.exit, Exit::Code(0), "{said:?}");
+
+    // It sees itself at the top, and its limits there.
+    let all = CgroupLimits {
+        parent: Some(format!("rbuild-test-{}", std::process::id())),
+        cpu_period: Some(50_000),
+        cpu_quota: Some(25_000),
+        cpu_shares: Some(512),
+        cpuset_cpus: Some("0".into()),
+        ..limits()
+    };
+    let parent = all.parent.clone().unwrap();
+    let script = "grep -E 'memory|pids|cpu' /proc/self/cgroup; cd /sys/fs/cgroup; \
+                  cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us cpuset/cpuset.cpus";
+    let (said, notes, _) = limited(script, all);
+    assert_eq!(notes, [], "{said:?}");
+    if Path::new("/sys/fs/cgroup/memory").exists() {
+        let expect = format!("{}\n20\n512\n25000\n0\n", 20 << 20);
+        assert!(said.text.ends_with(&expect), "{said:?}");
+        let ours = said.text.lines().filter(|line| {
+            ["memory", "pids", "cpu", "cpuset"].contains(&line.split(':').nth(1).unwrap_or(""))
+        });
+        assert!(ours.clone().count() == 4 && ours.clone().all(|line| line.ends_with(":/")), "{said:?}");
+    }
+    for folder in ["memory", "pids", "cpu", "cpuset", "."] {
+        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(folder).join(&parent));
+    }
+    let mut step = world.shell("true");
+    step.cgroup = Some(CgroupLimits { cpuset_cpus: Some("4000-5000".into()), ..limits() });
+    let error = world.error(step).to_string();
+    assert!(error.starts_with("the kernel refuses `4000-5000` for the set of CPUs"), "{error}");
+    assert_eq!(own_groups(), Vec::<PathBuf>::new());
+}
+
+fn missing_control_groups(world: &World) {
+    let mut step = world.shell("true");
+    step.cgroup = Some(CgroupLimits { memory_swap: Some(5), ..CgroupLimits::default() });
+    assert_eq!(world.error(step).to_string(), "a limit of memory and swap needs a memory limit too");
+    let mut step = world.shell("echo runs");
+    step.cgroup = Some(CgroupLimits::default());
+    let (said, notes, oom) = run_noted(world, step);
+    assert_eq!((said.text.as_str(), notes, oom), ("runs\n", vec![], false));
+}
+
+fn mount_at(target: &str, source: MountSource) -> StepMount {
+    StepMount { target: target.into(), source }
+}
+
+fn state_at(world: &World, target: &str, lowers: &[&Path], upper: Option<Upper>, path: &str) -> StepMount {
+    let read_only = upper.is_none();
+    let lowers = lowers.iter().map(|&path| path.to_owned()).collect();
+    let state = State { lowers, upper, xattrs: world.identity.xattrs };
+    mount_at(target, MountSource::State { state, path: path.into(), read_only })
+}
+
+fn other_states(world: &World) {
+    let (top, bottom) = (world.fresh("top"), world.fresh("bottom"));
+    fs::create_dir_all(bottom.join("dir/sub")).unwrap();
+    fs::write(bottom.join("dir/sub/f"), "below ").unwrap();
+    fs::write(bottom.join("file"), "file ").unwrap();
+    fs::create_dir(top.join("dir")).unwrap();
+    fs::write(top.join("dir/g"), "above ").unwrap();
+    symlink("/dir/sub", top.join("link")).unwrap();
+    for way in [MountWay::Auto, MountWay::Old] {
+        let mut step = world.shell(
+            "cat /a/sub/f /a/g /b /c/f /one/f; touch /a/x 2>&1; echo new >/w/sub/new; echo changed >/w/sub/f; ls /empty; cat /w/sub/f
+             grep -E ' /(a|b|w) ' /proc/self/mountinfo | grep -c overlay; ls /",
+        );
+        let (upper, work) = (world.fresh("upper"), world.fresh("work"));
+        let writable = Some(Upper { upper: upper.clone(), work });
+        step.mounts = vec![
+            state_at(world, "/a", &[&top, &bottom], None, "/dir"),
+            state_at(world, "/b", &[&top, &bottom], None, "file"),
+            state_at(world, "/c", &[&top, &bottom], None, "/link"),
+            state_at(world, "/one", &[&bottom], None, "/dir/sub"),
+            state_at(world, "/empty", &[], None, "/"),
+            state_at(world, "/w", &[&top, &bottom], writable, "/dir"),
+            // Missing there; made where it is thrown away with the rest.
+            mount_at("/w/inner", MountSource::Tmpfs { size: 0, mode: 0o755 }),
+        ];
+        step.mount_way = way;
+        let own = upper_of(&step);
+        let text = world.output_of(step);
+        assert!(text.starts_with("below above file below below touch: /a/x: Read-only"), "{text}");
+        assert!(
+            text.ends_with("changed\n3\na\nb\nbin\nc\ndev\nempty\netc\none\nproc\nroot\nsys\ntmp\nw\n"),
+            "{way:?} {text}"
+        );
+        assert_eq!((names(&own), names(&upper.join("dir/sub"))), (vec![], vec!["f".into(), "new".into()]));
+        assert_eq!(fs::read_to_string(bottom.join("dir/sub/f")).unwrap(), "below ");
+    }
+    let mut step = world.shell("true");
+    step.mounts = vec![state_at(world, "/a", &[&bottom], None, "/nosuch")];
+    assert_eq!(
+        world.error(step).to_string(),
+        "cannot mount `/nosuch` of the other state at `/a`: No such file or directory"
+    );
+}
+
+fn other_states_stay_inside(world: &World) {
+    let state = world.fresh("state");
+    fs::create_dir_all(state.join("etc")).unwrap();
+    fs::write(state.join("etc/mark"), "inside\n").unwrap();
+    let secret = world.fresh("host");
+    fs::write(secret.join("mark"), "host\n").unwrap();
+    symlink("/", state.join("root")).unwrap();
+    symlink("../../../../../..", state.join("up")).unwrap();
+    symlink("../../../../../../etc", state.join("etc2")).unwrap();
+    symlink(&secret, state.join("host")).unwrap();
+    symlink("/proc/self/root", state.join("magic")).unwrap();
+    for way in [MountWay::Auto, MountWay::Old] {
+        for (source, file) in
+            [("root", "etc/mark"), ("up", "etc/mark"), ("etc2", "mark"), ("../../etc", "mark")]
+        {
+            let mut step = world.shell(&format!("cat /m/{file}; ls /m"));
+            step.mounts = vec![state_at(world, "/m", &[&state], None, source)];
+            step.mount_way = way;
+            let text = world.output_of(step);
+            assert!(text.starts_with("inside\n") && !text.contains("passwd"), "{source}: {text}");
+        }
+        for source in ["host", "magic/etc", "host/mark"] {
+            let mut step = world.shell("ls /m");
+            step.mounts = vec![state_at(world, "/m", &[&state], None, source)];
+            step.mount_way = way;
+            let error = world.error(step);
+            assert!(matches!(error, SandboxError::Step(StepError::NotInState { .. })), "{source}: {error}");
+        }
+        // And a target that is a link of the image.
+        let layer = world.fresh("layer");
+        symlink("../../../../etc", layer.join("mnt")).unwrap();
+        symlink(&secret, layer.join("out")).unwrap();
+        let mut step = world.shell("cat /etc/new/mark; ls /tmp; cat /etc/secret /out/a");
+        step.root = world.root_over(vec![layer, world.base()]);
+        let file =
+            |content: &[u8]| MountSource::File { content: content.into(), mode: 0o400, uid: 0, gid: 0 };
+        step.mounts = vec![
+            state_at(world, "/mnt/new", &[&state], None, "/etc"),
+            mount_at("/mnt/secret", file(b"s")),
+            mount_at("/out/a", file(b"a")),
+        ];
+        let upper = upper_of(&step);
+        assert_eq!(world.output_of(step), "inside\nsa");
+        assert_eq!((names(&secret), names(&upper)), (vec!["mark".into()], vec![]));
+        assert!(!Path::new("/etc/new").exists() && !Path::new("/etc/secret").exists());
+    }
+}
+
+fn secrets(world: &World) {
+    let canary = format!("canary-{}", std::process::id());
+    let secret = |uid, gid| MountSource::File { content: canary.clone().into(), mode: 0o400, uid, gid };
+    let mut step =
+        world.shell("stat -c '%a %u %g %s' /run/secrets/s; cat /run/secrets/s; echo >>/run/secrets/s");
+    step.mounts = vec![mount_at("/run/secrets/s", secret(0, 0))];
+    let (upper, Root::Overlay { work, .. }) = (upper_of(&step), &step.root);
+    let work = work.clone();
+    let said = world.run(step).unwrap();
+    assert!(said.text.starts_with(&format!("400 0 0 {}\n{canary}", canary.len())), "{said:?}");
+    assert!(said.exit != Exit::Code(0) && said.text.contains("Read-only"), "{said:?}");
+    assert_eq!((names(&upper), names(&work).len() <= 1), (vec![], true));
+
+    let mut step =
+        world.shell("stat -c '%a %u %g' /s; cat /s; grep ' /s ' /proc/self/mountinfo | grep -c tmpfs");
+    step.mounts = vec![mount_at("/s", secret(1000, 1001))];
+    step.user = User { uid: 1000, gid: 1000, groups: vec![] };
+    if world.identity.ids.single {
+        let error = world.error(step);
+        assert!(
+            error.to_string().starts_with("user 1000 or group 1001, which is to own `/s`, does not exist"),
+            "{error}"
+        );
+        return;
+    }
+    assert_eq!(world.output_of(step), format!("400 1000 1001\n{canary}1\n"));
+    let mut step = world.shell("cat /s");
+    step.mounts = vec![mount_at("/s", secret(1000, 1001))];
+    step.user = User { uid: 1001, gid: 1001, groups: vec![] };
+    let said = world.run(step).unwrap();
+    assert!(said.exit != Exit::Code(0) && said.text.contains("Permission denied"), "{said:?}");
+}
+
+fn sockets(world: &World) {
+    let path = world.fresh("socket").join("agent");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut step = world.shell("test -S /run/deep/agent.0 && logger through");
+    let bind = |read_only| {
+        let source = BindSource::Path(path.clone());
+        MountSource::Bind { source, read_only, make_points: false }
+    };
+    step.mounts = vec![mount_at("/run/deep/agent.0", bind(false)), mount_at("/dev/log", bind(true))];
+    let upper = upper_of(&step);
+    world.output_of(step);
+    let mut bytes = [0; 200];
+    let length = socket.recv(&mut bytes).unwrap();
+    assert!(String::from_utf8_lossy(&bytes[..length]).contains("through"));
+    assert_eq!(names(&upper), Vec::<String>::new());
+}
+
+fn caches(world: &World) {
+    let all = world.fresh("caches");
+    fs::create_dir_all(all.join("one/sub")).unwrap();
+    let root = RootDir::open(&all).unwrap();
+    let bind = |path: &str, read_only| {
+        let fd = root.open_dir(Path::new(path)).unwrap().fd().try_clone_to_owned().unwrap();
+        MountSource::Bind { source: BindSource::Fd(fd), read_only, make_points: true }
+    };
+    let mut step =
+        world.shell("echo kept >/c/f; cat /ro/f; touch /ro/x 2>&1; cat /c/s; echo >/c/t/x; ls /c/t");
+    step.mounts = vec![
+        mount_at("/c/s", MountSource::File { content: b"inner\n".into(), mode: 0o444, uid: 0, gid: 0 }),
+        mount_at("/c", bind("one/sub", false)),
+        mount_at("/ro", bind("/one/sub", true)),
+        mount_at("/c/t", MountSource::Tmpfs { size: 1 << 20, mode: 0o700 }),
+    ];
+    let upper = upper_of(&step);
+    let text = world.output_of(step);
+    assert!(text.starts_with("kept\ntouch: /ro/x: Read-only") && text.ends_with("inner\nx\n"), "{text}");
+    assert_eq!(names(&upper), Vec::<String>::new());
+    // The mount points are left in the cache, and nothing of what was there.
+    assert_eq!(names(&all.join("one/sub")), ["f", "s", "t"]);
+    assert_eq!(fs::read(all.join("one/sub/s")).unwrap(), b"");
+    assert_eq!(names(&all.join("one/sub/t")), Vec::<String>::new());
+    // In one that may not be written, none is made.
+    let mut step = world.shell("true");
+    step.mounts = vec![
+        mount_at("/ro", bind("one", true)),
+        mount_at("/ro/new", MountSource::Tmpfs { size: 0, mode: 0o700 }),
+    ];
+    assert_eq!(
+        world.error(step).to_string(),
+        "cannot make the mount point `/ro/new`: No such file or directory"
+    );
+}
+
+fn replaced_mount_points(world: &World) {
+    let host = world.fresh("host");
+    fs::create_dir(host.join("x")).unwrap();
+    fs::write(host.join("x/precious"), "p").unwrap();
+    fs::write(host.join("file"), "p").unwrap();
+    let script = format!(
+        "rm -rf /made /other; mv /made /gone; mv /other /gone2; rmdir /made/x; rm /other/file
+         ln -s {0} /made; ln -s {0}/file /other/file; ln -s {0} /other; cat /other/file",
+        host.display()
+    );
+    let mut step = world.shell(&script);
+    step.mounts = vec![
+        mount_at("/made/x", MountSource::Tmpfs { size: 0, mode: 0o755 }),
+        mount_at(
+            "/other/file",
+            MountSource::File { content: b"content".into(), mode: 0o400, uid: 0, gid: 0 },
+        ),
+    ];
+    let upper = upper_of(&step);
+    let said = world.run(step).unwrap();
+    assert_eq!((said.exit, names(&host)), (Exit::Code(0), vec!["file".into(), "x".into()]), "{said:?}");
+    assert!(said.text.ends_with("\ncontent"), "{said:?}");
+    assert_eq!(names(&host.join("x")), ["precious"]);
+    assert_eq!(fs::read(host.join("file")).unwrap(), b"p");
+    // Whatever the step made of them, what was mounted did not get into its layer.
+    let kept = fs::read(upper.join("other/file")).unwrap_or_default();
+    assert!(kept.is_empty(), "{kept:?}");
+}
+
+fn descriptors_with_mounts(world: &World) {
+    let state = world.fresh("state");
+    let upper = Upper { upper: world.fresh("upper"), work: world.fresh("work") };
+    let mut step = world.shell("ls /proc/self/fd; ls -l /proc/1/fd | grep -vE 'pipe|null|total'; true");
+    let fd = OwnedFd::from(File::open(&state).unwrap());
+    let bind = MountSource::Bind { source: BindSource::Fd(fd), read_only: false, make_points: true };
+    step.mounts = vec![
+        state_at(world, "/a", &[&state], None, "/"),
+        state_at(world, "/b", &[&state], Some(upper), "/"),
+        mount_at("/c", bind),
+        mount_at("/d", MountSource::Tmpfs { size: 0, mode: 0o755 }),
+        mount_at("/e", MountSource::File { content: b"c".into(), mode: 0o400, uid: 0, gid: 0 }),
+    ];
+    step.cgroup = Some(CgroupLimits { memory: Some(1 << 30), ..CgroupLimits::default() });
+    step.limits = vec![Limit { kind: LimitKind::Core, soft: Some(0), hard: Some(0) }];
+    step.network = Network::Host;
+    // The third is the directory that `ls` reads.
+    assert_eq!(world.output_of(step).split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+}
+
+fn insecure(world: &World) {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let field = |text: &str, name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+    };
+    let mut step = world.shell(
+        "cat /proc/self/status; mount -t tmpfs none /tmp && echo mounted; cat /proc/self/mountinfo; ls /dev; \
+         mknod /n c 1 5 && head -c 1 /n >/dev/null && echo node; true",
+    );
+    step.security = Security::Insecure;
+    let text = world.output_of(step);
+    for name in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(field(&text, name), field(&status, name), "{name}");
+    }
+    for name in ["CapInh:", "CapAmb:"] {
+        assert_eq!(field(&text, name), "0000000000000000");
+    }
+    assert_eq!(field(&text, "Seccomp:"), field(&status, "Seccomp:"));
+    assert!(text.contains("mounted\n"), "{text}");
+    let at = |path: &str| text.lines().rfind(|line| line.split(' ').nth(4) == Some(path));
+    assert_eq!([at("/proc/sys"), at("/proc/kcore"), at("/proc/keys"), at("/sys/firmware")], [None; 4]);
+    assert!(at("/sys").unwrap().split(' ').nth(5).unwrap().starts_with("rw"), "{text}");
+    if !world.identity.rootless {
+        assert!(text.contains("\nnode\n"), "{text}");
+        assert!(!Path::new("/dev/loop-control").exists() || text.contains("\nloop-control\n"), "{text}");
+    } else if rustix::fs::access("/dev/fuse", rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK)
+        .is_ok()
+    {
+        assert!(text.contains("\nfuse\n"), "{text}");
+    }
+    // The next one is an ordinary step again.
+    assert!(world.run(world.shell("mount -t tmpfs none /tmp")).unwrap().exit != Exit::Code(0));
+
+    let mut step = world.shell("cat /proc/self/mountinfo; grep Seccomp: /proc/self/status");
+    step.system_paths_unconfined = true;
+    let text = world.output_of(step);
+    assert!(!text.contains(" /proc/") && text.ends_with("Seccomp:\t2\n"), "{text}");
+}
+
+fn profiles(world: &World) {
+    let text = r#"{"defaultAction":"SCMP_ACT_ALLOW","archMap":[
+        {"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}],"syscalls":[
+        {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":28},
+        {"names":["kill"],"action":"SCMP_ACT_ERRNO","args":[{"index":1,"value":10,"op":"SCMP_CMP_EQ"}]}]}"#;
+    let profile = Profile::new(text.as_bytes(), rbuild::sandbox::DEFAULT_CAPABILITIES).unwrap();
+    let mut step = world.shell(
+        "mkdir /x 2>&1; touch /y && echo touched; kill -10 1 2>&1; kill -12 $$; grep Seccomp: /proc/self/status",
+    );
+    step.seccomp = Seccomp::Profile(profile);
+    let text = world.output_of(step);
+    assert!(text.contains("No space left") && text.contains("touched\n"), "{text}");
+    assert!(text.contains("not permitted") && text.ends_with("Seccomp:\t2\n"), "{text}");
+}
+
+fn small_wishes(world: &World) {
+    let mut step = world.shell(
+        "tail -n 2 /etc/hosts; grep ' /dev/shm ' /proc/self/mountinfo; grep NoNewPrivs /proc/self/status; \
+         stat -c %a /t; grep ' /t ' /proc/self/mountinfo",
+    );
+    step.extra_hosts = vec![("one".into(), "192.0.2.7".into()), ("two".into(), "::2".into())];
+    step.shm_size = 3 << 20;
+    step.no_new_privs = true;
+    step.mounts = vec![mount_at("/t", MountSource::Tmpfs { size: 2 << 20, mode: 0o1770 })];
+    let text = world.output_of(step);
+    assert!(text.starts_with("192.0.2.7\tone\n::2\ttwo\n"), "{text}");
+    for part in ["size=3072k", "NoNewPrivs:\t1\n1770\n", "size=2048k"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 fn helper_is_protected(world: &World) {

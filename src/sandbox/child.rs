@@ -15,19 +15,36 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::Rlimit;
 use rustix::pty::OpenptFlags;
-use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, UnshareFlags};
+use serde::{Deserialize, Serialize};
 
 use super::error::{ExecError, ExecFailure, Os, StepError};
 use super::helper::{self, Reply};
-use super::spec::{Limit, LimitKind, Network, Spec, TerminalSize, User};
+use super::limit::Limit;
+use super::note::Note;
+use super::spec::{Network, Spec, TerminalSize, User};
 use super::{exec, mounts, stub};
+use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::process::{self, BpfInstruction};
+
+/// What a child says before its exec.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Said {
+    /// Something is not as it was asked for, and it goes on.
+    Note(Note),
+    /// It ends.
+    Failed(StepError),
+}
+
+/// A system call filter and its flags.
+pub(super) type Filter<'a> = Option<(&'a [BpfInstruction], u32)>;
 
 /// The descriptors a child gets.
 pub(super) struct Channels {
-    /// Takes one error; its end says that the program runs.
+    /// Takes any number of [`Said`], the last of which may be an error; its end without one says
+    /// that the program runs.
     pub errors: OwnedFd,
     pub channel: OwnedFd,
     pub stdin: OwnedFd,
@@ -39,30 +56,30 @@ pub(super) struct Channels {
 ///
 /// It may close every descriptor of this process but the error channel: nothing else may be
 /// used after it.
-pub(super) fn run(spec: Spec, channels: Channels, filter: Option<&[BpfInstruction]>) {
+pub(super) fn run(spec: Spec, channels: Channels, filter: Filter<'_>) {
     let errors = channels.errors.try_clone();
     let result = match &errors {
         Ok(errors) => set_up(spec, channels, errors, filter),
         Err(_) => return,
     };
-    if let Err(error) = result
-        && let (Ok(errors), Ok(text)) = (errors, serde_json::to_vec(&error))
-    {
-        // A caller that is gone needs no error.
+    if let (Err(error), Ok(errors)) = (result, errors) {
+        say(&errors, &Said::Failed(error));
+    }
+}
+
+/// Tells the caller; one that is gone needs nothing.
+fn say(errors: &OwnedFd, said: &Said) {
+    if let (Ok(text), Ok(errors)) = (serde_json::to_vec(said), errors.try_clone()) {
         let _ = std::fs::File::from(errors).write_all(&text);
     }
 }
 
-fn set_up(
-    spec: Spec,
-    channels: Channels,
-    errors: &OwnedFd,
-    filter: Option<&[BpfInstruction]>,
-) -> Result<(), StepError> {
+fn set_up(spec: Spec, channels: Channels, errors: &OwnedFd, filter: Filter<'_>) -> Result<(), StepError> {
     // Its descriptors are closed by number below, and must not be closed again on the way out.
     let mut spec = ManuallyDrop::new(spec);
     rustix::process::setsid().map_err(|errno| StepError::Session(errno.into()))?;
     process::new_session_keyring();
+    join_cgroup(std::mem::take(&mut spec.cgroup_procs))?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|errno| StepError::Private(errno.into()))?;
     // Before /sys is mounted: it shows the network namespace of its mounter.
@@ -84,12 +101,12 @@ fn set_up(
         Some(size) => Some(make_terminal(&root, size, &spec.user, &channels.channel)?),
         None => None,
     };
+    if let Some(profile) = &spec.apparmor {
+        set_apparmor(profile)?;
+    }
     change_root(&root)?;
     drop(root);
 
-    for limit in &spec.limits {
-        set_limit(*limit)?;
-    }
     match terminal {
         Some(terminal) => use_terminal(terminal)?,
         None => use_streams(&channels, spec.user.uid)?,
@@ -100,12 +117,39 @@ fn set_up(
     drop(channels);
     process::close_all_but(3, errors.as_fd()).map_err(|error| StepError::CloseDescriptors(error.into()))?;
 
+    // Late: what is above needs more than the step may have.
+    for limit in &spec.limits {
+        if let Some(note) = set_limit(*limit)? {
+            say(errors, &Said::Note(note));
+        }
+    }
     become_user(&spec, filter)?;
     if !entered && !enter_directory(&spec.cwd)? {
         let path = spec.cwd.display().to_string();
         return Err(StepError::WorkingDirectory { path, error: Errno::ACCESS.into() });
     }
     Err(StepError::Exec(exec::exec(std::mem::take(&mut spec.args), std::mem::take(&mut spec.env))))
+}
+
+/// Joins control groups by their open `cgroup.procs` files, and sees none above them from then on.
+fn join_cgroup(procs: Vec<OwnedFd>) -> Result<(), StepError> {
+    if procs.is_empty() {
+        return Ok(());
+    }
+    for file in procs {
+        rustix::io::write(&file, b"0").map_err(|errno| StepError::JoinCgroup(errno.into()))?;
+    }
+    unshare_for_this_thread(UnshareFlags::NEWCGROUP).map_err(|error| StepError::JoinCgroup(error.into()))
+}
+
+/// Asks for an AppArmor profile from exec on. The host's /proc is still there.
+fn set_apparmor(profile: &str) -> Result<(), StepError> {
+    let own = "/proc/thread-self/attr/apparmor/exec";
+    // Before Linux 5.8 there is only the file that all security modules share.
+    let shared = "/proc/thread-self/attr/exec";
+    let file = if Path::new(own).exists() { own } else { shared };
+    std::fs::write(file, format!("exec {profile}"))
+        .map_err(|error| StepError::AppArmor { profile: profile.to_owned(), error: error.into() })
 }
 
 /// Makes `root` the root directory and lets go of the old one.
@@ -196,18 +240,10 @@ fn put_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<()
         .map_err(|errno| StepError::Stdio(errno.into()))
 }
 
-fn set_limit(limit: Limit) -> Result<(), StepError> {
-    let resource = match limit.kind {
-        LimitKind::AddressSpace => Resource::As,
-        LimitKind::Core => Resource::Core,
-        LimitKind::Cpu => Resource::Cpu,
-        LimitKind::Data => Resource::Data,
-        LimitKind::FileSize => Resource::Fsize,
-        LimitKind::LockedMemory => Resource::Memlock,
-        LimitKind::OpenFiles => Resource::Nofile,
-        LimitKind::Processes => Resource::Nproc,
-        LimitKind::Stack => Resource::Stack,
-    };
+/// Sets a limit as far as this process may, and says where that is not far enough.
+fn set_limit(limit: Limit) -> Result<Option<Note>, StepError> {
+    let failed = |errno: Errno| StepError::Limit { kind: limit.kind.to_string(), error: errno.into() };
+    let resource = limit.kind.resource();
     let set = |current, maximum| rustix::process::setrlimit(resource, Rlimit { current, maximum });
     match set(limit.soft, limit.hard) {
         // Raising the hard limit takes CAP_SYS_RESOURCE; then up to where it is.
@@ -217,15 +253,17 @@ fn set_limit(limit: Limit) -> Result<(), StepError> {
                 (Some(soft), Some(hard)) => Some(soft.min(hard)),
                 (soft, hard) => soft.or(hard),
             };
-            set(soft, hard)
+            set(soft, hard).map_err(failed)?;
+            let is = Limit { kind: limit.kind, soft, hard };
+            let what = format!("the limit {}={}", limit.kind, limit.values());
+            Ok(Some(Note::new(what, format!("raising it is not permitted here; it is {}", is.values()))))
         }
-        other => other,
+        other => other.map(|()| None).map_err(failed),
     }
-    .map_err(|errno| StepError::Limit { kind: format!("{:?}", limit.kind), error: errno.into() })
 }
 
 /// Gives up all rights but those of the spec, and becomes its user.
-fn become_user(spec: &Spec, filter: Option<&[BpfInstruction]>) -> Result<(), StepError> {
+fn become_user(spec: &Spec, filter: Filter<'_>) -> Result<(), StepError> {
     let User { uid, gid, groups } = &spec.user;
     let (uid, gid) = (*uid, *gid);
     let capabilities = |call: &str, error: Os| StepError::Capabilities { call: call.to_owned(), error };
@@ -241,8 +279,8 @@ fn become_user(spec: &Spec, filter: Option<&[BpfInstruction]>) -> Result<(), Ste
         rustix::thread::set_no_new_privs(true).map_err(|errno| capabilities("no_new_privs", errno.into()))?;
     }
     // Loading takes CAP_SYS_ADMIN, which goes next; what follows is allowed by every filter.
-    if let Some(filter) = filter {
-        process::load_filter(filter).map_err(|error| StepError::Seccomp(error.into()))?;
+    if let Some((filter, flags)) = filter {
+        process::load_filter(filter, flags).map_err(|error| StepError::Seccomp(error.into()))?;
     }
     let raw: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
     match rustix::thread::set_thread_groups(&raw) {

@@ -8,6 +8,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::CgroupError;
+
 /// Why a sandbox did not start, or was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -25,6 +27,8 @@ pub enum SandboxError {
     Message(#[source] serde_json::Error),
     #[error("cannot take the source of the mount at `{target}`: {source}")]
     BindSource { target: String, source: io::Error },
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     #[error("cannot signal the step: {0}")]
     Signal(#[source] io::Error),
     #[error(transparent)]
@@ -94,6 +98,20 @@ pub enum StepError {
     Overlay(Os),
     #[error("cannot make the mount point `{target}`: {error}")]
     MountPoint { target: String, error: Os },
+    #[error("cannot mount the other state for `{target}` (overlay): {error}")]
+    OtherState { target: String, error: Os },
+    #[error("cannot mount `{source_path}` of the other state at `{target}`: {error}")]
+    NotInState { source_path: String, target: String, error: Os },
+    #[error(
+        "user {uid} or group {gid}, which is to own `{target}`, does not exist in this user namespace: more subordinate ids are needed (`/etc/subuid`, `/etc/subgid`)"
+    )]
+    UnmappedOwner { target: String, uid: u32, gid: u32 },
+    #[error("cannot join the step's control group: {0}")]
+    JoinCgroup(Os),
+    #[error(
+        "cannot use the AppArmor profile `{profile}`: {error}; it must be loaded in the kernel (`aa-status` lists those that are)"
+    )]
+    AppArmor { profile: String, error: Os },
     #[error("cannot open `{source_path}` to mount it at `{target}`: {error}")]
     OpenSource { source_path: String, target: String, error: Os },
     #[error("cannot mount {what} at `{target}`: {error}")]

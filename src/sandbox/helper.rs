@@ -158,10 +158,18 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters) -> Option<Step> {
         namespaces = namespaces.and(Namespaces::NETWORK);
     }
     // Made before the child is, so that it is made once.
-    let filter = match spec.seccomp {
-        Seccomp::Default => Some(filters.program(spec.capabilities)),
+    let own;
+    let filter = match &spec.seccomp {
+        Seccomp::Default => Some((filters.program(spec.capabilities), 0)),
         Seccomp::Unconfined => None,
+        Seccomp::Profile(profile) => {
+            own = profile.clone();
+            Some((own.program.as_slice(), own.flags))
+        }
     };
+    if !spec.cgroup_procs.is_empty() {
+        namespaces = namespaces.with_callers_cgroups();
+    }
     let oom_kills_before = oom_kills();
     match clone_child(namespaces) {
         Ok(Cloned::Child) => {

@@ -17,8 +17,11 @@ use rustix::mount::OpenTreeFlags;
 use rustix::process::Signal;
 use rustix::thread::UnshareFlags;
 
-use super::error::{SandboxError, StepError};
+use super::cgroup::Cgroup;
+use super::child::Said;
+use super::error::SandboxError;
 use super::helper::{ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply};
+use super::note::Note;
 use super::spec::Spec;
 use crate::sys::message;
 use crate::sys::mount::{MountChange, change_mount, unshare_for_this_thread};
@@ -50,6 +53,8 @@ pub struct Running {
     channel: OwnedFd,
     terminal: Option<OwnedFd>,
     killed: std::sync::Arc<AtomicBool>,
+    notes: Vec<Note>,
+    cgroup: Option<Cgroup>,
 }
 
 /// Kills a step from another thread than the one that waits.
@@ -106,7 +111,14 @@ impl Launcher {
     /// Starts a step and returns once its program runs, or the reason why it does not.
     ///
     /// The caller reads the other ends of `stdio` after this returns.
-    pub fn spawn(&self, spec: Spec, stdio: Stdio) -> Result<Running, SandboxError> {
+    /// What of the spec has no effect here, [`Running::notes`] tells.
+    pub fn spawn(&self, mut spec: Spec, stdio: Stdio) -> Result<Running, SandboxError> {
+        let (mut cgroup, mut notes) = (None, Vec::new());
+        if let Some(limits) = spec.cgroup.take() {
+            let (made, missing) = Cgroup::create(&limits)?;
+            spec.cgroup_procs = made.open_procs()?;
+            (cgroup, notes) = (Some(made), missing);
+        }
         let wants_terminal = spec.terminal.is_some();
         let mut passed: Vec<OwnedFd> = Vec::new();
         let spec = detach_sources(spec)?.map_fds(&mut |fd| {
@@ -134,9 +146,11 @@ impl Launcher {
 
         let mut said = Vec::new();
         (&errors).read_to_end(&mut said).map_err(SandboxError::Receive)?;
-        if !said.is_empty() {
-            let error: StepError = serde_json::from_slice(&said).map_err(SandboxError::Message)?;
-            return Err(error.into());
+        for said in serde_json::Deserializer::from_slice(&said).into_iter() {
+            match said.map_err(SandboxError::Message)? {
+                Said::Note(note) => notes.push(note),
+                Said::Failed(error) => return Err(error.into()),
+            }
         }
         let mut started = None;
         let mut terminal = None;
@@ -151,7 +165,7 @@ impl Launcher {
             }
         }
         let pidfd = started.ok_or(SandboxError::HelperGone)?;
-        Ok(Running { pidfd, channel, terminal, killed: Default::default() })
+        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup })
     }
 }
 
@@ -169,6 +183,15 @@ impl Running {
     /// Waits for the program's end; by then every process of the step is dead.
     pub fn wait(&self) -> Result<Exit, SandboxError> {
         let (reply, _) = receive(&self.channel)?;
+        let killed = matches!(
+            reply,
+            Reply::Exited(ExitStatus::Signal(9) | ExitStatus::Code(137) | ExitStatus::OutOfMemory)
+        );
+        // The step's own group knows whose memory it was; the machine's count does not.
+        match self.cgroup.as_ref().and_then(Cgroup::oom_killed) {
+            Some(true) if killed && !self.killed.load(Ordering::SeqCst) => return Ok(Exit::OutOfMemory),
+            _ => {}
+        }
         match reply {
             Reply::Exited(ExitStatus::Code(code)) => Ok(Exit::Code(code)),
             Reply::Exited(ExitStatus::Signal(signal)) => Ok(Exit::Signal(signal)),
@@ -179,6 +202,18 @@ impl Running {
             Reply::NotStarted(error) => Err(error.into()),
             Reply::Started | Reply::Terminal => Err(SandboxError::HelperGone),
         }
+    }
+
+    /// Tells, after `wait`, whether any process of the step was killed for the step's memory limit.
+    ///
+    /// The program itself may have lived on, and ended in whatever way.
+    pub fn oom_killed(&self) -> bool {
+        self.cgroup.as_ref().and_then(Cgroup::oom_killed).unwrap_or(false)
+    }
+
+    /// Returns what of the spec has no effect here, for warnings.
+    pub fn notes(&self) -> &[Note] {
+        &self.notes
     }
 
     /// Kills every process of the step; `wait` then returns soon. One that ended already is no error.

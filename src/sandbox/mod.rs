@@ -3,11 +3,12 @@
 //! `spec` says what to run and what it sees, as data; `step` makes the spec of
 //! a RUN. `launcher` starts the helper, a small process with one thread that is
 //! our own program again (`helper`), which makes each step's child; `child` is
-//! what the child does until exec, `mounts` and `stub` its mounts, `exec` the
+//! what the child does until exec, `mounts`, `states` and `stub` its mounts, `exec` the
 //! search for the program. `seccomp` is the filter, `facts` what the machine
-//! has. Errors cross the processes as values (`error`). Not here: which layers
+//! has; `cgroup` and `limit` what it may use, `security` its rights. Errors cross the processes as values (`error`). Not here: which layers
 //! (`store`), pools of networks (`network`), what a step's changes become (`layer`).
 
+mod cgroup;
 mod child;
 mod error;
 mod exec;
@@ -15,19 +16,30 @@ pub mod facts;
 mod helper;
 mod launcher;
 mod lazy;
+mod limit;
 mod mounts;
 pub mod network;
+mod note;
 mod seccomp;
+mod security;
+pub mod size;
 mod spec;
+mod states;
 mod step;
 mod stub;
 
+pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
 pub use launcher::{Exit, Launcher, Running, Stdio, StopHandle};
 pub use lazy::LazyLauncher;
+pub use limit::{Limit, LimitError, LimitKind};
+pub use note::Note;
+pub use seccomp::{Profile, ProfileError};
+pub use security::{Security, SecurityOptionError, SecurityOptions};
 pub use spec::{
-    BindSource, DEFAULT_CAPABILITIES, Limit, LimitKind, Mount, Network, Root, Seccomp, Spec, TerminalSize,
-    User,
+    BindSource, DEFAULT_CAPABILITIES, Mount, Network, Root, Seccomp, Spec, State, TerminalSize, Upper, User,
 };
-pub use step::{HOSTNAME, StepEnvironment, Volume, hosts_file, step_spec};
+pub use step::{
+    DEFAULT_SHM_SIZE, HOSTNAME, MountSource, StepEnvironment, StepMount, Volume, hosts_file, step_spec,
+};

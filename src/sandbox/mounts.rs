@@ -15,8 +15,9 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::error::{Os, StepError};
 use super::spec::{BindSource, Mount, Root, Spec};
+use super::states::OtherStates;
 use super::stub::{self, Kind};
-use crate::sys::mount::restrict;
+use crate::sys::mount::{MountChange, change_mount, restrict};
 use crate::sys::overlay::{self, MountWay, OverlayXattrs, Writable};
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
@@ -45,8 +46,11 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
     let mounts = std::mem::take(&mut spec.mounts);
     let Root::Overlay { lowers, upper, work, xattrs } = &spec.root;
     let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
+    // First: whether one is a file or a directory decides which mount point it needs.
+    let mut states = OtherStates::new(&base.scratch, spec.mount_way);
+    let mounts = mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()?;
     let root = base.mount(&mounts)?;
-    let mut table = Table { root, scratch: base.scratch, files: 0 };
+    let mut table = Table { root, scratch: base.scratch, files: 0, open_to_points: Vec::new() };
     for mount in mounts {
         table.mount(mount)?;
     }
@@ -215,10 +219,12 @@ fn needs(mount: &Mount) -> Result<Option<(PathBuf, Kind)>, StepError> {
         Mount::Bind { source, target, .. } => Some((target.clone(), source_kind(source, target)?)),
         Mount::File { target, .. } => Some((target.clone(), Kind::File)),
         Mount::Proc => Some(("/proc".into(), Kind::Directory)),
-        Mount::Sysfs => Some(("/sys".into(), Kind::Directory)),
+        Mount::Sysfs { .. } => Some(("/sys".into(), Kind::Directory)),
         Mount::Dev { .. } => Some(("/dev".into(), Kind::Directory)),
         Mount::Tmpfs { target, .. } => Some((target.clone(), Kind::Directory)),
-        Mount::Cgroup | Mount::Mask { .. } | Mount::ReadOnly { .. } => None,
+        Mount::Cgroup { .. } | Mount::Mask { .. } | Mount::ReadOnly { .. } => None,
+        // Made a bind mount before anything asks.
+        Mount::Overlay { .. } => None,
     })
 }
 
@@ -242,6 +248,14 @@ struct Table {
     scratch: OwnedFd,
     /// How many files were made on the scratch file system.
     files: usize,
+    /// The mounts in which missing mount points may be made, by the kernel's numbers of them.
+    open_to_points: Vec<u64>,
+}
+
+/// Returns the number of the mount that an open file is on: statx(2), Linux 5.8.
+fn mount_id(fd: &OwnedFd) -> Result<u64, Errno> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    Ok(rustix::fs::statx(fd, "", flags, rustix::fs::StatxFlags::MNT_ID)?.stx_mnt_id)
 }
 
 /// Names a descriptor for mount(2): it is reached whatever lies over it.
@@ -252,20 +266,26 @@ fn name_of(fd: impl AsFd) -> String {
 impl Table {
     fn mount(&mut self, mount: Mount) -> Result<(), StepError> {
         match mount {
-            Mount::Bind { source, target, read_only, recursive } => {
-                self.bind(source, &target, read_only, recursive)
+            Mount::Bind { source, target, read_only, recursive, make_points } => {
+                let mounted = self.bind(source, &target, read_only, recursive)?;
+                if make_points && !read_only { self.allow_points(&mounted, &target) } else { Ok(()) }
             }
-            Mount::File { target, content, mode } => self.file(&target, &content, mode),
+            Mount::Overlay { target, .. } => Err(mount_point(&target, Errno::INVAL)),
+            Mount::File { target, content, mode, uid, gid } => self.file(&target, &content, mode, (uid, gid)),
             Mount::Proc => self.proc(),
-            Mount::Sysfs => self.sysfs(),
-            Mount::Cgroup => self.cgroup(),
-            Mount::Dev { shm_size } => self.dev(shm_size),
+            Mount::Sysfs { read_only } => self.sysfs(read_only),
+            Mount::Cgroup { read_only } => self.cgroup(read_only),
+            Mount::Dev { shm_size, host_devices } => {
+                self.dev(shm_size, host_devices)?;
+                if host_devices { self.allow_devices() } else { Ok(()) }
+            }
             Mount::Tmpfs { target, size, mode } => {
                 let options =
                     if size == 0 { format!("mode={mode:o}") } else { format!("mode={mode:o},size={size}") };
                 let flags = MountFlags::NODEV | MountFlags::NOSUID;
                 let at = self.point(&target, Kind::Directory)?;
-                self.fresh("tmpfs", &at, &target, flags, &options).map(drop)
+                let mounted = self.fresh("tmpfs", &at, &target, flags, &options)?;
+                self.allow_points(&mounted, &target)
             }
             Mount::Mask { target } => self.mask(&target),
             Mount::ReadOnly { target } => self.read_only(&target),
@@ -286,22 +306,26 @@ impl Table {
         });
         let deepest = deepest.ok_or_else(|| failed(Errno::NOENT))?;
         // Mount points of the root file system were made before it was mounted; a volume of the
-        // host's must not get new files either. Only `/dev` and the like are left.
-        let here = rustix::fs::fstatfs(&deepest).map_err(failed)?.f_type as u64;
-        let root = rustix::fs::fstat(&self.root).map_err(failed)?;
-        let own = rustix::fs::fstat(&deepest).map_err(failed)?;
-        if here != TMPFS_MAGIC || own.st_dev == root.st_dev || !self.owns(own.st_dev) {
+        // host's must not get new files either. `/dev`, caches and the like are left.
+        if !self.open_to_points.contains(&mount_id(&deepest).map_err(failed)?) {
             return Err(failed(Errno::NOENT));
         }
         stub::make(self.root.as_fd(), &path, kind, None).map_err(failed)?;
         stub::open_inside(&self.root, target, OFlags::PATH).map_err(failed)
     }
 
-    /// Tells whether a device number is that of the `/dev` mounted here.
-    fn owns(&self, device: u64) -> bool {
-        stub::open_inside(&self.root, Path::new("/dev"), OFlags::PATH)
-            .and_then(rustix::fs::fstat)
-            .is_ok_and(|stat| stat.st_dev == device)
+    /// Lets mount points be made in what was just mounted at a target.
+    fn allow_points(&mut self, mounted: &OwnedFd, target: &Path) -> Result<(), StepError> {
+        self.open_to_points.push(mount_id(mounted).map_err(|errno| mount_point(target, errno))?);
+        Ok(())
+    }
+
+    /// Lets device nodes of the root file system work, where the kernel does.
+    fn allow_devices(&self) -> Result<(), StepError> {
+        let change = MountChange { clear: libc::MOUNT_ATTR_NODEV, ..MountChange::default() };
+        // A user namespace has none, and a kernel before 5.12 does not know the call.
+        let _ = change_mount(&self.root, change, false);
+        Ok(())
     }
 
     /// Opens what was just mounted at a target, for the mount itself and not the place under it.
@@ -345,7 +369,7 @@ impl Table {
         target: &Path,
         read_only: bool,
         recursive: bool,
-    ) -> Result<(), StepError> {
+    ) -> Result<OwnedFd, StepError> {
         let kind = source_kind(&source, target)?;
         let at = self.point(target, kind)?;
         let failed = |errno: Errno| StepError::Mount {
@@ -374,7 +398,8 @@ impl Table {
         restrict(&source, set, recursive).map_err(|error| StepError::ReadOnly {
             target: target.display().to_string(),
             error: error.into(),
-        })
+        })?;
+        Ok(source)
     }
 
     fn restrict(&self, target: &Path, set: u64, recursive: bool) -> Result<(), StepError> {
@@ -397,7 +422,13 @@ impl Table {
         })
     }
 
-    fn file(&mut self, target: &Path, content: &[u8], mode: u32) -> Result<(), StepError> {
+    fn file(
+        &mut self,
+        target: &Path,
+        content: &[u8],
+        mode: u32,
+        (uid, gid): (u32, u32),
+    ) -> Result<(), StepError> {
         let scratch = |error: Os| StepError::Scratch(error);
         self.files += 1;
         let name = format!("file{}", self.files);
@@ -406,6 +437,17 @@ impl Table {
             .map_err(|errno| scratch(errno.into()))?;
         let mut made = fs::File::from(made);
         std::io::Write::write_all(&mut made, content).map_err(|error| scratch(error.into()))?;
+        if (uid, gid) != (0, 0) {
+            let owner = rustix::fs::fchown(
+                &made,
+                Some(rustix::fs::Uid::from_raw(uid)),
+                Some(rustix::fs::Gid::from_raw(gid)),
+            );
+            owner.map_err(|errno| match errno {
+                Errno::INVAL => StepError::UnmappedOwner { target: target.display().to_string(), uid, gid },
+                errno => scratch(errno.into()),
+            })?;
+        }
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777))
             .map_err(|errno| scratch(errno.into()))?;
         let at = self.point(target, Kind::File)?;
@@ -431,10 +473,13 @@ impl Table {
         self.verify(&mounted, target, "proc", PROC_SUPER_MAGIC)
     }
 
-    fn sysfs(&self) -> Result<(), StepError> {
+    fn sysfs(&self, read_only: bool) -> Result<(), StepError> {
         let target = Path::new("/sys");
         let at = self.point(target, Kind::Directory)?;
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        if read_only {
+            flags |= MountFlags::RDONLY;
+        }
         match self.fresh("sysfs", &at, target, flags, "") {
             Ok(mounted) => self.verify(&mounted, target, "sysfs", SYSFS_MAGIC),
             // It shows a network namespace, which must belong to this user namespace; the
@@ -444,10 +489,10 @@ impl Table {
                 let source = rustix::fs::openat(CWD, "/sys", flags, Mode::empty());
                 let source = source.map_err(|errno| mount_point(target, errno))?;
                 self.bind_fd(&source, &at, "sysfs", target)?;
-                let set = libc::MOUNT_ATTR_RDONLY
-                    | libc::MOUNT_ATTR_NOSUID
-                    | libc::MOUNT_ATTR_NODEV
-                    | libc::MOUNT_ATTR_NOEXEC;
+                let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+                if read_only {
+                    set |= libc::MOUNT_ATTR_RDONLY;
+                }
                 self.restrict(target, set, true)
             }
             Err(error) => Err(error),
@@ -456,14 +501,15 @@ impl Table {
 
     /// Shows the control groups, seen from the sandbox's own. Nothing needs them: a kernel that
     /// does not let us mount them leaves an empty directory.
-    fn cgroup(&self) -> Result<(), StepError> {
+    fn cgroup(&self, read_only: bool) -> Result<(), StepError> {
         let target = Path::new("/sys/fs/cgroup");
         let at = match stub::open_inside(&self.root, target, OFlags::PATH) {
             Ok(at) => at,
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(mount_point(target, errno)),
         };
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        let writable = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let flags = if read_only { writable | MountFlags::RDONLY } else { writable };
         let unified =
             rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|s| s.f_type as u64 == CGROUP2_SUPER_MAGIC);
         if unified {
@@ -478,7 +524,6 @@ impl Table {
             return Ok(());
         }
         // Also hides what a copy of the host's /sys brought along.
-        let writable = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         self.fresh("tmpfs", &at, target, writable, "mode=755,size=64k")?;
         for (name, options) in hierarchies {
             let target = target.join(&name);
@@ -493,13 +538,17 @@ impl Table {
         self.restrict(target, libc::MOUNT_ATTR_RDONLY, false)
     }
 
-    fn dev(&self, shm_size: u64) -> Result<(), StepError> {
+    fn dev(&mut self, shm_size: u64, host_devices: bool) -> Result<(), StepError> {
         let target = Path::new("/dev");
         let at = self.point(target, Kind::Directory)?;
         // No device can be opened but those bound here: a node that the step makes is of no use.
-        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        let mut flags = MountFlags::NOSUID;
+        if !host_devices {
+            flags |= MountFlags::NODEV;
+        }
         let dev = self.fresh("tmpfs", &at, target, flags, "mode=755,size=65536k")?;
         self.verify(&dev, target, "tmpfs", TMPFS_MAGIC)?;
+        self.allow_points(&dev, target)?;
         for name in DEVICES {
             let path = target.join(name);
             let failed = |errno: Errno| StepError::DeviceFile {
@@ -528,6 +577,9 @@ impl Table {
             stub::make(dev.as_fd(), Path::new(name), Kind::Directory, None)
                 .map_err(|errno| mount_point(&target.join(name), errno))?;
         }
+        if host_devices {
+            self.host_devices(&dev)?;
+        }
         let pts = target.join("pts");
         let at = self.mounted(&pts)?;
         let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -544,6 +596,60 @@ impl Table {
         let mqueue = target.join("mqueue");
         let at = self.mounted(&mqueue)?;
         self.fresh("mqueue", &at, &mqueue, flags, "").map(drop)
+    }
+
+    /// Shows the devices of the host that stand in its `/dev`, and those for disks and networks below it.
+    ///
+    /// A device that the caller has no rights to is left out.
+    fn host_devices(&self, dev: &OwnedFd) -> Result<(), StepError> {
+        let names = |folder: &str| -> Vec<String> {
+            let entries = fs::read_dir(Path::new("/dev").join(folder)).into_iter().flatten().flatten();
+            entries
+                .filter_map(|entry| Some(Path::new(folder).join(entry.file_name()).to_str()?.to_owned()))
+                .collect()
+        };
+        let all = ["", "net", "mapper", "dri", "vfio", "infiniband"].into_iter().flat_map(names);
+        // The sandbox has a terminal of its own, and its own console.
+        for name in all.filter(|name| !["ptmx", "console", "tty"].contains(&name.as_str())) {
+            let path = Path::new("/dev").join(&name);
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let Ok(source) = rustix::fs::open(&path, flags, Mode::empty()) else { continue };
+            let Ok(stat) = rustix::fs::fstat(&source) else { continue };
+            let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+            let there = stub::exists(dev.as_fd(), Path::new(&name));
+            if !(kind.is_char_device() || kind.is_block_device())
+                || there.map_err(|e| mount_point(&path, e))?
+            {
+                continue;
+            }
+            if let Some((folder, _)) = name.split_once('/') {
+                stub::make(dev.as_fd(), Path::new(folder), Kind::Directory, None)
+                    .map_err(|errno| mount_point(&path, errno))?;
+            }
+            let mode = Mode::from_raw_mode(stat.st_mode);
+            if rustix::fs::mknodat(dev, name.as_str(), kind, mode, stat.st_rdev).is_ok() {
+                // As it is on the host, past the mask of modes.
+                let owner = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+                let none = rustix::fs::AtFlags::empty();
+                rustix::fs::chmodat(dev, name.as_str(), mode, none)
+                    .and_then(|()| {
+                        rustix::fs::chownat(dev, name.as_str(), Some(owner.0), Some(owner.1), none)
+                    })
+                    .map_err(|errno| mount_point(&path, errno))?;
+                continue;
+            }
+            // A user namespace makes no devices; those that the user may use can be bound.
+            let rights = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
+            if rustix::fs::access(&path, rights).is_err() {
+                continue;
+            }
+            stub::make(dev.as_fd(), Path::new(&name), Kind::File, None)
+                .map_err(|errno| mount_point(&path, errno))?;
+            let at = stub::open_inside(&self.root, &path, OFlags::PATH)
+                .map_err(|errno| mount_point(&path, errno))?;
+            self.bind_fd(&source, &at, "a device", &path)?;
+        }
+        Ok(())
     }
 
     fn mask(&self, target: &Path) -> Result<(), StepError> {

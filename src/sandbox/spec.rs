@@ -10,6 +10,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::CgroupLimits;
+use super::limit::Limit;
+use super::seccomp::Profile;
 use crate::sys::overlay::{MountWay, OverlayXattrs};
 pub use crate::sys::terminal::Size as TerminalSize;
 
@@ -44,8 +47,16 @@ pub struct Spec<F = OwnedFd> {
     pub read_only_root: bool,
     /// A terminal of the sandbox's own instead of the caller's pipes.
     pub terminal: Option<TerminalSize>,
-    /// Applied where the caller may; a limit that may not be raised stays.
+    /// Applied where the caller may; a limit that may not be raised stays, which [`Running::notes`] tells.
+    ///
+    /// [`Running::notes`]: super::Running::notes
     pub limits: Vec<Limit>,
+    /// The control group to make for it, and to remove after it.
+    pub cgroup: Option<CgroupLimits>,
+    /// The `cgroup.procs` files to join by; filled in on the way to the helper.
+    pub cgroup_procs: Vec<F>,
+    /// The AppArmor profile to start the program with; `None` keeps the caller's.
+    pub apparmor: Option<String>,
     pub mount_way: MountWay,
 }
 
@@ -79,23 +90,41 @@ pub enum Mount<F = OwnedFd> {
         read_only: bool,
         /// Whether mounts beneath the source come along.
         recursive: bool,
+        /// Whether mount points of later mounts that are missing in it may be made there, and stay.
+        make_points: bool,
     },
-    /// A read-only file of this content.
+    /// A file or directory of another state: of layers merged, seen here alone.
+    Overlay {
+        state: State,
+        /// What to show of it; its links never lead out of the state.
+        #[serde(with = "bytes")]
+        source: PathBuf,
+        #[serde(with = "bytes")]
+        target: PathBuf,
+        read_only: bool,
+    },
+    /// A read-only file of this content, which is kept in memory only.
     File {
         #[serde(with = "bytes")]
         target: PathBuf,
         #[serde(with = "bytes")]
         content: Vec<u8>,
         mode: u32,
+        /// In ids of the sandbox.
+        uid: u32,
+        gid: u32,
     },
     /// The processes of the sandbox, at `/proc`.
     Proc,
-    /// `/sys`, read-only.
-    Sysfs,
-    /// `/sys/fs/cgroup`, read-only, as far as the kernel lets us.
-    Cgroup,
+    /// `/sys`.
+    Sysfs { read_only: bool },
+    /// `/sys/fs/cgroup`, as far as the kernel lets us.
+    Cgroup { read_only: bool },
     /// `/dev`: the harmless devices, `pts`, `mqueue`, `shm` of so many bytes, and a console with a terminal.
-    Dev { shm_size: u64 },
+    ///
+    /// With `host_devices` those of the host too, as far as the caller has any rights to them, and
+    /// device nodes work wherever the kernel lets them.
+    Dev { shm_size: u64, host_devices: bool },
     /// An empty file system in memory.
     Tmpfs {
         #[serde(with = "bytes")]
@@ -114,6 +143,27 @@ pub enum Mount<F = OwnedFd> {
         #[serde(with = "bytes")]
         target: PathBuf,
     },
+}
+
+/// A state of an image: its layers, and where what is written to it goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Topmost first; none is an empty state.
+    #[serde(with = "bytes::list")]
+    pub lowers: Vec<PathBuf>,
+    /// Where writes go, and an empty directory beside it, both the caller's to throw away.
+    pub upper: Option<Upper>,
+    pub xattrs: OverlayXattrs,
+}
+
+/// The writable layer of a [`State`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upper {
+    #[serde(with = "bytes")]
+    pub upper: PathBuf,
+    /// Empty, on the same file system, new for every mount.
+    #[serde(with = "bytes")]
+    pub work: PathBuf,
 }
 
 /// What a bind mount shows.
@@ -146,34 +196,13 @@ pub struct User {
 }
 
 /// Which system calls it may make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Seccomp {
     #[default]
     Default,
     Unconfined,
-}
-
-/// A resource limit: setrlimit(2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    pub kind: LimitKind,
-    /// `None` is no limit.
-    pub soft: Option<u64>,
-    pub hard: Option<u64>,
-}
-
-/// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LimitKind {
-    AddressSpace,
-    Core,
-    Cpu,
-    Data,
-    FileSize,
-    LockedMemory,
-    OpenFiles,
-    Processes,
-    Stack,
+    /// What a profile in Docker's format allows.
+    Profile(Profile),
 }
 
 impl<F> Spec<F> {
@@ -200,6 +229,9 @@ impl<F> Spec<F> {
             read_only_root: self.read_only_root,
             terminal: self.terminal,
             limits: self.limits,
+            cgroup: self.cgroup,
+            cgroup_procs: self.cgroup_procs.into_iter().map(map).collect::<Result<_, E>>()?,
+            apparmor: self.apparmor,
             mount_way: self.mount_way,
         })
     }
@@ -208,18 +240,23 @@ impl<F> Spec<F> {
 impl<F> Mount<F> {
     fn map_fds<G, E>(self, map: &mut impl FnMut(F) -> Result<G, E>) -> Result<Mount<G>, E> {
         Ok(match self {
-            Mount::Bind { source, target, read_only, recursive } => {
+            Mount::Bind { source, target, read_only, recursive, make_points } => {
                 let source = match source {
                     BindSource::Path(path) => BindSource::Path(path),
                     BindSource::Fd(fd) => BindSource::Fd(map(fd)?),
                 };
-                Mount::Bind { source, target, read_only, recursive }
+                Mount::Bind { source, target, read_only, recursive, make_points }
             }
-            Mount::File { target, content, mode } => Mount::File { target, content, mode },
+            Mount::Overlay { state, source, target, read_only } => {
+                Mount::Overlay { state, source, target, read_only }
+            }
+            Mount::File { target, content, mode, uid, gid } => {
+                Mount::File { target, content, mode, uid, gid }
+            }
             Mount::Proc => Mount::Proc,
-            Mount::Sysfs => Mount::Sysfs,
-            Mount::Cgroup => Mount::Cgroup,
-            Mount::Dev { shm_size } => Mount::Dev { shm_size },
+            Mount::Sysfs { read_only } => Mount::Sysfs { read_only },
+            Mount::Cgroup { read_only } => Mount::Cgroup { read_only },
+            Mount::Dev { shm_size, host_devices } => Mount::Dev { shm_size, host_devices },
             Mount::Tmpfs { target, size, mode } => Mount::Tmpfs { target, size, mode },
             Mount::Mask { target } => Mount::Mask { target },
             Mount::ReadOnly { target } => Mount::ReadOnly { target },
@@ -324,8 +361,19 @@ mod tests {
                     target: odd.clone().into(),
                     read_only: true,
                     recursive: false,
+                    make_points: false,
                 },
-                Mount::File { target: "/f".into(), content: vec![0, 10, 200], mode: 0o644 },
+                Mount::File { target: "/f".into(), content: vec![0, 10, 200], mode: 0o644, uid: 1, gid: 2 },
+                Mount::Overlay {
+                    state: State {
+                        lowers: vec!["/l".into()],
+                        upper: Some(Upper { upper: odd.clone().into(), work: "/w".into() }),
+                        xattrs: OverlayXattrs::User,
+                    },
+                    source: odd.clone().into(),
+                    target: "/t".into(),
+                    read_only: false,
+                },
             ],
             hostname: "h".into(),
             args: vec!["a".into(), odd.clone()],
@@ -339,6 +387,9 @@ mod tests {
             read_only_root: false,
             terminal: None,
             limits: Vec::new(),
+            cgroup: None,
+            cgroup_procs: vec![9],
+            apparmor: None,
             mount_way: MountWay::Auto,
         };
         let text = serde_json::to_string(&spec).unwrap();
@@ -350,7 +401,7 @@ mod tests {
             Ok::<usize, ()>(fd + 1)
         };
         let mapped = back.map_fds(&mut map).unwrap();
-        assert_eq!(seen, [7, 3]);
+        assert_eq!(seen, [7, 3, 9]);
         assert_eq!(mapped.network, Network::Join(4));
     }
 }

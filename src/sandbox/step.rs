@@ -6,8 +6,11 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use super::cgroup::CgroupLimits;
+use super::limit::Limit;
+use super::security::Security;
 use super::spec::{
-    BindSource, DEFAULT_CAPABILITIES, Limit, Mount, Network, Root, Seccomp, Spec, TerminalSize, User,
+    BindSource, DEFAULT_CAPABILITIES, Mount, Network, Root, Seccomp, Spec, State, TerminalSize, User,
 };
 use crate::sys::overlay::MountWay;
 
@@ -24,8 +27,8 @@ pub const CA_VARIABLES: [&str; 6] = [
     "GIT_SSL_CAINFO",
     "NODE_EXTRA_CA_CERTS",
 ];
-/// The size of `/dev/shm` in bytes.
-const SHM_SIZE: u64 = 64 << 20;
+/// The size of `/dev/shm` in bytes where nobody asks for another.
+pub const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 
 /// What of `/proc` and `/sys` tells about the host, and is hidden.
 const MASKED: [&str; 12] = [
@@ -63,19 +66,72 @@ pub struct StepEnvironment {
     pub hostname: String,
     /// The content of `/etc/hosts`; see [`hosts_file`].
     pub hosts: Vec<u8>,
+    /// Names and their addresses, for the end of `/etc/hosts`.
+    pub extra_hosts: Vec<(String, String)>,
     /// The content of `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
     pub volumes: Vec<Volume>,
+    /// Go over volumes; of mounts and volumes those of fewer names come first, else in this order.
+    pub mounts: Vec<StepMount>,
+    /// The size of `/dev/shm` in bytes.
+    pub shm_size: u64,
     /// A heredoc that is a program: its name below `/dev/pipes`, and its text.
     pub script: Option<(String, Vec<u8>)>,
     /// A file of certificates to trust, seen at [`CA_PATH`].
     pub ca_cert: Option<PathBuf>,
+    /// [`Security::Insecure`] overrides this and the next.
     pub capabilities: u64,
     pub seccomp: Seccomp,
+    pub security: Security,
+    pub no_new_privs: bool,
+    pub apparmor: Option<String>,
+    pub system_paths_unconfined: bool,
     pub read_only_root: bool,
     pub terminal: Option<TerminalSize>,
     pub limits: Vec<Limit>,
+    pub cgroup: Option<CgroupLimits>,
     pub mount_way: MountWay,
+}
+
+/// What `RUN --mount` adds.
+#[derive(Debug)]
+pub struct StepMount {
+    /// Absolute.
+    pub target: PathBuf,
+    pub source: MountSource,
+}
+
+/// What a [`StepMount`] shows.
+#[derive(Debug)]
+pub enum MountSource {
+    /// A file, directory or socket of the host, without what is mounted beneath it.
+    Bind {
+        source: BindSource<OwnedFd>,
+        read_only: bool,
+        /// Whether mount points of inner mounts may be made in it, and stay: a cache.
+        make_points: bool,
+    },
+    /// A file or directory of another state.
+    State {
+        state: State,
+        /// Absolute in the state, or relative to its root.
+        path: PathBuf,
+        read_only: bool,
+    },
+    /// An empty file system in memory.
+    Tmpfs {
+        /// In bytes; 0 is half of the memory.
+        size: u64,
+        mode: u32,
+    },
+    /// A read-only file that is in memory only: a secret.
+    File {
+        content: Vec<u8>,
+        mode: u32,
+        /// In ids of the sandbox.
+        uid: u32,
+        gid: u32,
+    },
 }
 
 /// A file or directory of the host that a step sees.
@@ -100,15 +156,23 @@ impl StepEnvironment {
             network: Network::None,
             hostname: HOSTNAME.into(),
             hosts: hosts_file(HOSTNAME),
+            extra_hosts: Vec::new(),
             resolv_conf: Vec::new(),
             volumes: Vec::new(),
+            mounts: Vec::new(),
+            shm_size: DEFAULT_SHM_SIZE,
             script: None,
             ca_cert: None,
             capabilities: DEFAULT_CAPABILITIES,
             seccomp: Seccomp::Default,
+            security: Security::Sandbox,
+            no_new_privs: false,
+            apparmor: None,
+            system_paths_unconfined: false,
             read_only_root: false,
             terminal: None,
             limits: Vec::new(),
+            cgroup: None,
             mount_way: MountWay::Auto,
         }
     }
@@ -122,9 +186,21 @@ pub fn hosts_file(hostname: &str) -> Vec<u8> {
 /// Makes the spec of a step.
 pub fn step_spec(step: StepEnvironment) -> Spec {
     let path = PathBuf::from;
-    let mut mounts = vec![Mount::Proc, Mount::Dev { shm_size: SHM_SIZE }, Mount::Sysfs, Mount::Cgroup];
-    mounts.push(Mount::File { target: path("/etc/hosts"), content: step.hosts, mode: 0o644 });
-    mounts.push(Mount::File { target: path("/etc/resolv.conf"), content: step.resolv_conf, mode: 0o644 });
+    let insecure = step.security == Security::Insecure;
+    let read_only = !insecure;
+    let file = |target, content, mode| Mount::File { target, content, mode, uid: 0, gid: 0 };
+    let mut mounts = vec![
+        Mount::Proc,
+        Mount::Dev { shm_size: step.shm_size, host_devices: insecure },
+        Mount::Sysfs { read_only },
+        Mount::Cgroup { read_only },
+    ];
+    let mut hosts = step.hosts;
+    for (name, address) in &step.extra_hosts {
+        hosts.extend(format!("{address}\t{name}\n").into_bytes());
+    }
+    mounts.push(file(path("/etc/hosts"), hosts, 0o644));
+    mounts.push(file(path("/etc/resolv.conf"), step.resolv_conf, 0o644));
     let mut env = step.env;
     let has = |env: &[OsString], name: &str| {
         let start = format!("{name}=");
@@ -132,7 +208,8 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
     };
     if let Some(source) = step.ca_cert {
         let source = BindSource::Path(source);
-        mounts.push(Mount::Bind { source, target: path(CA_PATH), read_only: true, recursive: false });
+        let target = path(CA_PATH);
+        mounts.push(Mount::Bind { source, target, read_only: true, recursive: false, make_points: false });
         for name in CA_VARIABLES {
             if !has(&env, name) {
                 env.push(format!("{name}={CA_PATH}").into());
@@ -143,17 +220,22 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         env.push(format!("HOME={}", step.home).into());
     }
     if let Some((name, content)) = step.script {
-        mounts.push(Mount::File { target: path("/dev/pipes").join(name), content, mode: 0o755 });
+        mounts.push(file(path("/dev/pipes").join(name), content, 0o755));
     }
-    // A volume inside another one goes over it, however they were listed.
-    let mut volumes = step.volumes;
-    volumes.sort_by_key(|volume| volume.target.components().count());
-    for Volume { source, target, read_only } in volumes {
-        mounts.push(Mount::Bind { source, target, read_only, recursive: true });
+    let volume = |volume: Volume| {
+        let Volume { source, target, read_only } = volume;
+        (target.clone(), Mount::Bind { source, target, read_only, recursive: true, make_points: false })
+    };
+    let mut asked: Vec<(PathBuf, Mount)> = step.volumes.into_iter().map(volume).collect();
+    asked.extend(step.mounts.into_iter().map(|mount| (mount.target.clone(), mount.into())));
+    // One inside another goes over it, however they were listed.
+    asked.sort_by_key(|(target, _)| target.components().count());
+    mounts.extend(asked.into_iter().map(|(_, mount)| mount));
+    if !insecure && !step.system_paths_unconfined {
+        // Last: nothing mounted before may bring back what these take away.
+        mounts.extend(READ_ONLY.map(|target| Mount::ReadOnly { target: path(target) }));
+        mounts.extend(MASKED.map(|target| Mount::Mask { target: path(target) }));
     }
-    // Last: nothing mounted before may bring back what these take away.
-    mounts.extend(READ_ONLY.map(|target| Mount::ReadOnly { target: path(target) }));
-    mounts.extend(MASKED.map(|target| Mount::Mask { target: path(target) }));
     Spec {
         root: step.root,
         mounts,
@@ -162,14 +244,33 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         env,
         cwd: step.cwd,
         user: step.user,
-        capabilities: step.capabilities,
-        no_new_privs: false,
-        seccomp: step.seccomp,
+        capabilities: if insecure { u64::MAX } else { step.capabilities },
+        no_new_privs: step.no_new_privs,
+        seccomp: if insecure { Seccomp::Unconfined } else { step.seccomp },
         network: step.network,
         read_only_root: step.read_only_root,
         terminal: step.terminal,
         limits: step.limits,
+        cgroup: step.cgroup,
+        cgroup_procs: Vec::new(),
+        apparmor: step.apparmor,
         mount_way: step.mount_way,
+    }
+}
+
+impl From<StepMount> for Mount {
+    fn from(mount: StepMount) -> Mount {
+        let target = mount.target;
+        match mount.source {
+            MountSource::Bind { source, read_only, make_points } => {
+                Mount::Bind { source, target, read_only, recursive: false, make_points }
+            }
+            MountSource::State { state, path, read_only } => {
+                Mount::Overlay { state, source: path, target, read_only }
+            }
+            MountSource::Tmpfs { size, mode } => Mount::Tmpfs { target, size, mode },
+            MountSource::File { content, mode, uid, gid } => Mount::File { target, content, mode, uid, gid },
+        }
     }
 }
 
@@ -224,16 +325,21 @@ mod tests {
             target: target.into(),
             read_only: false,
         };
+        let tmpfs = |target: &str| StepMount {
+            target: target.into(),
+            source: MountSource::Tmpfs { size: 0, mode: 0 },
+        };
         step.volumes = vec![volume("/a/b"), volume("/a")];
+        step.mounts = vec![tmpfs("/a/b/c"), tmpfs("/z"), tmpfs("/y")];
         let targets: Vec<_> = step_spec(step)
             .mounts
             .into_iter()
             .filter_map(|mount| match mount {
-                Mount::Bind { target, .. } => Some(target),
+                Mount::Bind { target, .. } | Mount::Tmpfs { target, .. } => Some(target),
                 _ => None,
             })
             .collect();
-        assert_eq!(targets, [PathBuf::from("/a"), PathBuf::from("/a/b")]);
+        assert_eq!(targets, ["/a", "/z", "/y", "/a/b", "/a/b/c"].map(PathBuf::from));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::process::{WaitId, WaitIdOptions};
 use rustix::thread::CapabilitySet;
+use serde::{Deserialize, Serialize};
 
 /// Which side of [`clone_child`] this is.
 pub enum Cloned {
@@ -34,6 +35,11 @@ impl Namespaces {
     /// Returns both.
     pub fn and(self, other: Namespaces) -> Namespaces {
         Namespaces(self.0 | other.0)
+    }
+
+    /// Returns these without a new view of the control groups, for a child that joins one first.
+    pub fn with_callers_cgroups(self) -> Namespaces {
+        Namespaces(self.0 & !(libc::CLONE_NEWCGROUP as u64))
     }
 }
 
@@ -184,7 +190,7 @@ pub fn limit_bounding_set(keep: u64) -> io::Result<()> {
 }
 
 /// One instruction of a seccomp filter: the kernel's `sock_filter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(C)]
 pub struct BpfInstruction {
     pub code: u16,
@@ -195,8 +201,8 @@ pub struct BpfInstruction {
 
 /// Puts a seccomp filter on the calling thread, for good.
 ///
-/// Needs CAP_SYS_ADMIN or no_new_privs: seccomp(2).
-pub fn load_filter(program: &[BpfInstruction]) -> io::Result<()> {
+/// Needs CAP_SYS_ADMIN or no_new_privs: seccomp(2), also for the flags (`SECCOMP_FILTER_FLAG_*`).
+pub fn load_filter(program: &[BpfInstruction], flags: u32) -> io::Result<()> {
     #[repr(C)]
     struct Program {
         len: u16,
@@ -207,7 +213,8 @@ pub fn load_filter(program: &[BpfInstruction]) -> io::Result<()> {
     const SET_MODE_FILTER: libc::c_ulong = 1;
     // SAFETY: the struct is laid out as sock_fprog and points at `len` instructions, which the
     // kernel copies and checks.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, 0_u64, &raw const program) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, u64::from(flags), &raw const program) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -5,10 +5,15 @@
 //! that are not known answer ENOSYS, so that libraries fall back; everything
 //! else is allowed. Each mode of the processor has its own table (64-bit, 32-bit,
 //! x32), so that 32-bit programs run and none can slip through another's numbers.
-//! Numbers are looked up by bisection. Not here: the numbers (`sys::syscalls`).
+//! Numbers are looked up by bisection. `profile` makes programs of profiles that users bring.
+//! Not here: the numbers (`sys::syscalls`).
 //! Sources: seccomp(2), the kernel's Documentation/userspace-api/seccomp_filter.rst.
 
+mod profile;
+
 use std::collections::BTreeMap;
+
+pub use self::profile::{Profile, ProfileError};
 
 use crate::sys::process::BpfInstruction;
 use crate::sys::syscalls::{Architecture, X32_BIT, X32_OWN};
@@ -23,6 +28,7 @@ const LOAD: u16 = 0x20;
 const AND: u16 = 0x54;
 const JUMP: u16 = 0x05;
 const JUMP_EQUAL: u16 = 0x15;
+const JUMP_GREATER: u16 = 0x25;
 const JUMP_GREATER_OR_EQUAL: u16 = 0x35;
 const JUMP_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
@@ -217,11 +223,8 @@ pub(super) fn program(capabilities: u64) -> Vec<BpfInstruction> {
             body.push(RETURN, 0, 0, ERRNO | ENOSYS);
             body.push(AND, 0, 0, !X32_BIT);
         }
-        body.append(decide(&ranges(&rules)));
-        // Jumps of conditions reach 255 instructions, a plain one any number.
-        code.push(JUMP_EQUAL, 1, 0, architecture.audit());
-        code.push(JUMP, 0, 0, body.0.len() as u32);
-        code.append(body);
+        body.append(decide(&ranges(rules, Rule::Refuse(ENOSYS)), &|rule| act(*rule)));
+        code.append_for(architecture, body);
     }
     // A mode of the processor that is not known.
     code.push(RETURN, 0, 0, ERRNO | ENOSYS);
@@ -229,33 +232,33 @@ pub(super) fn program(capabilities: u64) -> Vec<BpfInstruction> {
 }
 
 /// Joins neighbours with the same rule; what lies between them is not known.
-fn ranges(rules: &BTreeMap<u32, Rule>) -> Vec<(u32, Rule)> {
-    let mut starts: Vec<(u32, Rule)> = Vec::new();
-    let mut push = |start, rule| match starts.last() {
+fn ranges<R: Clone + PartialEq>(rules: BTreeMap<u32, R>, unknown: R) -> Vec<(u32, R)> {
+    let mut starts: Vec<(u32, R)> = Vec::new();
+    let mut push = |start, rule: R| match starts.last() {
         Some((_, last)) if *last == rule => {}
         _ => starts.push((start, rule)),
     };
     let mut next = 0;
-    for (&number, &rule) in rules {
+    for (number, rule) in rules {
         if number > next {
-            push(next, Rule::Refuse(ENOSYS));
+            push(next, unknown.clone());
         }
         push(number, rule);
         next = number + 1;
     }
-    push(next, Rule::Refuse(ENOSYS));
+    push(next, unknown);
     starts
 }
 
 /// Makes the code that finds the range of the loaded number and does what its rule says.
-fn decide(ranges: &[(u32, Rule)]) -> Code {
+fn decide<R>(ranges: &[(u32, R)], act: &impl Fn(&R) -> Code) -> Code {
     let mut code = Code::default();
     match ranges {
         [] => code.push(RETURN, 0, 0, ERRNO | ENOSYS),
-        [(_, rule)] => code.append(act(*rule)),
+        [(_, rule)] => code.append(act(rule)),
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
-            let low = decide(low);
+            let low = decide(low, act);
             match u8::try_from(low.0.len()) {
                 Ok(over) => code.push(JUMP_GREATER_OR_EQUAL, over, 0, high[0].0),
                 Err(_) => {
@@ -264,7 +267,7 @@ fn decide(ranges: &[(u32, Rule)]) -> Code {
                 }
             }
             code.append(low);
-            code.append(decide(high));
+            code.append(decide(high, act));
         }
     }
     code
@@ -314,6 +317,14 @@ impl Code {
     fn append(&mut self, mut other: Code) {
         self.0.append(&mut other.0);
     }
+
+    /// Adds what is done where the loaded architecture is this one.
+    fn append_for(&mut self, architecture: Architecture, body: Code) {
+        // Jumps of conditions reach 255 instructions, a plain one any number.
+        self.push(JUMP_EQUAL, 1, 0, architecture.audit());
+        self.push(JUMP, 0, 0, body.0.len() as u32);
+        self.append(body);
+    }
 }
 
 #[cfg(test)]
@@ -323,6 +334,15 @@ mod tests {
 
     /// Runs a program as the kernel does.
     fn run(program: &[BpfInstruction], architecture: u32, number: u32, argument: u32) -> u32 {
+        run_with(program, architecture, number, [u64::from(argument), 0, 0, 0, 0, 0])
+    }
+
+    pub(super) fn run_with(
+        program: &[BpfInstruction],
+        architecture: u32,
+        number: u32,
+        arguments: [u64; 6],
+    ) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let BpfInstruction { code, jt, jf, k } = program[at];
@@ -333,13 +353,16 @@ mod tests {
                     value = match k {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
-                        FIRST_ARGUMENT_LOW => argument,
-                        _ => panic!("offset {k}"),
+                        _ => {
+                            let argument = arguments[((k - FIRST_ARGUMENT_LOW) / 8) as usize];
+                            if k % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                        }
                     };
                 }
                 AND => value &= k,
                 JUMP => at += k as usize,
                 JUMP_EQUAL => at += jump(value == k),
+                JUMP_GREATER => at += jump(value > k),
                 JUMP_GREATER_OR_EQUAL => at += jump(value >= k),
                 JUMP_SET => at += jump(value & k != 0),
                 RETURN => return k,
