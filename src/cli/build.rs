@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::{CommandError, code};
+use super::no_effect::NoEffectArgs;
 use super::ui;
 use super::world::World;
-use crate::build::{
-    self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume, Wanted,
-};
+use super::{contexts, targets};
+use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
 use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
@@ -24,20 +24,27 @@ use crate::report::{Plain, Quiet, Reporter};
     rbuild -t flask .                          build ./Dockerfile, name the image flask:latest\n  \
     rbuild -t a/b:1 -t a/b:latest -f ci/Dockerfile .\n  \
     rbuild --build-arg VERSION=1.2 --target test .\n  \
+    rbuild --target app --target test -t app=app:1 -t test=app:test .   two images of one run\n  \
+    rbuild --build-context lib=../lib -t app .\n  \
+    rbuild https://github.com/user/repository.git#main\n  \
     rbuild -o type=oci,dest=image.tar .        write an OCI archive\n  \
     rbuild - < Dockerfile                      no build context")]
 pub struct BuildArgs {
-    /// The build context: a directory, or `-` for a Dockerfile or a tar archive on standard input
-    #[arg(value_name = "PATH | -")]
+    /// The build context: a directory, a URL, a Git repository, or `-` for a Dockerfile or a tar archive on
+    /// standard input
+    #[arg(value_name = "PATH | URL | -")]
     pub context: String,
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Name the image, as NAME[:TAG]
-    #[arg(short, long = "tag", value_name = "NAME[:TAG]")]
+    /// Name the image, as NAME[:TAG]; with several targets, as STAGE=NAME[:TAG]
+    #[arg(short, long = "tag", value_name = "[STAGE=]NAME[:TAG]")]
     pub tags: Vec<String>,
     /// Use nothing from the cache; what is built is put in the cache
     #[arg(long)]
     pub no_cache: bool,
+    /// Use nothing from the cache for the steps of these stages
+    #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
     /// Print only the image's id; if a step fails, its output
     #[arg(short, long)]
     pub quiet: bool,
@@ -53,6 +60,8 @@ pub struct BuildArgs {
     /// Write the image to an archive: type=oci|docker,dest=FILE (`-` is standard output)
     #[arg(short, long = "output", value_name = "type=TYPE,dest=FILE")]
     pub outputs: Vec<String>,
+    #[command(flatten)]
+    pub no_effect: NoEffectArgs,
 }
 
 /// What decides the instruction graph: shared with `graph`.
@@ -64,9 +73,16 @@ pub struct SourceArgs {
     /// Set a build argument; without a value, take it from the environment
     #[arg(long = "build-arg", value_name = "KEY[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Build this stage instead of the last one
-    #[arg(long, value_name = "STAGE")]
-    pub target: Option<String>,
+    /// Build this stage instead of the last one; may be given several times, for an image of each
+    #[arg(long = "target", value_name = "STAGE")]
+    pub targets: Vec<String>,
+    /// The platform the image is for
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// Give a name to more files or an image: a directory, a URL, a Git repository,
+    /// docker-image://REFERENCE or oci-layout://PATH[:TAG|@DIGEST]
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub contexts: Vec<String>,
     /// Put a label on the image
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
@@ -80,11 +96,17 @@ pub struct SourceArgs {
 
 /// Runs the command.
 pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
-    let tags = args.tags.iter().map(|tag| parse_tag(tag)).collect::<Result<Vec<_>, _>>()?;
+    let wanted = targets::wanted(&args.source.targets, &args.tags)?;
+    let notes = args.no_effect.notes()?;
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     let mut request = request(&args.context, &args.source)?;
-    request.wanted = vec![Wanted { target: args.source.target.clone(), tags }];
+    request.wanted = wanted;
     request.no_cache = args.no_cache;
+    request.no_cache_filter = args.no_cache_filter.clone();
+    if request.wanted.len() > 1 && !outputs.is_empty() {
+        return Err(CommandError::usage("-o writes one image, and several targets are asked for")
+            .hint("build the target to be written alone: its steps are cached"));
+    }
     request.outputs = outputs;
     if let Some(file) = &args.ca_cert {
         let readable = std::fs::File::open(file).and_then(|f| f.metadata());
@@ -107,6 +129,9 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
         true => Box::new(Quiet::new(writer, terminal)),
         false => Box::new(Plain::new(writer, terminal)),
     };
+    if !quiet {
+        notes.iter().for_each(|line| ui::note(&format!("{line}\n")));
+    }
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
     let engine = world.engine(&store, &*sink, &cancel)?;
@@ -176,28 +201,24 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
     if context.is_empty() {
         return Err(CommandError::usage("the build context is empty: name a directory, as in `rbuild .`"));
     }
-    if is_remote(context) {
-        return Err(CommandError::usage(format!(
-            "`{context}`: remote build contexts are not supported by this version"
-        ))
-        .hint("fetch it first, and name the directory; a tar archive can be piped: `curl URL | rbuild -`"));
-    }
     let stdin_is_tar = context == "-";
     let (context, dockerfile) = if stdin_is_tar {
         stdin_context(args.file.as_deref())?
     } else {
         let dockerfile = match args.file.as_deref() {
             Some("-") => DockerfileFrom::Bytes { name: "Dockerfile".to_owned(), bytes: read_stdin()? },
-            Some(url) if is_remote(url) => {
-                return Err(CommandError::usage(format!(
-                    "`{url}`: a Dockerfile from a URL is not supported by this version"
-                ))
-                .hint("pipe it: `curl URL | rbuild -f - .`"));
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                DockerfileFrom::Remote(url.to_owned())
             }
+            Some(file) if is_remote(context) => DockerfileFrom::Context(Some(file.to_owned())),
             Some(file) => DockerfileFrom::File(PathBuf::from(file)),
             None => DockerfileFrom::Context(None),
         };
-        (ContextFrom::Directory(PathBuf::from(context)), dockerfile)
+        let from = match is_remote(context) {
+            true => ContextFrom::Remote(context.to_owned()),
+            false => ContextFrom::Directory(PathBuf::from(context)),
+        };
+        (from, dockerfile)
     };
     let mut build_args = Arguments::new();
     for arg in &args.build_args {
@@ -220,9 +241,18 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Ok((label.clone(), String::new())),
     };
+    // The environment of reproducible builds: https://reproducible-builds.org/specs/source-date-epoch/
+    if let Some(value) = std::env::var("SOURCE_DATE_EPOCH").ok().filter(|value| !value.is_empty()) {
+        build_args.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(value);
+    }
     let mut request = BuildRequest::new(context, dockerfile);
     request.build_args = build_args;
-    request.wanted = vec![Wanted { target: args.target.clone(), tags: Vec::new() }];
+    request.wanted = targets::wanted(&args.targets, &[])?;
+    request.contexts = args.contexts.iter().map(|text| contexts::parse(text)).collect::<Result<_, _>>()?;
+    if let Some(text) = &args.platform {
+        let platform = text.parse();
+        request.platform = Some(platform.map_err(|e| CommandError::usage(format!("bad --platform: {e}")))?);
+    }
     request.labels = args.labels.iter().map(label).collect::<Result<Vec<_>, _>>()?;
     request.network = match args.network.as_str() {
         "none" => NetworkMode::None,
@@ -314,8 +344,9 @@ fn check_place(file: &Path) -> Result<(), CommandError> {
     }
 }
 
-fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"]
+/// Tells a build context that must be fetched from a directory; one that is there is a directory.
+pub fn is_remote(text: &str) -> bool {
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
         && !Path::new(text).exists()

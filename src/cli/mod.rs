@@ -7,6 +7,7 @@
 
 mod build;
 mod command_line;
+mod contexts;
 mod doctor;
 mod error;
 mod filter;
@@ -17,10 +18,12 @@ mod history;
 mod image_import;
 mod images;
 mod inspect;
+mod no_effect;
 mod rmi;
 mod run;
 mod table;
 mod tag;
+mod targets;
 mod template;
 mod ui;
 mod units;

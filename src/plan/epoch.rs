@@ -33,11 +33,7 @@ impl Plan<'_> {
             self.source_date_epoch = Some(seconds);
             return Ok(());
         }
-        let need = self.epoch_named(value)?;
-        match self.request.epoch {
-            Some(seconds) => self.source_date_epoch = Some(seconds),
-            None => self.epoch = Some(need),
-        }
+        self.epoch = Some(self.epoch_named(value)?);
         Ok(())
     }
 

@@ -39,7 +39,8 @@ pub struct Outline {
     pub stages: Vec<usize>,
     /// Every image reached, known or not, each once.
     pub images: Vec<ImageNeed>,
-    /// What must be known, and go to [`Request::epoch`], before the graph can be drawn.
+    /// What must be known before the graph can be drawn: its time becomes the build argument
+    /// SOURCE_DATE_EPOCH, empty where it has none.
     pub epoch: Option<EpochNeed>,
     /// Findings on FROM and the ARGs above it; [`super::lower()`] gives them again.
     pub warnings: Vec<Diagnostic>,

@@ -32,8 +32,6 @@ pub struct Request {
     pub contexts: BTreeMap<String, NamedContext>,
     /// The names of `--add-host`.
     pub extra_hosts: Vec<String>,
-    /// The time that [`super::Outline::epoch`] asks for, in seconds since 1970.
-    pub epoch: Option<i64>,
     /// `--volume`: destination and whether it is read-only.
     pub volumes: Vec<(String, bool)>,
     /// `--no-cache`.
@@ -55,7 +53,6 @@ impl Request {
             entitlements: Entitlements::default(),
             contexts: BTreeMap::new(),
             extra_hosts: Vec::new(),
-            epoch: None,
             volumes: Vec::new(),
             no_cache: false,
             no_cache_filter: Vec::new(),

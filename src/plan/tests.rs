@@ -15,11 +15,14 @@ use crate::report::Diagnostic;
 
 use super::Base;
 use super::Bases;
+use super::EpochNeed;
 use super::Lowered;
+use super::NamedContext;
 use super::Request;
 use super::graph::CopySource;
 use super::graph::Graph;
 use super::graph::Input;
+use super::graph::MountKind;
 use super::graph::NetworkMode;
 use super::graph::Op;
 use super::graph::RunOp;
@@ -912,4 +915,105 @@ proptest! {
     fn never_panics_on_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         survive(&[b"FROM a\n".as_slice(), &bytes].concat());
     }
+}
+
+#[test]
+fn named_contexts_stand_in() {
+    let mut r = request();
+    r.contexts.insert("files".to_owned(), NamedContext::Files);
+    r.contexts.insert("alpine:3".to_owned(), NamedContext::Image("x".to_owned()));
+    r.contexts.insert("dep".to_owned(), NamedContext::Image("debian".to_owned()));
+    let ops = |text: &str| {
+        let lowered = plan(text, &r).map_err(|e| e[0].message.clone()).unwrap();
+        lowered.graph.vertices.iter().map(|v| op(&v.op)).collect::<Vec<_>>().join("; ")
+    };
+    let copy = |from: &str| format!("{from}; copy \"a\" to \"/b\"");
+    assert_eq!(ops("FROM scratch\nCOPY --from=files a /b\n"), copy("context files"));
+    assert_eq!(ops("FROM files\n"), "context files; copy \"/\" to \"/\"");
+    // However its name is written.
+    assert_eq!(ops("FROM docker.io/library/alpine:3\n"), "image x linux/amd64");
+    assert_eq!(ops("FROM scratch\nCOPY --from=alpine:3 a /b\n"), copy("image x linux/amd64"));
+    // The whole stage of its name, what it needs included.
+    assert_eq!(
+        ops("FROM nothere AS dep\nRUN x\nFROM scratch\nCOPY --from=dep a /b\n"),
+        copy("image debian linux/amd64")
+    );
+    assert_eq!(ops("FROM nothere AS Files\nRUN x\nFROM files\n"), "context files; copy \"/\" to \"/\"");
+}
+
+#[test]
+fn several_targets_share_their_stages() {
+    let text = "FROM x AS a\nRUN a\nFROM a AS b\nRUN b\nFROM a AS c\nRUN c\nFROM x AS d\nRUN d\n";
+    let r = Request { targets: vec!["c".to_owned(), "b".to_owned(), "C".to_owned()], ..request() };
+    let graph = plan(text, &r).unwrap().graph;
+    let names: Vec<_> = graph.target_stages().map(|s| s.name.clone().unwrap()).collect();
+    assert_eq!(names, ["c", "b", "c"]);
+    let runs = graph.vertices.iter().filter(|v| matches!(v.op, Op::Run(_)));
+    assert_eq!(runs.map(|v| v.text.as_str()).collect::<Vec<_>>(), ["RUN a", "RUN b", "RUN c"]);
+}
+
+#[test]
+fn a_time_may_have_a_name() {
+    let need = |text: &str, value: &str| {
+        let mut r = request();
+        r.build_args.insert("SOURCE_DATE_EPOCH".to_owned(), value.to_owned());
+        r.contexts.insert("files".to_owned(), NamedContext::Files);
+        r.contexts.insert("image".to_owned(), NamedContext::Image("x".to_owned()));
+        let parsed = dockerfile::parse(text.as_bytes());
+        match outline(&parsed.file, &r, &Bases::new()) {
+            Ok(found) => match found.epoch {
+                None => "known".to_owned(),
+                Some(EpochNeed::Context(name)) => format!("context {name}"),
+                Some(EpochNeed::Source(source)) => op(&source),
+            },
+            Err(errors) => errors[0].message.clone(),
+        }
+    };
+    let text = "FROM scratch AS web\nARG V=1\nADD https://h/$V.tar /\n\
+                FROM scratch AS two\nADD https://h/1 https://h/2 /\nFROM x AS other\n";
+    assert_eq!(need(text, "5"), "known");
+    assert_eq!(need(text, ""), "known");
+    assert_eq!(need(text, "context"), "context context");
+    assert_eq!(need(text, "files"), "context files");
+    assert_eq!(need(text, "WEB"), "http https://h/1.tar as \"1.tar\" checksum None");
+    assert!(need(text, "two").contains("one ADD of one remote source"));
+    assert!(need(text, "other").contains("must be `FROM scratch`"));
+    assert!(need(text, "image").contains("is an image"));
+    assert!(need(text, "yesterday").contains("is not a number of seconds"));
+}
+
+#[test]
+fn mounts_have_edges() {
+    let text = "FROM x AS a\nRUN a\nFROM x\nWORKDIR /w\nENV T=t ID=i\n\
+        RUN --mount=target=s --mount=type=bind,from=a,source=/b,target=$T,rw \
+        --mount=type=cache,target=/c,from=a,id=$ID --mount=type=secret,id=$ID,env=E --mount=type=ssh \
+        --mount=type=ssh --mount=type=secret,target=/k y\n";
+    let graph = plan(text, &request()).unwrap().graph;
+    let run = graph.vertices.last().unwrap();
+    let kinds: Vec<_> = run.inputs.iter().map(|input| (input.kind, input.from.map(|f| f.0))).collect();
+    use super::graph::EdgeKind::{Base, Mount, Seed};
+    assert_eq!(kinds, [(Base, Some(2)), (Mount, Some(3)), (Mount, Some(1)), (Seed, Some(1))]);
+    let Op::Run(run) = &run.op else { panic!("{run:?}") };
+    let targets: Vec<&str> = run.mounts.iter().map(|mount| mount.target.as_str()).collect();
+    let agents = ["/run/buildkit/ssh_agent.0", "/run/buildkit/ssh_agent.1"];
+    assert_eq!(targets, ["/w/s", "/w/t", "/c", "/run/secrets/i", agents[0], agents[1], "/k"]);
+    let secret = |mount: usize| match &run.mounts[mount].kind {
+        MountKind::Secret { id, file, env, .. } => (id.clone(), *file, env.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(secret(3), ("i".to_owned(), false, Some("E".to_owned())));
+    assert_eq!(secret(6), ("k".to_owned(), true, None));
+}
+
+#[test]
+fn linked_copies_are_free_of_what_is_below() {
+    let edge = |flags: &str| {
+        let graph = plan(&format!("FROM x\nCOPY {flags} a /b\n"), &request()).unwrap().graph;
+        graph.vertices.last().unwrap().inputs[0].kind
+    };
+    use super::graph::EdgeKind::{Base, Below};
+    assert_eq!(edge(""), Base);
+    assert_eq!(edge("--link"), Below);
+    assert_eq!(edge("--link --chown=1:2 --chmod=755"), Below);
+    assert_eq!(edge("--link --chown=app"), Base);
 }

@@ -1,0 +1,107 @@
+//! Options of `docker build` that have nothing to do here: each says so, in one line, and why.
+//!
+//! Not here: options that work.
+
+use clap::Args;
+
+use super::error::CommandError;
+
+/// The options.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of docker build without effect")]
+pub struct NoEffectArgs {
+    /// There is no daemon that the context would be sent to
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub compress: Option<bool>,
+    /// There are no intermediate containers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub rm: Option<bool>,
+    /// There are no intermediate containers
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub force_rm: Option<bool>,
+    /// Content trust (Notary) is no more
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub disable_content_trust: Option<bool>,
+    /// On Linux there is one isolation, `default`
+    #[arg(long, value_name = "default")]
+    pub isolation: Option<String>,
+    /// Images to take cached steps from: the store's own cache is always used
+    #[arg(long, value_name = "IMAGE")]
+    pub cache_from: Vec<String>,
+    /// Look for newer base images: this version cannot pull
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "WHEN")]
+    pub pull: Option<String>,
+}
+
+impl NoEffectArgs {
+    /// Returns a line for each option that was given; an error for a value that nobody has.
+    pub fn notes(&self) -> Result<Vec<String>, CommandError> {
+        let mut notes = Vec::new();
+        let mut note = |option: &str, why: &str| notes.push(format!("note: {option} has no effect: {why}"));
+        if self.compress == Some(true) {
+            note("--compress", "the build context is read where it is, and sent nowhere");
+        }
+        if self.rm.is_some() {
+            note("--rm", "steps leave no intermediate containers");
+        }
+        if self.force_rm.is_some() {
+            note("--force-rm", "steps leave no intermediate containers, whether they fail or not");
+        }
+        if self.disable_content_trust.is_some() {
+            note("--disable-content-trust", "images are known by their digests; Notary is not used");
+        }
+        match self.isolation.as_deref() {
+            None => {}
+            Some("" | "default") => note("--isolation", "`default` is the only isolation on Linux"),
+            Some(other) => {
+                return Err(CommandError::usage(format!("the isolation `{other}` does not exist on Linux"))
+                    .hint("leave the option out, or write `default`"));
+            }
+        }
+        if !self.cache_from.is_empty() {
+            note("--cache-from", "this version has the cache of its own store only, which is always used");
+        }
+        match self.pull.as_deref() {
+            None | Some("false" | "never") => {}
+            Some("true" | "always" | "missing" | "newer") => {
+                note("--pull", "this version cannot pull; base images are those in the store");
+            }
+            Some(other) => {
+                return Err(
+                    CommandError::usage(format!("bad value `{other}` of --pull")).hint("it is true or false")
+                );
+            }
+        }
+        Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: NoEffectArgs,
+    }
+
+    fn notes(words: &str) -> Result<Vec<String>, String> {
+        let line = Line::try_parse_from(format!("x {words}").split_whitespace());
+        line.map_err(|e| e.to_string())?.args.notes().map_err(|e| e.message)
+    }
+
+    #[test]
+    fn each_says_why() {
+        assert_eq!(notes("").unwrap(), Vec::<String>::new());
+        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a --pull";
+        let lines = notes(all).unwrap();
+        assert_eq!(lines.len(), 7);
+        assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
+        assert!(notes("--compress=false --pull=false").unwrap().is_empty());
+        assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
+        assert!(notes("--pull=perhaps").is_err() && notes("--rm=perhaps").is_err());
+    }
+}
