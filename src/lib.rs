@@ -13,6 +13,7 @@ pub mod image;
 pub mod layer;
 pub mod pattern;
 pub mod plan;
+pub mod remote;
 pub mod report;
 pub mod sandbox;
 pub mod solve;

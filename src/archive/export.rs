@@ -309,7 +309,7 @@ mod tests {
             assert_eq!(config, format!("blobs/sha256/{}", image.id.hex()));
             let layer = &entries[manifest["Layers"][0].as_str().unwrap()];
             let (compression, mut plain) = decompress(layer.as_slice()).unwrap();
-            assert_eq!(compression, ExportOptions::of(format).compression);
+            assert_eq!(compression.of_layer().unwrap(), ExportOptions::of(format).compression);
             let diff_id = DiffId(Digest::of_reader(&mut plain).unwrap().0);
             assert_eq!(json(config)["rootfs"]["diff_ids"], json!([diff_id]));
         }

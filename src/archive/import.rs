@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::image::{DiffId, Digest, Hasher, History, ImageConfig, ImageId, Reference, RootFs, SnapshotId};
 use crate::layer::{
-    Compression, DigestOptions, LayerError, LeftOut, Times, UnpackOptions, decompress, digest_layer, unpack,
-    write_layer,
+    Compression, DigestOptions, LayerError, LeftOut, Times, UnpackOptions, as_layer, decompress,
+    digest_layer, unpack, write_layer,
 };
 use crate::store::{
     Draft, ImageRecord, LayerBlob, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digests,
@@ -44,8 +44,9 @@ pub struct Imported {
     pub left_out: LeftOut,
 }
 
-/// Imports a tar: plain, gzip or zstd. When this returns, the image is on the disk.
+/// Imports a tar: plain, gzip, zstd, bzip2 or xz. When this returns, the image is on the disk.
 pub fn import(store: &Store, reader: impl Read, options: ImportOptions) -> Result<Imported, ArchiveError> {
+    let reader = as_layer(reader).map_err(ArchiveError::Unpack)?;
     let layer = import_layer(store, reader, false)?;
     finish(store, layer, options)
 }
@@ -92,7 +93,8 @@ fn import_layer(store: &Store, reader: impl Read, is_ours: bool) -> Result<Impor
     // Another thread digests and writes what this one reads and unpacks.
     let (read, blob) = std::thread::scope(|scope| {
         let mut tee = Tee::new(reader, scope, blob).map_err(ArchiveError::Keep)?;
-        let read = decompress(&mut tee).and_then(|(compression, plain)| {
+        let read = decompress(&mut tee).and_then(|(packing, plain)| {
+            let compression = packing.of_layer()?;
             let options = UnpackOptions::files(store.options().xattrs);
             let mut plain = DigestReader::new(plain, compression != Compression::None);
             let unpacked = unpack(&mut plain, &upper, &options)?;
@@ -225,6 +227,23 @@ pub(super) mod tests {
             assert_eq!((again.image, again.layer), (imported.image, imported.layer));
             assert_eq!(store.verify(Depth::Deep).unwrap(), []);
         }
+    }
+
+    #[test]
+    fn what_no_layer_may_be_compressed_with_is_taken_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path());
+        let tar = tar_of(&[("etc/a", "1")]);
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        encoder.write_all(&tar).unwrap();
+        let packed = encoder.finish().unwrap();
+        let imported = import(&store, packed.as_slice(), options("a")).unwrap();
+        assert_eq!(imported.diff_id, DiffId(Digest::of(&tar)));
+        let blob = store.meta(&imported.layer).unwrap().unwrap().blob.unwrap();
+        assert_eq!((blob.digest, blob.compression), (Digest::of(&tar), Compression::None));
+        assert_eq!(store.verify(Depth::Deep).unwrap(), []);
+        let cut = import(&store, &packed[..packed.len() - 4], options("b")).unwrap_err();
+        assert!(matches!(cut, ArchiveError::Unpack(_)), "{cut:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::error::CommandError;
 use super::guess;
 use super::world::Global;
-use super::{build, doctor, graph, history, image_import, images, inspect, rmi, run, tag};
+use super::{build, context, doctor, graph, history, image_import, images, inspect, rmi, run, tag};
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
 ///
@@ -40,6 +40,8 @@ pub enum Command {
     Build(Box<build::BuildArgs>),
     /// Show what a Dockerfile's instructions depend on, and which are cached
     Graph(graph::GraphArgs),
+    /// Show what a build can see of a directory, and what .dockerignore leaves out
+    Context(context::ContextArgs),
     /// Make an image from the files of a tar archive or a directory
     Import(image_import::ImportArgs),
     /// List images
@@ -62,7 +64,7 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
-        !matches!(self, Command::Doctor(_))
+        !matches!(self, Command::Doctor(_) | Command::Context(_))
     }
 }
 

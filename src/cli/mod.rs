@@ -7,6 +7,7 @@
 
 mod build;
 mod command_line;
+mod context;
 mod contexts;
 mod doctor;
 mod error;
@@ -77,6 +78,7 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
     match line.command {
         Command::Build(args) => build::build(&world, *args)?,
         Command::Graph(args) => graph::graph(&world, args)?,
+        Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,

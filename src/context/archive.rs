@@ -8,6 +8,8 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use crate::layer::Compression;
+use crate::layer::Packing;
 use crate::layer::UnpackOptions;
 use crate::layer::decompress;
 use crate::layer::is_tar_header;
@@ -23,7 +25,7 @@ pub const BLOCK: usize = 512;
 
 /// Tells whether standard input begins as an archive rather than as the text of a Dockerfile.
 ///
-/// 512 bytes are enough. Compressions that cannot be read count as archives: reading them says so.
+/// 512 bytes are enough.
 pub fn is_archive(head: &[u8]) -> bool {
     sniff(head) != Kind::Other
 }
@@ -32,27 +34,17 @@ pub fn is_archive(head: &[u8]) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Tar,
-    Gzip,
-    Zstd,
-    /// A compression that is known but not supported, by name.
-    Unsupported(&'static str),
+    /// Compressed: whether it holds a tar is seen only inside.
+    Compressed,
     Other,
 }
 
 /// Tells what a file is by its first bytes; 512 are enough.
-///
-/// Magic numbers: RFC 1952 (gzip), RFC 8878 (zstd), the xz file format 2.1.1.1, and
-/// bzip2's `BZh`, level, and the digits of pi that begin a block.
 pub fn sniff(head: &[u8]) -> Kind {
-    match head {
-        [0x1f, 0x8b, 8, ..] => Kind::Gzip,
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Kind::Zstd,
-        // A skippable frame before the data.
-        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Kind::Zstd,
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Kind::Unsupported("xz"),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..] => Kind::Unsupported("bzip2"),
-        _ if is_tar_header(head) => Kind::Tar,
-        _ => Kind::Other,
+    match Packing::sniff(head) {
+        Packing::Layer(Compression::None) if is_tar_header(head) => Kind::Tar,
+        Packing::Layer(Compression::None) => Kind::Other,
+        _ => Kind::Compressed,
     }
 }
 
@@ -95,10 +87,10 @@ mod tests {
         check(&tar_header(), Kind::Tar);
         check(&tar_header()[..511], Kind::Other);
         check(&[0; 512], Kind::Other);
-        check(b"\x1f\x8b\x08\x00", Kind::Gzip);
-        check(b"\x28\xb5\x2f\xfd\x00", Kind::Zstd);
-        check(b"\xfd7zXZ\0", Kind::Unsupported("xz"));
-        check(b"BZh91AY&SY", Kind::Unsupported("bzip2"));
+        check(b"\x1f\x8b\x08\x00", Kind::Compressed);
+        check(b"\x28\xb5\x2f\xfd\x00", Kind::Compressed);
+        check(b"\xfd7zXZ\0", Kind::Compressed);
+        check(b"BZh91AY&SY", Kind::Compressed);
         check(b"BZh9 is a fine first line", Kind::Other);
         check(b"FROM scratch\n", Kind::Other);
         check(b"", Kind::Other);

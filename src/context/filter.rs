@@ -25,6 +25,17 @@ pub enum Verdict {
     Out,
 }
 
+/// The rule that decided on a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deciding {
+    /// The file it is from.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    /// As written, without surrounding blanks.
+    pub text: String,
+}
+
 impl Filter {
     /// Reads the rules of an ignore file.
     pub fn of_file(file: String, bytes: &[u8]) -> Result<Filter, ContextError> {
@@ -58,9 +69,30 @@ impl Filter {
 
     /// Says which rule leaves a path out; `None` when none does.
     pub fn reason(&self, path: &Path) -> Option<String> {
+        let (left_out, rule) = self.decision(path);
+        let rule = rule.filter(|_| left_out)?;
+        Some(format!("line {} of {} leaves it out: `{}`", rule.line, rule.file, rule.text))
+    }
+
+    /// Tells whether a path is left out, and the rule that decided; `None` when none is about it.
+    pub fn decision(&self, path: &Path) -> (bool, Option<Deciding>) {
         let path = path.to_string_lossy();
         let decision = self.rules.excluded(&path);
-        let rule = decision.rule.filter(|_| decision.excluded)?;
-        Some(format!("line {} of {} leaves it out: `{}`", rule.line, self.file, rule.text))
+        let rule = decision.rule.map(|rule| Deciding {
+            file: self.file.clone(),
+            line: rule.line,
+            text: rule.text.clone(),
+        });
+        (decision.excluded, rule)
+    }
+
+    /// Tells whether a directory is left out with all that can be below it.
+    pub fn prunes(&self, directory: &Path) -> bool {
+        self.rules.prune(&directory.to_string_lossy())
+    }
+
+    /// Returns the name of the file that the rules are from.
+    pub fn file(&self) -> &str {
+        &self.file
     }
 }

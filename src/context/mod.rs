@@ -1,17 +1,20 @@
 //! Where COPY and ADD read from: directories, archives, other stages.
 //!
-//! `tree` opens such a place, `archive` one from a tar, `dockerfile` reads the Dockerfile and finds the
-//! ignore rules, `select` finds what sources stand for, `selection` holds the
-//! result and its digest, `digest_cache` keeps content digests from build to
-//! build. Nothing here writes into an image (`worker::copy`) and nothing leaves
-//! its root: every path resolves through `sys::RootDir`.
+//! `tree` opens such a place, `archive` one from a tar, `git` one from a
+//! repository, `dockerfile` reads the Dockerfile and finds the ignore rules,
+//! `select` finds what sources stand for, `selection` holds the result and its
+//! digest, `listing` shows all of a context to people, `digest_cache` keeps content digests from build to build. Nothing
+//! here writes into an image (`worker::copy`) and nothing leaves its root:
+//! every path resolves through `sys::RootDir`.
 
 mod archive;
 mod digest_cache;
 mod dockerfile;
 mod error;
 mod filter;
+mod git;
 mod hash;
+mod listing;
 mod select;
 mod selection;
 mod source;
@@ -28,7 +31,18 @@ pub use dockerfile::locate_dockerfile;
 pub use dockerfile::read_dockerfile;
 pub use error::ContextError;
 pub use error::show;
+pub use filter::Deciding;
+pub use git::Commit;
+pub use git::Git;
+pub use git::GitAccess;
+pub use git::GitError;
+pub use git::GitOptions;
+pub use git::GitTree;
 pub use hash::same_content;
+pub use listing::Count;
+pub use listing::Listing;
+pub use listing::Seen;
+pub use listing::Why;
 pub use select::SelectOptions;
 pub use select::Source;
 pub use select::select;

@@ -11,6 +11,8 @@
 //! a FIFO is copied as a FIFO and a socket is left out. None is ever opened. In a
 //! state (`COPY --from`) devices and FIFOs are copied.
 
+mod parents;
+
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
@@ -52,6 +54,7 @@ use super::source::component_matches;
 use super::source::is_pattern;
 use super::source::literal;
 use super::tree::Tree;
+use parents::Sought;
 
 /// One source as written, expanded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,14 +247,14 @@ impl Selector<'_> {
         self.walk_names(&dir, names, walk, index, None)
     }
 
-    /// Walks some names of a directory. With `states`, only what `--parents` patterns reach.
+    /// Walks some names of a directory. With `sought`, only what a `--parents` pattern reaches.
     fn walk_names(
         &mut self,
         dir: &OwnedFd,
         names: Vec<(OsString, FileType)>,
         walk: &mut Walk,
         index: usize,
-        states: Option<(&[String], &[usize])>,
+        sought: Option<&Sought<'_>>,
     ) -> Result<(), ContextError> {
         if walk.depth > MAX_DEPTH {
             return Err(ContextError::TooDeep(walk.at.clone()));
@@ -261,11 +264,9 @@ impl Selector<'_> {
             walk.lands.push(&name);
             walk.depth += 1;
             let waiting = walk.waiting.len();
-            match states {
+            match sought {
                 None => self.visit(dir, &name, kind, walk, index)?,
-                Some((patterns, states)) => {
-                    self.visit_matching(dir, &name, kind, walk, index, patterns, states)?;
-                }
+                Some(sought) => self.visit_sought(dir, &name, kind, walk, index, sought)?,
             }
             walk.waiting.truncate(waiting);
             walk.depth -= 1;
@@ -383,106 +384,6 @@ impl Selector<'_> {
         Ok(Entry { path: lands.to_owned(), stat, kind, xattrs })
     }
 
-    /// Selects what a path or pattern means with `--parents`.
-    fn with_parents(&mut self, text: &str) -> Result<(), ContextError> {
-        let (base, pattern) = match text.trim_start_matches("./").split_once("/./") {
-            Some((base, pattern)) => (SourcePath::parse(base), SourcePath::parse(pattern)),
-            None => (SourcePath::parse(""), SourcePath::parse(text)),
-        };
-        let mut bases = Vec::new();
-        let (prefix, patterns) = base.split();
-        let written: PathBuf = prefix.iter().map(|c| literal(c)).collect();
-        let real = self.resolve(&written)?;
-        if !self.stat(&real, &written)?.is_dir() {
-            return Err(self.not_found(&written));
-        }
-        if patterns.is_empty() {
-            bases.push(real);
-        } else {
-            let fd = self.tree.root.open_at(&real, DIRECTORY, Mode::empty()).map_err(|e| read(&real, e))?;
-            self.matches(&fd, &real, patterns, &mut bases)?;
-        }
-        let must_exist = patterns.is_empty() && pattern.split().1.is_empty();
-        for base in bases {
-            let Ok(fd) = self.tree.root.open_at(&base, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) else {
-                continue;
-            };
-            let index = self.selected.len();
-            let mut walk = Walk::new(base.clone());
-            let before = self.sockets.len();
-            if pattern.components.is_empty() {
-                self.walk(fd, &mut walk, index)?;
-            } else {
-                let states = closure(&pattern.components, [0]);
-                let names = self.names_of(&fd, &walk.at, &pattern.components, &states)?;
-                self.walk_names(&fd, names, &mut walk, index, Some((&pattern.components, &states)))?;
-                if must_exist
-                    && walk.found.is_empty()
-                    && self.exclude.is_none()
-                    && self.sockets.len() == before
-                {
-                    let path = pattern.components.iter().map(|c| literal(c));
-                    return Err(self.not_found(&base.join(path.collect::<PathBuf>())));
-                }
-            }
-            if !walk.found.is_empty() {
-                self.selected.push(Selected::Directory { root: base, entries: walk.found });
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the names in a directory that some state can go on with.
-    fn names_of(
-        &self,
-        dir: &OwnedFd,
-        at: &Path,
-        patterns: &[String],
-        states: &[usize],
-    ) -> Result<Vec<(OsString, FileType)>, ContextError> {
-        match states {
-            [only] if patterns[*only] != "**" => self.names(dir, at, &patterns[*only]),
-            _ => read_dir(dir).map_err(|e| read(at, e)),
-        }
-    }
-
-    /// Goes on with one name: a match comes in whole, a directory that may lead to one waits.
-    #[allow(clippy::too_many_arguments)] // the walk's own state, passed down one level
-    fn visit_matching(
-        &mut self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        kind: FileType,
-        walk: &mut Walk,
-        index: usize,
-        patterns: &[String],
-        states: &[usize],
-    ) -> Result<(), ContextError> {
-        let mut next = Vec::new();
-        let text = name.to_string_lossy();
-        for &state in states {
-            match patterns[state].as_str() {
-                "**" => next.push(state),
-                pattern if component_matches(pattern, &text)? => next.push(state + 1),
-                _ => {}
-            }
-        }
-        let next = closure(patterns, next);
-        if next.contains(&patterns.len()) {
-            return self.visit(dir, name, kind, walk, index);
-        }
-        if next.is_empty() || kind != FileType::Directory {
-            return Ok(());
-        }
-        let excluded = self.exclude.as_ref().map_or(Verdict::In, |e| e.verdict(&walk.lands, true));
-        if self.ignored(&walk.at, true).max(excluded) == Verdict::Out {
-            return Ok(());
-        }
-        let Some(below) = self.enter(dir, name, walk, false)? else { return Ok(()) };
-        let names = self.names_of(&below, &walk.at, patterns, &next)?;
-        self.walk_names(&below, names, walk, index, Some((patterns, &next)))
-    }
-
     /// Hashes what is not known yet, and makes the selection.
     fn finish(mut self) -> Result<Selection, ContextError> {
         if !self.pending.is_empty() {
@@ -543,23 +444,6 @@ impl Selector<'_> {
     }
 }
 
-/// Adds to each position what it reaches without a name: `**` may stand for no directory.
-fn closure(patterns: &[String], states: impl IntoIterator<Item = usize>) -> Vec<usize> {
-    let mut out: Vec<usize> = Vec::new();
-    for mut state in states {
-        loop {
-            if !out.contains(&state) {
-                out.push(state);
-            }
-            match patterns.get(state) {
-                Some(pattern) if pattern == "**" => state += 1,
-                _ => break,
-            }
-        }
-    }
-    out
-}
-
 /// Returns the attributes that are copied: not overlayfs's own, and not the host's.
 fn xattrs(target: Target<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut out = Vec::new();
@@ -567,8 +451,13 @@ fn xattrs(target: Target<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         if xattr::is_overlay(&name) || xattr::is_of_host(&name) {
             continue;
         }
-        if let Some(value) = xattr::get(target, &name)? {
-            out.push((name, value));
+        match xattr::get(target, &name) {
+            Ok(Some(value)) => out.push((name, value)),
+            Ok(None) => {}
+            // Capabilities of a user namespace that is none of ours: they mean nothing here
+            // (capabilities(7), "Namespaced file capabilities").
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::OVERFLOW.raw_os_error()) => {}
+            Err(e) => return Err(e),
         }
     }
     Ok(out)

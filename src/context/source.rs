@@ -68,7 +68,8 @@ pub fn component_matches(component: &str, name: &str) -> Result<bool, ContextErr
     pattern::matches(component, name).map_err(|e| bad(component, &e))
 }
 
-fn bad(pattern: &str, error: &impl std::fmt::Display) -> ContextError {
+/// Makes the error of a pattern that cannot be used.
+pub fn bad(pattern: &str, error: &impl std::fmt::Display) -> ContextError {
     ContextError::Pattern { pattern: pattern.to_owned(), why: error.to_string() }
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::sys::RootDir;
+use crate::sys::lock::FileLock;
 
 use super::digest_cache::DigestCache;
 use super::error::ContextError;
@@ -21,17 +22,19 @@ pub struct Tree {
     pub(super) digests: Option<DigestCache>,
     /// Removed with the tree.
     pub(super) temporary: Option<tempfile::TempDir>,
+    /// Held as long as the tree is read: nobody removes it meanwhile.
+    pub(super) lock: Option<FileLock>,
 }
 
 impl Tree {
     /// Makes a build context of a directory: owners do not count, and files become 0:0.
     pub fn context(root: RootDir) -> Tree {
-        Tree { root, ignore: None, owners: false, digests: None, temporary: None }
+        Tree { root, ignore: None, owners: false, digests: None, temporary: None, lock: None }
     }
 
     /// Makes a tree of a state (`COPY --from`): owners count and are kept, devices may be copied.
     pub fn state(root: RootDir) -> Tree {
-        Tree { root, ignore: None, owners: true, digests: None, temporary: None }
+        Tree { root, ignore: None, owners: true, digests: None, temporary: None, lock: None }
     }
 
     /// Keeps content digests in this cache; [`Tree::save_digests`] at the end of the build.

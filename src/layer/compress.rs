@@ -1,15 +1,19 @@
-//! Compression of layers: gzip and zstd, told apart by their first bytes.
+//! Compression: gzip and zstd of layers, both ways; bzip2 and xz of other archives, to be read only.
 //!
-//! Decoders run in this process, never a program of the host or of an image.
-//! Both formats may be concatenated (RFC 1952 section 2.2, RFC 8878 section
-//! 3.1). The encoders write nothing of the clock or the machine.
+//! Told apart by their first bytes. Decoders run in this process, never a program
+//! of the host or of an image. All four formats may be concatenated (RFC 1952
+//! section 2.2, RFC 8878 section 3.1, bzip2(1), the xz file format section 2), and
+//! all carry checksums, which are checked. The encoders write nothing of the clock
+//! or the machine.
 
 use std::io;
 use std::io::{BufReader, Chain, Cursor, Read, Write};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::GzBuilder;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
+use lzma_rust2::XzReader;
 
 use super::LayerError;
 
@@ -21,35 +25,62 @@ pub enum Compression {
     Zstd,
 }
 
-/// How many first bytes are needed to tell the formats apart.
-const SNIFF: usize = 6;
+/// How an archive is compressed: as a layer may be, or in a way that only other archives are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packing {
+    Layer(Compression),
+    Bzip2,
+    Xz,
+}
 
-impl Compression {
-    /// Tells the compression from a file's first bytes (6 suffice); formats rbuild cannot read are errors.
-    pub fn sniff(start: &[u8]) -> Result<Compression, LayerError> {
-        let unsupported = |kind| Err(LayerError::UnsupportedCompression { kind });
+/// How many first bytes are needed to tell the formats apart.
+const SNIFF: usize = 10;
+
+/// The most memory an xz stream may ask for, in KiB: a dictionary of 128 MiB (`xz -9` takes
+/// 64 MiB), as much as the window that zstd's library allows, and what the decoder itself needs.
+const XZ_MEMORY_KIB: u32 = (128 + 4) * 1024;
+
+impl Packing {
+    /// Tells the format from a file's first bytes (10 suffice); anything else is not compressed.
+    ///
+    /// Magic numbers: RFC 1952 (gzip), RFC 8878 (zstd, whose skippable frames may come first),
+    /// the xz file format 2.1.1.1, and bzip2's `BZh`, level, and the digits of pi that begin a
+    /// block, or the digits of its square root that end a stream without one.
+    pub fn sniff(start: &[u8]) -> Packing {
         match start {
-            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-            // A frame, or a skippable frame, which may come first.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => unsupported("xz"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
-            [0x1f, 0x9d, ..] => unsupported("compress(1)"),
-            _ => Ok(Compression::None),
+            [0x1f, 0x8b, 8, ..] => Packing::Layer(Compression::Gzip),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+                Packing::Layer(Compression::Zstd)
+            }
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => Packing::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+            _ => Packing::Layer(Compression::None),
+        }
+    }
+
+    /// Returns the compression as a layer's; an error for what no layer may have.
+    pub fn of_layer(self) -> Result<Compression, LayerError> {
+        match self {
+            Packing::Layer(compression) => Ok(compression),
+            Packing::Bzip2 => Err(LayerError::UnsupportedCompression { kind: "bzip2" }),
+            Packing::Xz => Err(LayerError::UnsupportedCompression { kind: "xz" }),
         }
     }
 }
 
 type Sniffed<R> = Chain<Cursor<Vec<u8>>, R>;
+type Buffered<R> = BufReader<Sniffed<R>>;
 
 /// Reads what a compressed stream holds.
 pub struct Decoder<R: Read>(Inner<R>);
 
 enum Inner<R: Read> {
     Plain(Sniffed<R>),
-    Gzip(Box<MultiGzDecoder<BufReader<Sniffed<R>>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<Sniffed<R>>>>),
+    Gzip(Box<MultiGzDecoder<Buffered<R>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, Buffered<R>>>),
+    Bzip2(Box<MultiBzDecoder<Buffered<R>>>),
+    Xz(Box<XzReader<Buffered<R>>>),
 }
 
 impl<R: Read> Read for Decoder<R> {
@@ -58,6 +89,8 @@ impl<R: Read> Read for Decoder<R> {
             Inner::Plain(reader) => reader.read(buffer),
             Inner::Gzip(reader) => reader.read(buffer),
             Inner::Zstd(reader) => reader.read(buffer),
+            Inner::Bzip2(reader) => reader.read(buffer),
+            Inner::Xz(reader) => reader.read(buffer),
         }
     }
 }
@@ -65,26 +98,41 @@ impl<R: Read> Read for Decoder<R> {
 /// Finds out how a stream is compressed, and returns a reader of what it holds.
 ///
 /// A stream that ends too early fails with `UnexpectedEof` while it is read;
-/// the checksums of both formats are checked.
-pub fn decompress<R: Read>(mut reader: R) -> Result<(Compression, Decoder<R>), LayerError> {
-    let mut start = Vec::with_capacity(SNIFF);
-    let read = reader.by_ref().take(SNIFF as u64).read_to_end(&mut start);
-    read.map_err(|source| LayerError::Read { offset: 0, source })?;
-    let compression = Compression::sniff(&start)?;
-    let whole = Cursor::new(start).chain(reader);
-    let inner = match compression {
-        Compression::None => Inner::Plain(whole),
-        Compression::Gzip => {
-            Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, whole))))
-        }
-        Compression::Zstd => {
-            let buffered = BufReader::with_capacity(64 * 1024, whole);
-            let decoder = zstd::stream::read::Decoder::with_buffer(buffered);
+/// the checksums of the formats are checked.
+pub fn decompress<R: Read>(reader: R) -> Result<(Packing, Decoder<R>), LayerError> {
+    let (packing, whole) = sniffed(reader)?;
+    Ok((packing, open(packing, whole)?))
+}
+
+/// Takes a compression off that no layer may have (bzip2, xz); leaves every other stream as it is.
+pub fn as_layer<R: Read>(reader: R) -> Result<Decoder<R>, LayerError> {
+    let (packing, whole) = sniffed(reader)?;
+    match packing {
+        Packing::Layer(_) => open(Packing::Layer(Compression::None), whole),
+        Packing::Bzip2 | Packing::Xz => open(packing, whole),
+    }
+}
+
+fn open<R: Read>(packing: Packing, whole: Sniffed<R>) -> Result<Decoder<R>, LayerError> {
+    let buffered = |whole| BufReader::with_capacity(64 * 1024, whole);
+    Ok(Decoder(match packing {
+        Packing::Layer(Compression::None) => Inner::Plain(whole),
+        Packing::Layer(Compression::Gzip) => Inner::Gzip(Box::new(MultiGzDecoder::new(buffered(whole)))),
+        Packing::Layer(Compression::Zstd) => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(buffered(whole));
             // Windows above 128 MiB (zstd --long=28 and up) are refused by the library's default.
             Inner::Zstd(Box::new(decoder.map_err(|source| LayerError::Decoder { kind: "zstd", source })?))
         }
-    };
-    Ok((compression, Decoder(inner)))
+        Packing::Bzip2 => Inner::Bzip2(Box::new(MultiBzDecoder::new(buffered(whole)))),
+        Packing::Xz => Inner::Xz(Box::new(XzReader::new_mem_limit(buffered(whole), true, XZ_MEMORY_KIB))),
+    }))
+}
+
+fn sniffed<R: Read>(mut reader: R) -> Result<(Packing, Sniffed<R>), LayerError> {
+    let mut start = Vec::with_capacity(SNIFF);
+    let read = reader.by_ref().take(SNIFF as u64).read_to_end(&mut start);
+    read.map_err(|source| LayerError::Read { offset: 0, source })?;
+    Ok((Packing::sniff(&start), Cursor::new(start).chain(reader)))
 }
 
 /// Compresses what is written to it.
@@ -149,15 +197,40 @@ impl<W: Write> Write for Encoder<W> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn packed(kind: Compression, bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = compress(kind, None, Vec::new()).unwrap();
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap()
+    const ALL: [Packing; 5] = [
+        Packing::Layer(Compression::None),
+        Packing::Layer(Compression::Gzip),
+        Packing::Layer(Compression::Zstd),
+        Packing::Bzip2,
+        Packing::Xz,
+    ];
+
+    fn packed(kind: Packing, bytes: &[u8]) -> Vec<u8> {
+        match kind {
+            Packing::Layer(kind) => {
+                let mut encoder = compress(kind, None, Vec::new()).unwrap();
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Packing::Bzip2 => {
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+            Packing::Xz => {
+                let options = lzma_rust2::XzOptions::with_preset(1);
+                let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+                encoder.write_all(bytes).unwrap();
+                encoder.finish().unwrap()
+            }
+        }
     }
 
-    fn unpacked(bytes: &[u8]) -> io::Result<(Compression, Vec<u8>)> {
+    fn unpacked(bytes: &[u8]) -> io::Result<(Packing, Vec<u8>)> {
         let (kind, mut reader) = decompress(bytes).unwrap();
         let mut out = Vec::new();
         reader.read_to_end(&mut out)?;
@@ -165,38 +238,87 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes_also_concatenated() {
-        for kind in [Compression::None, Compression::Gzip, Compression::Zstd] {
+    fn reads_all_formats_also_concatenated() {
+        for kind in ALL {
             let one = packed(kind, b"one ");
             assert_eq!(one, packed(kind, b"one "));
             assert_eq!(unpacked(&one).unwrap(), (kind, b"one ".to_vec()));
             let two = [one, packed(kind, b"two")].concat();
             assert_eq!(unpacked(&two).unwrap(), (kind, b"one two".to_vec()));
         }
-        assert_eq!(unpacked(b"").unwrap(), (Compression::None, Vec::new()));
-        assert_eq!(unpacked(b"abc").unwrap(), (Compression::None, b"abc".to_vec()));
-        assert_eq!(packed(Compression::Gzip, b"")[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        let plain = Packing::Layer(Compression::None);
+        for bytes in [&b""[..], b"abc", b"BZh9 is a fine first line", b"\x1f\x8b"] {
+            assert_eq!(unpacked(bytes).unwrap(), (plain, bytes.to_vec()));
+        }
+        let empty = packed(Packing::Layer(Compression::Gzip), b"");
+        assert_eq!(empty[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
+        assert_eq!(unpacked(&packed(Packing::Bzip2, b"")).unwrap(), (Packing::Bzip2, Vec::new()));
+        // Padding between and after streams: the xz file format, section 2.2.
+        let padded = [packed(Packing::Xz, b"a"), vec![0; 4], packed(Packing::Xz, b"b"), vec![0; 8]].concat();
+        assert_eq!(unpacked(&padded).unwrap().1, b"ab");
     }
 
     #[test]
     fn damage_is_an_error() {
-        for kind in [Compression::Gzip, Compression::Zstd] {
-            let whole = packed(kind, &[7; 100_000]);
-            for end in [7, whole.len() / 2, whole.len() - 1] {
-                assert_eq!(
-                    unpacked(&whole[..end]).unwrap_err().kind(),
-                    io::ErrorKind::UnexpectedEof,
-                    "{kind:?} {end}"
-                );
+        // Noise, so that every format holds it over some length.
+        let mut noise = vec![0u8; 100_000];
+        let mut state = 1u32;
+        for byte in &mut noise {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *byte = (state >> 24) as u8;
+        }
+        for kind in &ALL[1..] {
+            let whole = packed(*kind, &noise);
+            for end in [15, whole.len() / 2, whole.len() - 1] {
+                let error = unpacked(&whole[..end]).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{kind:?} {end}: {error}");
             }
             let mut bad = whole.clone();
             let middle = bad.len() - 3;
             bad[middle] ^= 0xff;
-            assert!(unpacked(&bad).is_err());
-            assert!(unpacked(&[whole, b"garbage!".to_vec()].concat()).is_err());
+            assert!(unpacked(&bad).is_err(), "{kind:?}");
+            let mut bad = whole.clone();
+            bad[whole.len() / 2] ^= 0xff;
+            assert!(unpacked(&bad).is_err(), "{kind:?}");
+            assert!(unpacked(&[whole, b"garbage!".to_vec()].concat()).is_err(), "{kind:?}");
         }
-        for bad in [&b"BZh91AY"[..], b"\xfd7zXZ\0", b"\x1f\x9d\x90"] {
-            assert!(decompress(bad).is_err());
+    }
+
+    #[test]
+    fn an_xz_stream_cannot_ask_for_any_memory() {
+        let mut options = lzma_rust2::XzOptions::with_preset(0);
+        options.lzma_options.dict_size = 512 << 20;
+        let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        encoder.write_all(b"x").unwrap();
+        let error = unpacked(&encoder.finish().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
+    }
+
+    #[test]
+    fn only_what_no_layer_has_is_taken_off() {
+        for kind in ALL {
+            let bytes = packed(kind, b"text");
+            let mut out = Vec::new();
+            as_layer(bytes.as_slice()).unwrap().read_to_end(&mut out).unwrap();
+            match kind.of_layer() {
+                Ok(_) => assert_eq!(out, bytes),
+                Err(_) => assert_eq!(out, b"text"),
+            }
+        }
+    }
+
+    proptest! {
+        /// What was damaged anywhere is an error or what it was, never a panic.
+        #[test]
+        fn survives_damage(kind in proptest::sample::select(&ALL[..]), at: prop::sample::Index, bits in 1u8..,
+            bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let mut bad = packed(kind, &bytes);
+            if !bad.is_empty() {
+                let at = at.index(bad.len());
+                bad[at] ^= bits;
+                let _ = unpacked(&bad);
+                let _ = unpacked(&bad[..at]);
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum LayerError {
     #[error("the archive has more than {limit} {what}")]
     Limit { limit: u64, what: &'static str },
 
-    #[error("cannot read {kind} compressed data: only gzip and zstd are supported")]
+    #[error("a layer cannot be compressed with {kind}: only with gzip or zstd")]
     UnsupportedCompression { kind: &'static str },
     #[error("cannot start the {kind} decoder")]
     Decoder { kind: &'static str, source: io::Error },

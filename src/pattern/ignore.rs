@@ -3,12 +3,10 @@
 //! The last rule that matches a path or one of its parent directories decides; `!`
 //! takes back. `**` crosses directories. Described at
 //! <https://docs.docker.com/build/concepts/context/#dockerignore-files>. Not here:
-//! finding the file, walking the tree.
-//!
-//! A rule is compiled to a small automaton that reads a path once, seeing on the way
-//! whether a parent matched; literal rules are plain comparisons.
+//! finding the file, walking the tree, one rule's pattern (`matcher`).
 
-use super::glob::{self, Atom, Pattern};
+use super::glob::Pattern;
+use super::matcher::Matcher;
 
 /// The rules of one file.
 #[derive(Debug, Clone, Default)]
@@ -57,36 +55,6 @@ pub enum IgnoreProblem {
 struct Compiled {
     rule: Rule,
     matcher: Matcher,
-}
-
-/// How a rule is matched. All but the automaton are only faster ways.
-#[derive(Debug, Clone)]
-enum Matcher {
-    /// This path.
-    Exact(String),
-    /// Any path that begins so (`abc/**`).
-    Prefix(String),
-    /// Any path that ends so (`**foo`), or, when it begins with `/`, is the rest (`**/foo`).
-    Suffix(String),
-    /// Any path in which a component matches (`**/*.o`).
-    Component(Pattern),
-    /// `needs` stands in every path that matches: a quick way to say no.
-    Automaton { states: Vec<State>, needs: String },
-}
-
-/// One state of the automaton: what may be read there.
-#[derive(Debug, Clone)]
-enum State {
-    /// One character, then the next state.
-    One(Atom),
-    /// `*`: any number that are no `/`; or nothing.
-    Star,
-    /// `**/`: into the next state, or past it.
-    Directories,
-    /// Any number of characters, leaving by a `/`.
-    UpToSlash,
-    /// `**` at the end: anything.
-    Rest,
 }
 
 impl Ignore {
@@ -207,203 +175,6 @@ fn clean(path: &str) -> String {
         (true, _) => format!("/{joined}"),
         (false, true) => ".".to_owned(),
         (false, false) => joined,
-    }
-}
-
-impl Matcher {
-    /// Compiles a cleaned pattern.
-    fn new(pattern: &str) -> Result<Matcher, super::BadPattern> {
-        let literal = |text: &str| !text.contains(['*', '?', '[', ']', '\\']);
-        if literal(pattern) {
-            return Ok(Matcher::Exact(pattern.to_owned()));
-        }
-        if let Some(prefix) = pattern.strip_suffix("**").filter(|prefix| literal(prefix)) {
-            return Ok(Matcher::Prefix(prefix.to_owned()));
-        }
-        // Docker matches `**foo` as a plain suffix, though only when nothing in it is special.
-        if let Some(suffix) = pattern.strip_prefix("**").filter(|suffix| literal(suffix)) {
-            return Ok(Matcher::Suffix(suffix.to_owned()));
-        }
-        // A class may match a `/`, and then spans components.
-        if let Some(component) =
-            pattern.strip_prefix("**/").filter(|c| !c.contains(['/', '[']) && !c.contains("**"))
-        {
-            return Ok(Matcher::Component(Pattern::new(component)?));
-        }
-        let bad = || super::BadPattern(pattern.to_owned());
-        let mut states = Vec::new();
-        let mut chars = pattern.chars();
-        while let Some(c) = chars.next() {
-            if c != '*' {
-                states.push(State::One(glob::atom(c, &mut chars).ok_or_else(bad)?));
-            } else if let Some(rest) = chars.as_str().strip_prefix('*') {
-                chars = rest.strip_prefix('/').unwrap_or(rest).chars();
-                if chars.as_str().is_empty() {
-                    states.push(State::Rest);
-                } else {
-                    states.extend([State::Directories, State::UpToSlash]);
-                }
-            } else {
-                states.push(State::Star);
-            }
-        }
-        let needs = longest_literal(&states);
-        Ok(Matcher::Automaton { states, needs })
-    }
-
-    /// Tells whether the path or a directory it is in matches.
-    fn matches_path_or_parent(&self, path: &str) -> bool {
-        match self {
-            Matcher::Exact(own) => {
-                path.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-            }
-            Matcher::Prefix(prefix) => path.starts_with(prefix.as_str()),
-            Matcher::Suffix(suffix) => {
-                let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-                ends.map(|end| &path[..end]).any(|path| {
-                    path.ends_with(suffix.as_str())
-                        || suffix.strip_prefix('/').is_some_and(|rest| rest == path)
-                })
-            }
-            Matcher::Component(pattern) => path.split('/').any(|component| pattern.matches(component)),
-            Matcher::Automaton { states, needs } => path.contains(needs.as_str()) && run(states, path).0,
-        }
-    }
-
-    /// Tells whether a path that begins with `directory` (which ends in `/`) may match.
-    fn may_match_below(&self, directory: &str) -> bool {
-        match self {
-            Matcher::Exact(own) => own.starts_with(directory),
-            Matcher::Prefix(prefix) => {
-                prefix.starts_with(directory) || directory.starts_with(prefix.as_str())
-            }
-            Matcher::Suffix(_) | Matcher::Component(_) => true,
-            Matcher::Automaton { states, .. } => {
-                let (matched, alive) = run(states, directory);
-                matched || alive
-            }
-        }
-    }
-}
-
-/// Returns the longest text that is read without a choice.
-fn longest_literal(states: &[State]) -> String {
-    let mut longest = String::new();
-    let mut current = String::new();
-    for state in states {
-        match state {
-            State::One(Atom::Char(c)) => current.push(*c),
-            _ => current.clear(),
-        }
-        if current.len() > longest.len() {
-            longest.clone_from(&current);
-        }
-    }
-    longest
-}
-
-/// Reads a path; tells whether it or a parent was accepted, and whether more could be read.
-fn run(states: &[State], path: &str) -> (bool, bool) {
-    let mut set = Set::new(states.len() + 1);
-    let mut next = set.clone();
-    set.enter(states, 0);
-    for c in path.chars() {
-        if c == '/' && set.has(states.len()) {
-            return (true, true);
-        }
-        next.clear();
-        let mut from = 0;
-        while let Some(index) = set.first_from(from).filter(|&index| index < states.len()) {
-            from = index + 1;
-            match &states[index] {
-                State::One(atom) if atom.matches(c) => next.enter(states, index + 1),
-                State::Star if c != '/' => next.enter(states, index),
-                State::UpToSlash => {
-                    next.insert(index);
-                    if c == '/' {
-                        next.enter(states, index + 1);
-                    }
-                }
-                State::Rest => next.enter(states, index),
-                State::One(_) | State::Star | State::Directories => {}
-            }
-        }
-        std::mem::swap(&mut set, &mut next);
-        if set.is_empty() {
-            return (false, false);
-        }
-    }
-    (set.has(states.len()), true)
-}
-
-/// A set of states; one word for all but very long patterns.
-#[derive(Debug, Clone)]
-enum Set {
-    Small(u128),
-    Large(Vec<bool>),
-}
-
-impl Set {
-    fn new(size: usize) -> Set {
-        if size <= 128 { Set::Small(0) } else { Set::Large(vec![false; size]) }
-    }
-
-    fn has(&self, index: usize) -> bool {
-        match self {
-            Set::Small(bits) => bits & (1 << index) != 0,
-            Set::Large(all) => all[index],
-        }
-    }
-
-    /// Returns the first state that is in it, at or after an index.
-    fn first_from(&self, index: usize) -> Option<usize> {
-        match self {
-            Set::Small(bits) => {
-                let rest = bits & u128::MAX.checked_shl(u32::try_from(index).ok()?)?;
-                (rest != 0).then_some(rest.trailing_zeros() as usize)
-            }
-            Set::Large(all) => (index..all.len()).find(|&index| all[index]),
-        }
-    }
-
-    fn insert(&mut self, index: usize) {
-        match self {
-            Set::Small(bits) => *bits |= 1 << index,
-            Set::Large(all) => all[index] = true,
-        }
-    }
-
-    fn clear(&mut self) {
-        match self {
-            Set::Small(bits) => *bits = 0,
-            Set::Large(all) => all.fill(false),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Set::Small(bits) => *bits == 0,
-            Set::Large(all) => !all.contains(&true),
-        }
-    }
-
-    /// Inserts a state and those reached from it without reading.
-    fn enter(&mut self, states: &[State], index: usize) {
-        let mut index = index;
-        loop {
-            if self.has(index) {
-                return;
-            }
-            self.insert(index);
-            match states.get(index) {
-                Some(State::Star | State::Rest) => index += 1,
-                Some(State::Directories) => {
-                    self.insert(index + 1);
-                    index += 2;
-                }
-                _ => return,
-            }
-        }
     }
 }
 
@@ -569,16 +340,6 @@ mod tests {
                 let path = format!("{directory}/{below}");
                 prop_assert!(ignore.excluded(&path).excluded, "{rules:?} {path}");
             }
-        }
-
-        /// The faster way says what the automaton says.
-        #[test]
-        fn component_is_automaton(pattern in "[ab?*]{1,4}", path in "[ab]{1,3}(/[ab]{1,3}){0,3}") {
-            prop_assume!(!pattern.contains("**"));
-            let fast = Matcher::new(&format!("**/{pattern}")).unwrap();
-            // The class keeps it from being seen as a component.
-            let slow = Matcher::new(&format!("**/{}", pattern.replace('a', "[a]"))).unwrap();
-            prop_assert_eq!(fast.matches_path_or_parent(&path), slow.matches_path_or_parent(&path));
         }
 
         /// Paths with one component behave as `filepath.Match` has it.

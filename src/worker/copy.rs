@@ -105,12 +105,6 @@ pub enum CopyError {
     /// The path is the source's.
     #[error("cannot unpack `{}`", show(.path))]
     Unpack { path: PathBuf, source: LayerError },
-    /// The path is the source's.
-    #[error(
-        "`{}` is compressed with {kind}, which is not supported yet (`--unpack=false` copies it as it is)",
-        show(.path)
-    )]
-    Compression { path: PathBuf, kind: &'static str },
     #[error(transparent)]
     Context(#[from] ContextError),
 }

@@ -14,6 +14,7 @@ mod bad_input;
 mod build;
 mod cache;
 mod cancel;
+mod context;
 mod cookbook;
 mod copy;
 mod grammar;

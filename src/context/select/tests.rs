@@ -209,9 +209,45 @@ fn keeps_parents() {
     check(&["a/nothing*"], "");
     check(&["a/b/missing"], "error: \"/a/b/missing\": not found");
     check(&["a/./missing"], "error: \"/a/missing\": not found");
+    // `**` beside other characters stands for directories, as in .dockerignore; first, for anything.
+    check(&["**.txt"], "{a a/b a/b/c.txt a/e a/e/f.txt top.txt}");
+    check(&["a**c.txt"], "{a a/b a/b/c.txt}");
+    check(&["a/**.md"], "");
+    check(&[r"to\p.txt"], "{top.txt}");
+    check(&["a/[be]/?.txt"], "{a a/b a/b/c.txt a/e a/e/f.txt}");
+    check(&["../a/./../top.txt"], "error: \"/a/top.txt\": not found");
+    check(&["a/[", "top.txt"], "error: bad pattern `a/[`: syntax error in pattern `a/[`");
     // Links on the way are not followed behind the pivot.
     check(&["link/b/c.txt"], "error: \"/link/b/c.txt\": not found");
     check(&["link/./b/c.txt"], "a{b b/c.txt}");
+}
+
+#[test]
+fn excludes_with_parents() {
+    let files = "
+        a/b/c.txt
+        a/b/d.md
+        a/e/f.txt
+        top.txt
+    ";
+    let check = |exclude: &[&str], sources: &[&str], expect: &str| {
+        let exclude = exclude.iter().map(|p| (*p).to_owned()).collect();
+        let options = SelectOptions { exclude, parents: true };
+        assert_eq!(
+            select_in(files, sources, &options),
+            expect,
+            "{exclude:?} {sources:?}",
+            exclude = options.exclude
+        );
+    };
+    // Relative to what is copied: the root, or the pivot.
+    check(&["a/b"], &["**/*.txt"], "{a a/e a/e/f.txt top.txt}");
+    check(&["b"], &["a/./**/*.txt"], "a{e e/f.txt}");
+    check(&["**/*.md"], &["a/b"], "{a a/b a/b/c.txt}");
+    check(&["a", "!a/b/c.txt"], &["a"], "{a a/b a/b/c.txt}");
+    // What is left out is still there; what is not there is missed.
+    check(&["top.txt"], &["top.txt"], "");
+    check(&["*.md"], &["missing"], "error: \"/missing\": not found");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `--chmod`: octal, or symbolic as chmod(1) has it.
 //!
-//! Without `u`, `g`, `o` or `a` a clause means all: there is no umask in a build.
+//! Without `u`, `g`, `o` or `a` a clause means all but what a umask of 022 keeps back
+//! (`+w` is for the owner), as in BuildKit and as `RUN chmod` has it.
 
 /// A mode to be, or a change of a mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +20,14 @@ pub struct BadMode {
     pub text: String,
 }
 
+const UMASK: u32 = 0o022;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Clause {
     /// Which of the three groups of bits: shifts 6, 3 and 0.
     who: Vec<u32>,
+    /// The bits it may give or take.
+    mask: u32,
     operator: u8,
     permissions: Permissions,
 }
@@ -79,6 +84,7 @@ fn parse_clause(text: &[u8], out: &mut Vec<Clause>) -> Option<()> {
             _ => who.extend([6, 3, 0]),
         }
     }
+    let mask = if who.is_empty() { !UMASK & 0o7777 } else { 0o7777 };
     if who.is_empty() {
         who.extend([6, 3, 0]);
     }
@@ -89,7 +95,7 @@ fn parse_clause(text: &[u8], out: &mut Vec<Clause>) -> Option<()> {
         }
         let length = after.iter().position(|b| b"+-=".contains(b)).unwrap_or(after.len());
         let permissions = parse_permissions(&after[..length])?;
-        out.push(Clause { who: who.clone(), operator: *operator, permissions });
+        out.push(Clause { who: who.clone(), mask, operator: *operator, permissions });
         rest = &after[length..];
     }
     Some(())
@@ -150,6 +156,7 @@ impl Clause {
                 _ => {}
             }
         }
+        bits &= self.mask;
         match self.operator {
             b'+' => mode | bits,
             b'-' => mode & !bits,
@@ -177,7 +184,12 @@ mod tests {
         check("u=rwX,go=rX", false, 0o700, 0o755);
         check("u=rwX,go=rX", true, 0o600, 0o755);
         check("+x", false, 0o644, 0o755);
-        check("-w", false, 0o666, 0o444);
+        check("-w", false, 0o666, 0o466);
+        check("a-w", false, 0o666, 0o444);
+        check("+w", false, 0o444, 0o644);
+        check("=rw", false, 0o777, 0o644);
+        check("+rwX", true, 0o700, 0o755);
+        check("u+s,g=u,o-rwx", false, 0o751, 0o4770);
         check("a=r", false, 0o777, 0o444);
         check("g=u", false, 0o640, 0o660);
         check("o=g-w", false, 0o660, 0o664);

@@ -548,6 +548,19 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let options = lzma_rust2::XzOptions::with_preset(0);
+    let mut encoder = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+    io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn add(destination: &str) -> CopyOp {
     CopyOp { add: true, ..op(&["archive"], destination) }
 }
@@ -574,7 +587,7 @@ fn add_unpacks_archives() {
         tar_of(&[("d/", 0o750, ""), ("d/f", 0o640, "text"), ("d/l -> f", 0, ""), ("d/h => d/f", 0, "")]);
     let unpacked = "750 7:8 x/d/\n640 7:8 x/d/f = text\n640 7:8 x/d/h = text\n7:8 x/d/l -> f";
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
-    for archive in [&plain, &gzip(&plain), &zstd] {
+    for archive in [&plain, &gzip(&plain), &zstd, &bzip2(&plain), &xz(&plain)] {
         assert_eq!(added(archive, "", &add("/x")), format!("755 x/\n{unpacked}"));
         assert_eq!(added(archive, "0711 5:6 x/", &add("/x/")), format!("711 5:6 x/\n{unpacked}"));
     }
@@ -589,14 +602,22 @@ fn add_unpacks_archives() {
     {
         assert!(added(&other, "", &add("/x")).starts_with(mode));
     }
-    for (bytes, kind) in [(&b"\xfd7zXZ\0..."[..], "xz"), (b"BZh91AY&SY...", "bzip2")] {
-        let found = added(bytes, "", &add("/x"));
-        assert!(
-            found.contains(&format!("`archive` is compressed with {kind}, which is not supported")),
-            "{found}"
-        );
-        assert!(added(bytes, "", &CopyOp { unpack: Some(false), ..add("/x") }).starts_with(mode));
+    for packed in [bzip2(b"no tar"), xz(b"no tar"), b"\xfd7zXZ\0...".to_vec(), b"BZh91AY&SY...".to_vec()] {
+        assert!(added(&packed, "", &add("/x")).starts_with(mode));
+        assert!(added(&packed, "", &CopyOp { unpack: Some(false), ..add("/x") }).starts_with(mode));
     }
+    // Several streams are one archive, wherever one ends and the next begins.
+    for pack in [gzip, bzip2, xz] {
+        let (first, second) = plain.split_at(700);
+        let found = added(&[pack(first), pack(second)].concat(), "", &add("/x"));
+        assert_eq!(found, format!("755 x/\n{unpacked}"));
+        let whole = pack(&plain);
+        let cut = added(&whole[..whole.len() - 9], "", &add("/x"));
+        assert_eq!(cut, "error: cannot unpack `archive`");
+    }
+    // `--chmod` is neither for what is in an archive nor for the directory it goes to.
+    let chmod = CopyOp { chmod: Some("600".into()), ..add("/x/") };
+    assert_eq!(added(&plain, "", &chmod), format!("755 x/\n{unpacked}"));
     assert_eq!(
         added(&plain, "0644 x = f", &add("/x")),
         "error: cannot copy a directory to `x`: it is no directory"

@@ -89,7 +89,7 @@ impl Copier<'_> {
         let mut file = File::from(fd);
         match sniff(&head(&mut file).map_err(read)?) {
             Kind::Tar => {}
-            Kind::Gzip | Kind::Zstd => {
+            Kind::Compressed => {
                 file.rewind().map_err(read)?;
                 // What cannot be decompressed is no archive either.
                 let inside = decompress(&file).ok().and_then(|(_, reader)| head(reader).ok());
@@ -97,12 +97,13 @@ impl Copier<'_> {
                     return Ok(false);
                 }
             }
-            Kind::Unsupported(kind) => {
-                return Err(CopyError::Compression { path: origin.to_owned(), kind });
-            }
             Kind::Other => return Ok(false),
         }
-        let into = self.place(&destination.path)?;
+        // As in BuildKit, `--chmod` is not for what an archive is unpacked into, either.
+        let mode = std::mem::replace(&mut self.new_directory.mode, 0o755);
+        let into = self.place(&destination.path);
+        self.new_directory.mode = mode;
+        let into = into?;
         let write = |action, path: &Path| {
             let path = path.to_owned();
             move |source: io::Error| CopyError::Write { action, path, source }
