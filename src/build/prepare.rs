@@ -157,6 +157,9 @@ fn plan_request(request: &BuildRequest) -> Request {
     asked.build_args = request.build_args.clone();
     asked.targets = request.wanted.iter().filter_map(|wanted| wanted.target.clone()).collect();
     asked.entitlements = request.entitlements;
+    asked.extra_hosts = request.step.extra_hosts.iter().map(|(name, _)| name.clone()).collect();
+    asked.extra_hosts.sort();
+    asked.extra_hosts.dedup();
     asked.no_cache_filter = request.no_cache_filter.clone();
     asked.labels = request.labels.clone();
     asked.network = request.network;

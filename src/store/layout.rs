@@ -54,6 +54,8 @@ pub(super) struct Paths {
     pub by_diff: PathBuf,
     pub records: PathBuf,
     pub stat_cache: PathBuf,
+    /// Made by the first cache mount.
+    pub cache_mounts: PathBuf,
     pub builds: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
@@ -77,6 +79,7 @@ impl Paths {
             by_diff: base.join("index/diff"),
             records: base.join("cache/records"),
             stat_cache: base.join("cache/files"),
+            cache_mounts: base.join("cache/mounts"),
             builds: base.join("builds"),
             leases: base.join("leases"),
             locks: base.join("locks"),
