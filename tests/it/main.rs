@@ -23,6 +23,7 @@ mod harness;
 mod images;
 mod import;
 mod layering;
+mod mounts;
 mod offline;
 mod perf_guard;
 mod run;
