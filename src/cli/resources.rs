@@ -134,11 +134,15 @@ impl ResourceArgs {
             let size = parse_bytes(text).map_err(|e| CommandError::usage(format!("--shm-size: {e}")))?;
             step.shm_size = (size > 0).then_some(size);
         }
-        step.limits =
-            self.ulimits.iter().map(|text| Limit::parse(text)).collect::<Result<_, _>>().map_err(|e| usage(&e))?;
+        step.limits = self
+            .ulimits
+            .iter()
+            .map(|text| Limit::parse(text))
+            .collect::<Result<_, _>>()
+            .map_err(|e| usage(&e))?;
         step.cgroup = self.cgroup()?;
-        let (security, notes) =
-            SecurityOptions::parse(&self.security, |file: &Path| std::fs::read(file)).map_err(|e| usage(&e))?;
+        let (security, notes) = SecurityOptions::parse(&self.security, |file: &Path| std::fs::read(file))
+            .map_err(|e| usage(&e))?;
         step.security = security;
         Ok(notes.iter().map(|note| format!("warning: {note}")).collect())
     }
@@ -263,8 +267,9 @@ mod tests {
         let found = limits(|args| {
             args.memory = Some("64m".into());
             args.memory_swap = Some("-1".into());
-            args.resources =
-                ["memory=1g", "cpu-quota=50000", "cpuset-cpus=0,2-3", "cpu-shares=512"].map(String::from).into();
+            args.resources = ["memory=1g", "cpu-quota=50000", "cpuset-cpus=0,2-3", "cpu-shares=512"]
+                .map(String::from)
+                .into();
         });
         let found = found.unwrap().unwrap();
         assert_eq!((found.memory, found.memory_swap), (Some(64 << 20), Some(-1)));

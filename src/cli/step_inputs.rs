@@ -109,7 +109,9 @@ fn from_file(path: &Path, bad: &dyn Fn(String) -> CommandError) -> Result<Secret
 
 fn check_size(bytes: u64, bad: &dyn Fn(String) -> CommandError) -> Result<(), CommandError> {
     match bytes > MAX_SECRET_BYTES {
-        true => Err(bad(format!("it is larger than {} kB, the most a secret may have", MAX_SECRET_BYTES / 1024))),
+        true => {
+            Err(bad(format!("it is larger than {} kB, the most a secret may have", MAX_SECRET_BYTES / 1024)))
+        }
         false => Ok(()),
     }
 }

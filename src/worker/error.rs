@@ -151,7 +151,9 @@ mod tests {
         check(Exit::Signal(64), "killed by signal 64");
         check(Exit::OutOfMemory, "killed because memory ran out (exit code: 137)");
         let error = WorkerError::Exit { command: "make".into(), exit: Exit::Code(2), oom: true };
-        assert!(error.to_string().ends_with("exit code: 2, after a process of it was killed because the memory limit was reached"));
+        assert!(error.to_string().ends_with(
+            "exit code: 2, after a process of it was killed because the memory limit was reached"
+        ));
         assert!(error.hint().unwrap().contains("--memory"));
     }
 }

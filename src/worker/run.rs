@@ -197,10 +197,9 @@ impl StoreWorker<'_> {
     /// Tells what of the options has no effect here, once in a build.
     fn note(&self, notes: &[sandbox::Note]) {
         for note in notes {
-            let text = format!("warning: {note}");
             let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if noted.insert(text.clone()) {
-                self.options.reporter.event(Event::Warning { text });
+            if noted.insert(note.what.clone()) {
+                self.options.reporter.event(Event::Warning { text: format!("warning: {note}") });
             }
         }
     }

@@ -144,17 +144,9 @@ impl StoreWorker<'_> {
         Ok(crate::layer::inherit_root(below, &upper, store.options().xattrs)?)
     }
 
-    fn copied(
-        &self,
-        target: &str,
-        path: &str,
-        name: &str,
-        view: &View,
-    ) -> Result<Arc<Copied>, WorkerError> {
-        let slot = lock(&self.mounts.binds.copies)
-            .entry((name.to_owned(), path.to_owned()))
-            .or_default()
-            .clone();
+    fn copied(&self, target: &str, path: &str, name: &str, view: &View) -> Result<Arc<Copied>, WorkerError> {
+        let slot =
+            lock(&self.mounts.binds.copies).entry((name.to_owned(), path.to_owned())).or_default().clone();
         let mut slot = lock(&slot);
         if let Some(copied) = &*slot {
             return Ok(copied.clone());

@@ -62,8 +62,7 @@ impl StoreWorker<'_> {
                 None => Ok(()),
             };
             let cancelled = || cancel.is_cancelled();
-            let held =
-                self.options.store.cache_mount(&wanted.id, wanted.usage, emptied, &fill, &cancelled);
+            let held = self.options.store.cache_mount(&wanted.id, wanted.usage, emptied, &fill, &cancelled);
             let held = held.map_err(|error| match error {
                 WorkerError::Store(StoreError::Cancelled) => WorkerError::Cancelled,
                 error => error,
@@ -112,7 +111,10 @@ impl StoreWorker<'_> {
 /// moment: the path resolves inside it, and what was opened is what is mounted.
 fn shown(mount: &RunMount, root: &RootDir) -> Result<MountSource, MountError> {
     let MountKind::Cache { input, source, read_only, mode, uid, gid, .. } = &mount.kind else {
-        return Err(MountError::Io { action: "mount a cache", source: std::io::ErrorKind::InvalidInput.into() });
+        return Err(MountError::Io {
+            action: "mount a cache",
+            source: std::io::ErrorKind::InvalidInput.into(),
+        });
     };
     let inside = if input.is_some() || source.is_empty() { "." } else { source.as_str() };
     let failed = |error: std::io::Error| MountError::Source {
@@ -131,7 +133,8 @@ fn open(root: &RootDir, path: &Path, (mode, uid, gid): (u32, u32, u32)) -> std::
         other => return other,
     }
     for made in root.create_dir_all(path, mode)? {
-        let directory = root.open_at(&made, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+        let directory =
+            root.open_at(&made, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
         rustix::fs::fchown(&directory, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     root.open_at(path, flags | OFlags::DIRECTORY, Mode::empty())

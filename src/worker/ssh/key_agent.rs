@@ -65,8 +65,8 @@ impl KeyAgent {
     }
 
     fn add(&self, key: &Path) -> Result<(), SshError> {
-        let bytes = std::fs::read(key)
-            .map_err(|source| SshError::ReadKey { path: key.to_owned(), source })?;
+        let bytes =
+            std::fs::read(key).map_err(|source| SshError::ReadKey { path: key.to_owned(), source })?;
         let failed = |source| SshError::Start { program: "ssh-add", source };
         let mut command = Command::new("ssh-add");
         command.args(["-q", "-"]).env_clear().env("PATH", PATH).current_dir("/");

@@ -193,13 +193,13 @@ fn is_allowed(request: &[u8]) -> bool {
 }
 
 fn answers(request: &[u8], answer: &[u8]) -> bool {
-    match (request.first(), answer.first()) {
-        (_, Some(&FAILURE)) => true,
-        (Some(&REQUEST_IDENTITIES), Some(&IDENTITIES_ANSWER)) => true,
-        (Some(&SIGN_REQUEST), Some(&SIGN_RESPONSE)) => true,
-        (Some(&EXTENSION), Some(&SUCCESS | &EXTENSION_FAILURE)) => true,
-        _ => false,
-    }
+    matches!(
+        (request.first(), answer.first()),
+        (_, Some(&FAILURE))
+            | (Some(&REQUEST_IDENTITIES), Some(&IDENTITIES_ANSWER))
+            | (Some(&SIGN_REQUEST), Some(&SIGN_RESPONSE))
+            | (Some(&EXTENSION), Some(&SUCCESS | &EXTENSION_FAILURE))
+    )
 }
 
 /// Reads a message; `None` at the end between two.
