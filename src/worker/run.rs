@@ -244,3 +244,62 @@ fn pump(stdout: OwnedFd, stderr: OwnedFd, log: Log<'_>) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Entitlements;
+    use crate::report::Silent;
+    use crate::sandbox::LazyLauncher;
+    use crate::sandbox::network::NoNetwork;
+    use crate::store::testing;
+    use crate::worker::{Sources, StepOptions, StoreWorkerOptions};
+
+    #[test]
+    fn rights_are_asked_for_when_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let (launcher, sources) = (LazyLauncher::new("/proc/self/exe".into()), Sources::new());
+        let refused = |network, security, entitlements| {
+            let worker = StoreWorker::new(StoreWorkerOptions {
+                store: &store,
+                launcher: &launcher,
+                networks: Err(&NoNetwork::NotInstalled),
+                resolv_conf: String::new(),
+                reporter: &Silent,
+                sources: &sources,
+                volumes: Vec::new(),
+                ca_cert: None,
+                step: StepOptions::default(),
+                entitlements,
+            });
+            let op = RunOp {
+                args: vec!["true".to_owned()],
+                env: Vec::new(),
+                env_unkeyed: Vec::new(),
+                workdir: "/".to_owned(),
+                user: String::new(),
+                network,
+                security,
+                mounts: Vec::new(),
+                extra_hosts: Vec::new(),
+                hostname: None,
+                volumes: Vec::new(),
+                script: None,
+                source_date_epoch: None,
+            };
+            worker.check_allowed(&op).err().map(|error| error.to_string())
+        };
+        let (none, host) =
+            (Entitlements::default(), Entitlements { network_host: true, ..Default::default() });
+        let all = Entitlements { security_insecure: true, ..host };
+        let security = "security.insecure is not allowed".to_owned();
+        assert_eq!(refused(NetworkMode::Default, Security::Sandbox, none), None);
+        assert_eq!(
+            refused(NetworkMode::Host, Security::Sandbox, none),
+            Some("network.host is not allowed".into())
+        );
+        assert_eq!(refused(NetworkMode::Default, Security::Insecure, host), Some(security));
+        assert_eq!(refused(NetworkMode::Host, Security::Insecure, all), None);
+    }
+}
