@@ -1,6 +1,7 @@
 //! Why a vertex failed, in the words docker's users know.
 
 use super::copy::CopyError;
+use super::mount::MountError;
 use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
 use crate::sandbox::network::NetworkError;
@@ -12,8 +13,13 @@ use crate::sys::users::UserError;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The command ran and did not succeed.
-    #[error("process \"{command}\" did not complete successfully: {}", ending(*.exit))]
-    Exit { command: String, exit: Exit },
+    #[error("process \"{command}\" did not complete successfully: {}{}", ending(*.exit), also(*.exit, *.oom))]
+    Exit {
+        command: String,
+        exit: Exit,
+        /// Whether any process of it was killed for the memory limit.
+        oom: bool,
+    },
     /// The command could not be started.
     #[error("process \"{command}\" could not be started: {}", chain(.error))]
     Sandbox { command: String, error: SandboxError },
@@ -31,6 +37,11 @@ pub enum WorkerError {
     User(#[from] UserError),
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),
+    #[error("{}", chain(.0))]
+    Mount(#[from] MountError),
+    /// The command line did not consent to it.
+    #[error("{0} is not allowed")]
+    NotAllowed(&'static str),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the files of `{0}` are not there")]
@@ -45,6 +56,14 @@ fn ending(exit: Exit) -> String {
         Exit::Code(code) => format!("exit code: {code}"),
         Exit::Signal(signal) => format!("killed by signal {signal}{}", signal_name(signal)),
         Exit::OutOfMemory => "killed because memory ran out (exit code: 137)".to_owned(),
+    }
+}
+
+/// Says what the end of the command alone does not tell.
+fn also(exit: Exit, oom: bool) -> &'static str {
+    match oom && exit != Exit::OutOfMemory {
+        true => ", after a process of it was killed because the memory limit was reached",
+        false => "",
     }
 }
 
@@ -80,6 +99,8 @@ impl WorkerError {
             WorkerError::User(_) => "user",
             WorkerError::Network(_) => "network",
             WorkerError::Git(_) => "git",
+            WorkerError::Mount(_) => "mount",
+            WorkerError::NotAllowed(_) => "not-allowed",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Cancelled => "stopped",
         }
@@ -94,12 +115,17 @@ impl WorkerError {
             WorkerError::Exit { exit: Exit::Code(126), .. } => {
                 "a shell exits with 126 when it may not execute a file: is it executable, and for this processor?"
             }
+            WorkerError::Exit { oom: true, .. } => {
+                "the step's memory limit was reached: raise it with `--memory`, or let the step do less at once"
+            }
             WorkerError::Exit { exit: Exit::OutOfMemory, .. } => {
                 "the kernel ended it for want of memory: give the machine or the surrounding container more, or let the step do less at once"
             }
             WorkerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
             }
+            WorkerError::Mount(error) => return error.hint(),
+            WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);
             }
@@ -115,7 +141,7 @@ mod tests {
     use super::*;
 
     fn check(exit: Exit, expect: &str) {
-        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit };
+        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit, oom: false };
         assert_eq!(
             error.to_string(),
             format!("process \"/bin/sh -c false\" did not complete successfully: {expect}")
@@ -128,5 +154,10 @@ mod tests {
         check(Exit::Signal(9), "killed by signal 9 (SIGKILL)");
         check(Exit::Signal(64), "killed by signal 64");
         check(Exit::OutOfMemory, "killed because memory ran out (exit code: 137)");
+        let error = WorkerError::Exit { command: "make".into(), exit: Exit::Code(2), oom: true };
+        assert!(error.to_string().ends_with(
+            "exit code: 2, after a process of it was killed because the memory limit was reached"
+        ));
+        assert!(error.hint().unwrap().contains("--memory"));
     }
 }

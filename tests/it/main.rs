@@ -27,6 +27,7 @@ mod harness;
 mod images;
 mod import;
 mod layering;
+mod mounts;
 mod offline;
 mod parse;
 mod perf_guard;
