@@ -4,6 +4,7 @@ use super::copy::CopyError;
 use super::mount::MountError;
 use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
+use crate::report::chain;
 use crate::sandbox::network::NetworkError;
 use crate::sandbox::{Exit, SandboxError};
 use crate::store::StoreError;
@@ -72,21 +73,6 @@ fn signal_name(number: i32) -> String {
         Ok(signal) => format!(" ({})", signal.as_str()),
         Err(_) => String::new(),
     }
-}
-
-/// Joins an error and its causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 impl WorkerError {
