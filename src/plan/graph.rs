@@ -11,6 +11,8 @@ use std::sync::Arc;
 use crate::image::{ContainerConfig, Digest, History, ImageConfig, ImageId, Platform};
 use crate::report::Span;
 
+use super::change::Change;
+
 /// The index of a vertex in [`Graph::vertices`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VertexId(pub usize);
@@ -139,7 +141,7 @@ pub struct RunOp {
     pub args: Vec<String>,
     /// `KEY=value`: the image's ENV and the ARGs in scope, sorted by name, each once;
     /// PATH is always there.
-    pub env: Vec<String>,
+    pub env: Arc<[Arc<str>]>,
     /// Environment of the run that is in no key and no history: proxy build args that
     /// no ARG declares, `KEY=value`.
     pub env_unkeyed: Vec<String>,
@@ -317,6 +319,8 @@ pub struct Stage {
     /// The base's whole config (history and DiffIDs included) of the *image* under the
     /// chain of FROM; that of scratch when there is none.
     pub base_config: Arc<ImageConfig>,
+    /// The container config after the first step, FROM.
+    pub start: ContainerConfig,
     /// The config of the result. Its `history`, `rootfs` and `created` are empty.
     pub config: ImageConfig,
     /// The history lines of the whole chain of FROM down to the image, base's not included.
@@ -335,8 +339,8 @@ pub struct Step {
     pub vertex: Option<VertexId>,
     /// The state after the step (its own vertex or the nearest before).
     pub state: Option<VertexId>,
-    /// The container config after the step.
-    pub config: Arc<ContainerConfig>,
+    /// What the step does to the container config, in order.
+    pub changes: Vec<Change>,
     /// The number of entries of [`Stage::history`] after the step.
     pub history_len: usize,
 }

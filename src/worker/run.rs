@@ -106,7 +106,8 @@ impl StoreWorker<'_> {
             xattrs: options.store.options().xattrs,
         };
         let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
-        step.env = op.env.iter().chain(&op.env_unkeyed).map(Into::into).collect();
+        let env = op.env.iter().map(|entry| &**entry);
+        step.env = env.chain(op.env_unkeyed.iter().map(String::as_str)).map(Into::into).collect();
         step.home = user.home;
         step.cwd = PathBuf::from(&op.workdir);
         step.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
