@@ -376,7 +376,7 @@ fn args_have_scopes() {
     let env = |text: &str, request: &Request| {
         let graph = good(text, request).graph;
         let env = runs(&graph).last().unwrap().env.clone();
-        env.into_iter().filter(|e| !e.starts_with("PATH=")).map(|e| &**e).collect::<Vec<_>>().join(" ")
+        env.iter().filter(|e| !e.starts_with("PATH=")).map(|e| &**e).collect::<Vec<_>>().join(" ")
     };
     let a2 = with_args(&[("A", "2")]);
     for (text, request, expect) in [
