@@ -270,7 +270,7 @@ impl Worker for Fake {
         match &task.vertex.op {
             Op::Run(run) => {
                 fields.push("args", run.args.clone());
-                fields.push("env", run.env.clone());
+                fields.push("env", run.env.iter().map(|entry| entry.to_string()).collect::<Vec<_>>());
             }
             Op::Copy(copy) => {
                 fields.push("sources", format!("{:?}", copy.sources));

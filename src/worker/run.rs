@@ -129,11 +129,12 @@ impl StoreWorker<'_> {
             xattrs: options.store.options().xattrs,
         };
         let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
-        let hidden = |entry: &&String| {
+        let hidden = |entry: &&str| {
             let name = entry.split('=').next();
             !mounts.env.iter().any(|(over, _)| Some(over.as_str()) == name)
         };
-        step.env = op.env.iter().chain(&op.env_unkeyed).filter(hidden).map(Into::into).collect();
+        let env = op.env.iter().map(|entry| &**entry).chain(op.env_unkeyed.iter().map(String::as_str));
+        step.env = env.filter(hidden).map(Into::into).collect();
         for (name, value) in std::mem::take(&mut mounts.env) {
             let mut entry = std::ffi::OsString::from(name);
             entry.push("=");
@@ -276,7 +277,7 @@ mod tests {
             });
             let op = RunOp {
                 args: vec!["true".to_owned()],
-                env: Vec::new(),
+                env: [].into(),
                 env_unkeyed: Vec::new(),
                 workdir: "/".to_owned(),
                 user: String::new(),
