@@ -22,6 +22,7 @@ pub use git::Transport;
 pub use git::is_commit;
 pub use http::HttpAddress;
 pub use near::nearest;
+pub use redact::mask;
 pub use redact::redact;
 pub use url::Credentials;
 

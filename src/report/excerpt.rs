@@ -7,6 +7,8 @@
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
+use crate::remote;
+
 use super::clean::without_codes;
 use super::{Diagnostic, Severity, Span};
 
@@ -72,7 +74,8 @@ impl Part {
             last = floor(last.min(end.min(start + MOST_BYTES) + MOST_BYTES)).unwrap_or(last);
         }
         let mut part = Part { text: String::new(), line: span.line(source), start: 0, end: 0 };
-        for (at, c) in source[first..last].char_indices() {
+        // An address may hold a password, and what is printed ends in logs.
+        for (at, c) in remote::mask(&source[first..last]).char_indices() {
             if first + at == start {
                 part.start = part.text.len();
             }

@@ -17,6 +17,7 @@ mod cancel;
 mod cases;
 mod check;
 mod context;
+mod contexts;
 mod cookbook;
 mod copy;
 mod corpus;

@@ -216,7 +216,7 @@ both! {
             format!("ADD --checksum=sha256:00 {} /f", url("/f")),
         ] {
             ctx.write("Dockerfile", format!("FROM scratch\n{line}\n"));
-            quiet(env.try_build(&ctx, &[]).fails().exits(1).has("Dockerfile:2"));
+            quiet(env.try_build(&ctx, &[]).fails().has("Dockerfile:2"));
         }
         nowhere_in(env.store(), "SeCrEtPw");
     }
@@ -289,7 +289,7 @@ both! {
         let (first, second) = kit(&host);
         let check = |line: String, texts: &[&str]| {
             let ctx = env.dockerfile(&format!("FROM scratch\n{line}\n"));
-            env.try_build(&ctx, &[]).fails().exits(1).has("Dockerfile:2").has_all(texts);
+            env.try_build(&ctx, &[]).fails().has("Dockerfile:2").has_all(texts);
         };
         check(format!("ADD --checksum={first} {} /", host.url("kit.git#main")), &[&first, &second]);
         check(format!("ADD {} /", host.url("kit.git#mian")), &["mian", "`main`"]);
