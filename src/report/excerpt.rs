@@ -7,9 +7,8 @@
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
-use crate::remote;
-
 use super::clean::without_codes;
+use super::redact::mask;
 use super::{Diagnostic, Severity, Span};
 
 /// So many lines of a place are shown.
@@ -75,7 +74,7 @@ impl Part {
         }
         let mut part = Part { text: String::new(), line: span.line(source), start: 0, end: 0 };
         // An address may hold a password, and what is printed ends in logs.
-        for (at, c) in remote::mask(&source[first..last]).char_indices() {
+        for (at, c) in mask(&source[first..last]).char_indices() {
             if first + at == start {
                 part.start = part.text.len();
             }

@@ -2,7 +2,7 @@
 //!
 //! `event` holds the events, `diagnostic` findings about a text, `excerpt`
 //! draws a finding as rustc does, `clean` makes output safe for a terminal,
-//! `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
+//! `redact` takes passwords out of it, `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
 //! a writer they are given.
 
 pub mod clean;
@@ -11,8 +11,10 @@ mod event;
 pub mod excerpt;
 mod plain;
 mod quiet;
+mod redact;
 
 pub use diagnostic::{Diagnostic, Severity, Span};
 pub use event::{Event, Reporter, Silent, Step, Stream};
 pub use plain::Plain;
 pub use quiet::Quiet;
+pub use redact::{mask, redact};

@@ -166,13 +166,13 @@ both! {
 
     fn an_image_has_a_name(env) {
         env.busybox();
-        let ctx = env.dockerfile("FROM alpine:9\nRUN echo r''an\nFROM nothing:here\nCOPY --from=alpine:9 /etc/group /g\n");
+        let ctx = env.dockerfile("FROM alpine:9 AS one\nRUN echo r''an\nFROM nothing:here\nCOPY --from=alpine:9 /etc/group /g\n");
         let args = ["--build-context", "alpine:9=docker-image://busybox:test", "--build-context", "nothing:here=docker-image://busybox:test"];
         let out = env.export(&ctx, &args);
         assert!(out.entry("g").content.starts_with(b"root:"));
-        env.build(&ctx, &[&args[..], &["--target", "0"]].concat()).ran("ran");
+        env.build(&ctx, &[&args[..], &["--target", "one"]].concat()).ran("ran");
         let gone = ["--build-context", "alpine:9=docker-image://gone:1"];
-        env.try_build(&ctx, &[&gone[..], &["--target", "0"]].concat()).fails().has_all(&["gone:1", "Dockerfile:1"]);
+        env.try_build(&ctx, &[&gone[..], &["--target", "one"]].concat()).fails().has_all(&["gone:1", "Dockerfile:1"]);
     }
 
     fn a_layout_has_a_name(env) {
@@ -182,12 +182,12 @@ both! {
         let digest = descriptor["digest"].as_str().unwrap().to_owned();
         // Another store knows nothing of it.
         let other = TestEnv::new(env.who).unwrap();
-        let ctx = other.dockerfile("FROM base\nRUN cat /layout; echo $A\nFROM scratch\nCOPY --from=base /layout /l\n");
+        let ctx = other.dockerfile("FROM base AS one\nRUN cat /layout; echo $A\nFROM scratch\nCOPY --from=base /layout /l\n");
         for reference in ["", ":7", &format!("@{digest}")] {
             let name = format!("base=oci-layout://{folder}{reference}");
             let args = ["--build-context", &name];
             assert_eq!(other.export(&ctx, &args).entry("l").content, b"in\n", "{reference}");
-            let built = other.build(&ctx, &[&args[..], &["--target", "0", "--no-cache"]].concat());
+            let built = other.build(&ctx, &[&args[..], &["--target", "one", "--no-cache"]].concat());
             built.ran("in").ran("b");
         }
         let fails = |reference: &str, text: &str| {

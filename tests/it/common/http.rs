@@ -274,7 +274,8 @@ impl Files {
             let Some((_, bytes)) = files.iter().rev().find(|(name, _)| name == path) else {
                 return Answer::status(404);
             };
-            let sum = bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            let sum =
+                bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
             let tag = format!("\"{sum:x}\"");
             let answer = match asked.header("if-none-match") == Some(tag.as_str()) {
                 true => Answer::status(304),

@@ -1,4 +1,6 @@
-//! Passwords taken out of text that is shown.
+//! Passwords of addresses taken out of text that is shown.
+//!
+//! Not here: secrets of a build, which no text may hold.
 
 /// Removes `user:password@` from every URL in a text; of `ssh` only the password.
 ///
