@@ -255,17 +255,20 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
 pub const DATE: &str = "Sat, 01 Jan 2022 00:00:00 GMT";
 pub const DATE_SECONDS: u64 = 1_640_995_200;
 
+/// A file by its path on the server.
+type Served = (String, Vec<u8>);
+
 /// A server of files, as most are: with ETag, Last-Modified, and 304 for who has the file.
 pub struct Files {
     server: Server,
-    files: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    files: Arc<Mutex<Vec<Served>>>,
 }
 
 impl Files {
     /// Starts a server of these files; the names start with `/`.
     pub fn start(files: &[(&str, &[u8])]) -> Files {
         let own = |(name, bytes): &(&str, &[u8])| ((*name).to_owned(), bytes.to_vec());
-        let files: Arc<Mutex<Vec<_>>> = Arc::new(Mutex::new(files.iter().map(own).collect()));
+        let files: Arc<Mutex<Vec<Served>>> = Arc::new(Mutex::new(files.iter().map(own).collect()));
         let served = files.clone();
         let server = Server::start(move |asked| {
             let path = asked.target.split('?').next().unwrap_or_default();
