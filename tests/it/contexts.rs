@@ -194,7 +194,7 @@ both! {
             let name = format!("base=oci-layout://{folder}{reference}");
             other.try_build(&ctx, &["--build-context", &name]).fails().exits(2).has_all(&[text, "Dockerfile:"]);
         };
-        fails(":8", "app:7");
+        fails(":8", "it has 7");
         fails("/none", "none");
         fails(&format!("@sha256:{}", "0".repeat(64)), "has no image");
     }
