@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::image::{
     Descriptor, DiffId, Digest, ImageConfig, ImageId, ImageIndex, ImageManifest, MediaType, Platform,
     SnapshotId,
@@ -185,7 +187,8 @@ impl Layout {
         let path = Layout::blob_path(&digest);
         let file = self
             .root
-            .open_at(&path, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())
+            // A pipe in the place of a blob is not waited for.
+            .open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
             .map_err(|e| self.bad(format!("its blob {digest} cannot be opened: {e}")))?;
         let file = File::from(file);
         if !file.metadata().is_ok_and(|meta| meta.is_file()) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::error::BuildError;
 use super::request::{ContextFrom, DockerfileFrom, Engine, NamedContextFrom};
-use crate::context::{self, DockerfilePlace, HttpContext, Tree};
+use crate::context::{self, ContextError, DockerfilePlace, HttpContext, Tree};
 use crate::plan::EpochNeed;
 use crate::plan::graph::HttpOp;
 use crate::remote::{self, Address};
@@ -124,9 +124,10 @@ pub fn fetch_dockerfile(
     let op = HttpOp { url: url.to_owned(), file_name: "Dockerfile".to_owned(), checksum: None };
     let file = sources.fetcher().http(&op, engine.cancel)?;
     let name = PathBuf::from(&file.name);
-    let limit = super::MAX_DOCKERFILE_BYTES as usize;
+    // One more than it may have, so that the size is what is complained about.
+    let limit = super::MAX_DOCKERFILE_BYTES as usize + 1;
     let bytes = file.tree.root().read_small(&name, limit);
-    let bytes = bytes.map_err(|source| BuildError::Output { path: file.url.clone().into(), source })?;
+    let bytes = bytes.map_err(|source| ContextError::Dockerfile { path: file.url.clone().into(), source })?;
     Ok((file.url, bytes))
 }
 

@@ -86,7 +86,7 @@ impl BuildArgs {
 /// What decides the instruction graph: shared with `graph`.
 #[derive(Debug, Default, Args)]
 pub struct SourceArgs {
-    /// The Dockerfile, when it is not PATH/Dockerfile; `-` is standard input
+    /// The Dockerfile, when it is not PATH/Dockerfile: a file, a URL, or `-` for standard input
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<String>,
     /// Set a build argument; without a value, take it from the environment

@@ -27,7 +27,6 @@ use super::error::ContextError;
 use super::tree::Tree;
 
 pub use fetch::Downloads;
-pub use name::file_name_of_url;
 
 /// The most bytes of a Dockerfile from a URL.
 const MAX_DOCKERFILE: usize = 16 << 20;
@@ -39,7 +38,7 @@ pub type Secrets<'a> = &'a dyn Fn(&str) -> Option<Vec<u8>>;
 #[derive(Clone, Copy)]
 pub struct HttpRequest<'a> {
     pub url: &'a str,
-    /// The name of the file in the tree; [`file_name_of_url`] has the usual one.
+    /// The name of the file in the tree; the usual one is that of its address (`remote`).
     pub filename: &'a str,
     /// What it must be (`ADD --checksum`).
     pub checksum: Option<Digest>,

@@ -46,7 +46,6 @@ pub use http::HttpContext;
 pub use http::HttpFile;
 pub use http::HttpRequest;
 pub use http::Secrets;
-pub use http::file_name_of_url;
 pub use http::http_context;
 pub use listing::Count;
 pub use listing::Listing;

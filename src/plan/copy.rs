@@ -197,7 +197,7 @@ impl Builder<'_, '_> {
             (false, Ok(Address::Git(_))) => Err(self
                 .error("copy-remote", word.span, "source can't be a git ref for COPY")
                 .with_hint("use ADD")),
-            (true, Ok(Address::Http(_))) => {
+            (true, Ok(Address::Http(address))) => {
                 let checksum = match self.flag_word(transfer.checksum.as_ref())? {
                     None => None,
                     Some(text) => Some(text.parse::<Digest>().map_err(|e| {
@@ -205,7 +205,8 @@ impl Builder<'_, '_> {
                         self.error("checksum", span, format!("invalid checksum `{text}`: {e}"))
                     })?),
                 };
-                let op = HttpOp { url: text.to_owned(), file_name: file_name(text), checksum };
+                let file_name = address.added_name().to_owned();
+                let op = HttpOp { url: text.to_owned(), file_name, checksum };
                 Ok(Some(Op::Http(op)))
             }
             (true, Ok(Address::Git(mut address))) => {
@@ -271,17 +272,6 @@ impl Remotes {
                 CopySource::Path { input, path: "/".to_owned() }
             }
         }
-    }
-}
-
-/// Returns the name that a download gets: the last part of its path.
-fn file_name(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let path = rest.split(['?', '#']).next().unwrap_or_default();
-    let last = path.split_once('/').map(|(_, path)| path).unwrap_or_default();
-    match last.trim_end_matches('/').rsplit('/').next() {
-        Some("" | "." | "..") | None => "__unnamed__".to_owned(),
-        Some(name) => name.to_owned(),
     }
 }
 

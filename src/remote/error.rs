@@ -1,6 +1,6 @@
 //! What is wrong with an address.
 
-use super::redact::redact;
+use crate::report::redact;
 
 /// Says why an address cannot be used. Holds no password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

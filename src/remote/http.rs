@@ -16,7 +16,7 @@ pub struct HttpAddress {
     /// Without user and fragment.
     url: String,
     host: String,
-    name: String,
+    name: Option<String>,
     encrypted: bool,
     credentials: Option<Credentials>,
 }
@@ -30,14 +30,13 @@ impl HttpAddress {
         }
         let path = decode(url.path).map_err(|why| AddressError::new(url.text, why))?;
         let name = match path.trim_end_matches('/').rsplit('/').next() {
-            None | Some("" | "." | "..") => "context",
-            Some(name) if name.contains('\0') => "context",
-            Some(name) => name,
+            None | Some("" | "." | "..") => None,
+            Some(name) => Some(name.to_owned()).filter(|name| !name.contains('\0')),
         };
         Ok(HttpAddress {
             url: plain,
             host: url.host.to_owned(),
-            name: name.to_owned(),
+            name,
             encrypted: url.scheme == "https",
             credentials: url.credentials.clone(),
         })
@@ -63,11 +62,19 @@ impl HttpAddress {
         self.encrypted
     }
 
-    /// Returns the name that a file from here has if the server names none: the path's last name, decoded.
-    ///
-    /// One component, never `.` or `..`; `context` where the path has none, as in BuildKit.
+    /// Returns the path's last name, decoded: one component, never `.` or `..`; `None` where it has none.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns the name of what ADD puts down: [`HttpAddress::name`], else `__unnamed__`, as in BuildKit.
+    pub fn added_name(&self) -> &str {
+        self.name().unwrap_or("__unnamed__")
+    }
+
+    /// Returns the name of a build context: [`HttpAddress::name`], else `context`, as in BuildKit.
     pub fn file_name(&self) -> &str {
-        &self.name
+        self.name().unwrap_or("context")
     }
 }
 

@@ -1,16 +1,15 @@
 //! Addresses of what is fetched from elsewhere: which texts are addresses, and what they say. Pure.
 //!
 //! `git` and `http` hold the two kinds, `query` reads the options of a git address, `url` takes URLs
-//! apart, `redact` hides passwords, `near` guesses
-//! what a mistyped name may have meant. The rules are those of BuildKit (`frontend/dockerfile/dfgitutil`,
-//! `util/gitutil`). Not here: fetching (`context`), image names (`image`).
+//! apart, `near` guesses what a mistyped name may have meant. The rules are those of BuildKit
+//! (`frontend/dockerfile/dfgitutil`, `util/gitutil`). Not here: fetching (`context`), image names (`image`),
+//! hiding passwords in any text (`report`).
 
 mod error;
 mod git;
 mod http;
 mod near;
 mod query;
-mod redact;
 mod url;
 
 use std::fmt;
@@ -22,8 +21,9 @@ pub use git::Transport;
 pub use git::is_commit;
 pub use http::HttpAddress;
 pub use near::nearest;
-pub use redact::redact;
 pub use url::Credentials;
+
+pub use crate::report::redact;
 
 /// Something that is fetched from elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]

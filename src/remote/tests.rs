@@ -185,6 +185,14 @@ fn names() {
     check("https://h", "context");
     check("https://h/..", "context");
     check("https://h/%00", "context");
+    let check = |text: &str, expect: &str| assert_eq!(http(text).added_name(), expect, "{text}");
+    check("https://h/dir/", "dir");
+    check("https://h/a%20b?f=x#/z", "a b");
+    for text in
+        ["https://h", "https://h/?f=x", "https://h/a/%2e%2e", "https://h/a/%2e%2e%2f", "https://h/a%00b"]
+    {
+        check(text, "__unnamed__");
+    }
 }
 
 #[test]

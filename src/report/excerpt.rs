@@ -8,6 +8,7 @@
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 
 use super::clean::without_codes;
+use super::redact::mask;
 use super::{Diagnostic, Severity, Span};
 
 /// So many lines of a place are shown.
@@ -72,7 +73,8 @@ impl Part {
             last = floor(last.min(end.min(start + MOST_BYTES) + MOST_BYTES)).unwrap_or(last);
         }
         let mut part = Part { text: String::new(), line: span.line(source), start: 0, end: 0 };
-        for (at, c) in source[first..last].char_indices() {
+        // An address may hold a password, and what is printed ends in logs.
+        for (at, c) in mask(&source[first..last]).char_indices() {
             if first + at == start {
                 part.start = part.text.len();
             }

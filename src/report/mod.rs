@@ -2,8 +2,8 @@
 //!
 //! `event` holds the events, `diagnostic` findings about a text, `excerpt`
 //! draws a finding as rustc does, `clean` makes output safe for a terminal,
-//! `chain` joins causes, `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
-//! a writer they are given.
+//! `redact` takes passwords out of it, `chain` joins causes, `plain` and `quiet`
+//! are sinks. Nothing here decides anything; sinks write to a writer they are given.
 
 mod chain;
 pub mod clean;
@@ -12,9 +12,11 @@ mod event;
 pub mod excerpt;
 mod plain;
 mod quiet;
+mod redact;
 
 pub use chain::chain;
 pub use diagnostic::{Diagnostic, Severity, Span};
 pub use event::{Event, Reporter, Silent, Step, Stream};
 pub use plain::Plain;
 pub use quiet::Quiet;
+pub use redact::{mask, redact};

@@ -250,3 +250,63 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
     }
     stream.flush()
 }
+
+/// The `Last-Modified` of what [`Files`] serves, and the same in seconds since 1970.
+pub const DATE: &str = "Sat, 01 Jan 2022 00:00:00 GMT";
+pub const DATE_SECONDS: u64 = 1_640_995_200;
+
+/// A file by its path on the server.
+type Served = (String, Vec<u8>);
+
+/// A server of files, as most are: with ETag, Last-Modified, and 304 for who has the file.
+pub struct Files {
+    server: Server,
+    files: Arc<Mutex<Vec<Served>>>,
+}
+
+impl Files {
+    /// Starts a server of these files; the names start with `/`.
+    pub fn start(files: &[(&str, &[u8])]) -> Files {
+        let own = |(name, bytes): &(&str, &[u8])| ((*name).to_owned(), bytes.to_vec());
+        let files: Arc<Mutex<Vec<Served>>> = Arc::new(Mutex::new(files.iter().map(own).collect()));
+        let served = files.clone();
+        let server = Server::start(move |asked| {
+            let path = asked.target.split('?').next().unwrap_or_default();
+            let files = served.lock().unwrap();
+            // What was put last counts.
+            let Some((_, bytes)) = files.iter().rev().find(|(name, _)| name == path) else {
+                return Answer::status(404);
+            };
+            let sum =
+                bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+            let tag = format!("\"{sum:x}\"");
+            let answer = match asked.header("if-none-match") == Some(tag.as_str()) {
+                true => Answer::status(304),
+                false => Answer::ok(bytes.clone()),
+            };
+            answer.with("ETag", &tag).with("Last-Modified", DATE)
+        });
+        Files { server, files }
+    }
+
+    /// Puts a file there, or another in its place.
+    pub fn put(&self, name: &str, bytes: &[u8]) {
+        self.files.lock().unwrap().push((name.to_owned(), bytes.to_vec()));
+    }
+
+    /// Returns the URL of a file.
+    pub fn url(&self, name: &str) -> String {
+        self.server.url(name)
+    }
+
+    /// Returns `host:port`.
+    pub fn host(&self) -> String {
+        self.server.host()
+    }
+
+    /// Returns how many requests came, and how many of them said that they have a file.
+    pub fn count(&self) -> (usize, usize) {
+        let asked = self.server.asked();
+        (asked.len(), asked.iter().filter(|asked| asked.header("if-none-match").is_some()).count())
+    }
+}

@@ -4,6 +4,7 @@
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
+//! `git`: one for repositories.
 
 pub mod archive;
 pub mod base;
@@ -11,6 +12,7 @@ pub mod cage;
 pub mod command;
 pub mod context;
 pub mod env;
+pub mod git;
 pub mod http;
 
 pub use archive::Exported;

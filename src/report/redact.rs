@@ -1,9 +1,21 @@
-//! Passwords taken out of text that is shown.
+//! Passwords of addresses taken out of text that is shown.
+//!
+//! Not here: secrets of a build, which no text may hold.
 
 /// Removes `user:password@` from every URL in a text; of `ssh` only the password.
 ///
 /// A user name alone goes too: it may be a token. When in doubt more is removed than needed.
 pub fn redact(text: &str) -> String {
+    replace(text, |name, _| if name.is_empty() { String::new() } else { format!("{name}@") })
+}
+
+/// Draws what [`redact`] removes as stars, as many as it has bytes: places in the text stay where they are.
+pub fn mask(text: &str) -> String {
+    replace(text, |name, hidden| format!("{name}{}@", "*".repeat(hidden)))
+}
+
+/// Replaces each `user:password@`, given the name that may stay and how many bytes may not, `@` apart.
+fn replace(text: &str, with: impl Fn(&str, usize) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
@@ -12,10 +24,12 @@ pub fn redact(text: &str) -> String {
         let run = &after[..after.find(|c: char| c.is_ascii_whitespace()).unwrap_or(after.len())];
         let cut = user_info(run);
         let scheme = &before[..at];
-        if cut > 0 && (scheme.ends_with("ssh") || scheme.ends_with("SSH")) {
-            let name = run[..cut - 1].split([':', '/', '@', '?', '#']).next().unwrap_or_default();
-            out.push_str(name);
-            out.push('@');
+        if cut > 0 {
+            let name = match scheme.ends_with("ssh") || scheme.ends_with("SSH") {
+                true => run[..cut - 1].split([':', '/', '@', '?', '#']).next().unwrap_or_default(),
+                false => "",
+            };
+            out.push_str(&with(name, cut - 1 - name.len()));
         }
         rest = &after[cut..];
     }
@@ -78,7 +92,21 @@ mod tests {
         check("git@host:a.git and :// and a://", "git@host:a.git and :// and a://");
     }
 
+    #[test]
+    fn masks_in_place() {
+        let check = |text: &str, expect: &str| assert_eq!(mask(text), expect, "{text}");
+        check("ADD https://user:pässword@host/a.git /", "ADD https://**************@host/a.git /");
+        check("ssh://git:pass@host/a", "ssh://git*****@host/a");
+        check("ssh://git@host/a", "ssh://git@host/a");
+        check("https://host/a@b", "https://host/a@b");
+    }
+
     proptest! {
+        #[test]
+        fn masking_keeps_places(text in "[a-z:/@# é]{0,60}") {
+            prop_assert_eq!(mask(&text).len(), text.len());
+        }
+
         #[test]
         fn no_password_is_left(
             before in "[^:]{0,20}",
@@ -93,6 +121,7 @@ mod tests {
             let text = format!("{before} {scheme}://{user}:{secret}@host{path}{after}");
             let shown = redact(&text);
             prop_assert!(!shown.contains("SeCrEt"), "{text} -> {shown}");
+            prop_assert!(!mask(&text).contains("SeCrEt"), "{text}");
             prop_assert!(shown.contains("host") || path.contains('@') , "{text} -> {shown}");
             prop_assert_eq!(redact(&shown), shown.clone());
         }
