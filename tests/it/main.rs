@@ -30,6 +30,7 @@ mod layering;
 mod offline;
 mod parse;
 mod perf_guard;
+mod reproducible;
 mod run;
 mod sandbox;
 mod user;
