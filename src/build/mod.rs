@@ -225,7 +225,12 @@ pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
         .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
     let mut stages = lowered.graph.target_stages();
     let stage = stages.next().expect("a graph has at least one target");
-    Ok(stage.config.clone())
+    let mut config = stage.config.clone();
+    // That of `FROM scratch`, which is not what was imported.
+    if !parsed.file.instructions.iter().any(|i| i.kind.keyword() == Some("WORKDIR")) {
+        config.config.working_dir.clear();
+    }
+    Ok(config)
 }
 
 #[cfg(test)]

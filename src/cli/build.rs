@@ -288,13 +288,17 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
     Ok(request)
 }
 
-/// Parses a name for an image: no digest, and `latest` where no tag is written.
+/// Parses a name for an image: no digest, not `scratch`, and `latest` where no tag is written.
 pub fn parse_tag(text: &str) -> Result<Reference, CommandError> {
     let reference: Reference = text
         .parse()
         .map_err(|e| CommandError::usage(format!("invalid argument `{text}` for a name: {e}")))?;
     if reference.digest().is_some() {
         return Err(CommandError::usage(format!("`{text}`: a name to give cannot contain a digest")));
+    }
+    if reference.familiar_name() == "scratch" {
+        return Err(CommandError::usage(format!("`{text}`: the name `scratch` is reserved"))
+            .hint("`FROM scratch` is the empty image; give the image another name"));
     }
     Ok(reference.with_default_tag())
 }
@@ -446,6 +450,8 @@ mod tests {
         }
         assert_eq!(parse_tag("flask").unwrap().to_string(), "flask:latest");
         assert!(parse_tag("Flask").is_err());
+        assert!(parse_tag("scratch").is_err() && parse_tag("docker.io/library/scratch:1").is_err());
+        assert!(parse_tag("me/scratch").is_ok());
         assert!(parse_tag(&format!("a@sha256:{}", "0".repeat(64))).is_err());
     }
 }

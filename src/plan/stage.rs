@@ -150,12 +150,8 @@ impl<'s, 'a> Builder<'s, 'a> {
         let mut workdir_set = false;
         let mut made = None;
         let (base_config, mut image) = match stage.base.clone()? {
-            Origin::Scratch => {
-                let config = Arc::new(ImageConfig::empty(&platform));
-                (config.clone(), (*config).clone())
-            }
+            Origin::Scratch => empty_image(&platform),
             Origin::Context(name) => {
-                let config = Arc::new(ImageConfig::empty(&platform));
                 let mut whole = Place { text: text.clone(), span, line, stage: label.clone() };
                 let source = whole.clone().vertex(Op::Context(ContextOp { name }));
                 let source = shared.vertices.add(source);
@@ -180,7 +176,7 @@ impl<'s, 'a> Builder<'s, 'a> {
                 let id = shared.vertices.add(vertex);
                 (state, made) = (Some(id), Some(id));
                 history.push(line_of(text.clone(), made));
-                (config.clone(), (*config).clone())
+                empty_image(&platform)
             }
             Origin::Stage(base) => {
                 let Some(built) = shared.built.get(&base) else { return Ok(None) };
@@ -506,6 +502,15 @@ pub(super) fn too_large(span: Span) -> Diagnostic {
         span,
         format!("up to here the file's configs and commands take more than {} MiB", MAX_PLAN >> 20),
     )
+}
+
+/// Returns the config of nothing, and what an image starts with that has no image beneath it:
+/// BuildKit writes the root folder where images of other builders may leave the folder out.
+fn empty_image(platform: &Platform) -> (Arc<ImageConfig>, ImageConfig) {
+    let nothing = ImageConfig::empty(platform);
+    let mut image = nothing.clone();
+    image.config.working_dir = "/".to_owned();
+    (Arc::new(nothing), image)
 }
 
 /// Returns what a new image takes from the config of its base.

@@ -185,10 +185,6 @@ pub fn config(image: &Exported) -> String {
     if let (Value::Object(all), Some(author)) = (&mut all, image.config.get("author")) {
         all.insert("author".to_owned(), author.clone());
     }
-    // No WorkingDir means the root folder, too; which of the two is written differs by builder.
-    if let (Value::Object(all), true) = (&mut all, image.config["config"]["WorkingDir"] == "/") {
-        all.remove("WorkingDir");
-    }
     format!("{}\n", serde_json::to_string_pretty(&all).unwrap())
 }
 
