@@ -543,13 +543,16 @@ fn links_stay_inside(world: &World) {
     assert_eq!(world.output_of(step), "through\n");
     assert_eq!((names(&host), names(&upper)), (vec![], vec![]));
 
-    // And an image whose /proc is a link gets its mount where that leads inside.
-    let layer = world.fresh("layer");
-    fs::create_dir(layer.join("elsewhere")).unwrap();
-    symlink("elsewhere", layer.join("proc")).unwrap();
-    let mut step = world.shell("cat /elsewhere/self/comm");
-    step.root = world.root_over(vec![layer, world.base()]);
-    assert_eq!(world.output_of(step), "cat\n");
+    // And an image where the kernel's own file systems belong behind links is refused.
+    for name in ["proc", "sys", "dev"] {
+        let layer = world.fresh("layer");
+        fs::create_dir(layer.join("elsewhere")).unwrap();
+        symlink("elsewhere", layer.join(name)).unwrap();
+        let mut step = world.shell("true");
+        step.root = world.root_over(vec![layer, world.base()]);
+        let error = world.error(step);
+        assert!(matches!(error, SandboxError::Step(StepError::LinkedMountPoint(_))), "{name}: {error}");
+    }
 }
 
 fn hidden_mount_points(world: &World) {

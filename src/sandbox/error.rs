@@ -98,6 +98,8 @@ pub enum StepError {
     Overlay(Os),
     #[error("cannot make the mount point `{target}`: {error}")]
     MountPoint { target: String, error: Os },
+    #[error("`{0}` of the image is a link; the file system that belongs there needs a directory")]
+    LinkedMountPoint(String),
     #[error("cannot mount the other state for `{target}` (overlay): {error}")]
     OtherState { target: String, error: Os },
     #[error("cannot mount `{source_path}` of the other state at `{target}`: {error}")]

@@ -314,6 +314,21 @@ impl Table {
         stub::open_inside(&self.root, target, OFlags::PATH).map_err(failed)
     }
 
+    /// Opens the mount point of a file system of the kernel's, which no link may lead to.
+    ///
+    /// What is masked in it is named by its path: through a link a later mount could turn that path
+    /// elsewhere, and leave the file system itself in sight with nothing of it masked.
+    fn plain_point(&self, target: &Path) -> Result<OwnedFd, StepError> {
+        self.point(target, Kind::Directory)?;
+        let at = stub::open_inside(&self.root, target, OFlags::PATH | OFlags::NOFOLLOW)
+            .map_err(|errno| mount_point(target, errno))?;
+        let mode = rustix::fs::fstat(&at).map_err(|errno| mount_point(target, errno))?.st_mode;
+        match rustix::fs::FileType::from_raw_mode(mode).is_dir() {
+            true => Ok(at),
+            false => Err(StepError::LinkedMountPoint(target.display().to_string())),
+        }
+    }
+
     /// Lets mount points be made in what was just mounted at a target.
     fn allow_points(&mut self, mounted: &OwnedFd, target: &Path) -> Result<(), StepError> {
         self.open_to_points.push(mount_id(mounted).map_err(|errno| mount_point(target, errno))?);
@@ -461,7 +476,7 @@ impl Table {
 
     fn proc(&self) -> Result<(), StepError> {
         let target = Path::new("/proc");
-        let at = self.point(target, Kind::Directory)?;
+        let at = self.plain_point(target)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let mounted = match self.fresh("proc", &at, target, flags, "") {
             // mount_namespaces(7): one's own /proc may show no more than the one around it.
@@ -475,7 +490,7 @@ impl Table {
 
     fn sysfs(&self, read_only: bool) -> Result<(), StepError> {
         let target = Path::new("/sys");
-        let at = self.point(target, Kind::Directory)?;
+        let at = self.plain_point(target)?;
         let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         if read_only {
             flags |= MountFlags::RDONLY;
@@ -540,7 +555,7 @@ impl Table {
 
     fn dev(&mut self, shm_size: u64, host_devices: bool) -> Result<(), StepError> {
         let target = Path::new("/dev");
-        let at = self.point(target, Kind::Directory)?;
+        let at = self.plain_point(target)?;
         // No device can be opened but those bound here: a node that the step makes is of no use.
         let mut flags = MountFlags::NOSUID;
         if !host_devices {

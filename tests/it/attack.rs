@@ -205,6 +205,27 @@ both! {
         }
     }
 
+    /// A `/proc` behind links that what is mounted later turns elsewhere: nothing of it would be masked.
+    fn a_proc_behind_links_is_refused(env) {
+        env.busybox();
+        let probe = "RUN [\"/bin/busybox\", \"sh\", \"-c\", \"for p in /a /a/b; do test -w $p/sys/kernel/core_pattern && echo unma''sked; done; true\"]\n";
+        let over = probe.replace("RUN", "RUN --mount=type=tmpfs,target=/s");
+        // The mount of a step, the /dev of every step, the file system's own names.
+        for (links, run) in [
+            (&[("proc", "/s/l"), ("s/l", "/a/b")][..], over.as_str()),
+            (&[("proc", "/s/l"), ("s/l", "/a/b"), ("dev", "/s")], probe),
+            (&[("proc", "/a/self"), ("a/self", "/a")], probe),
+            (&[("sys", "/s/l"), ("s/l", "/a/b")], over.as_str()),
+        ] {
+            let mut ctx = env.context().dir("root/a/b").dir("root/s")
+                .file("Dockerfile", format!("FROM scratch\nCOPY --from=busybox:test /bin/busybox /bin/busybox\nCOPY root /\n{run}"));
+            for (name, to) in links {
+                ctx = ctx.link(&format!("root/{name}"), to);
+            }
+            env.try_build(&ctx, &["--network", "none"]).lacks("unmasked\n").fails().has("of the image is a link");
+        }
+    }
+
     /// A working directory that has to be made is where the image's links lead, and covers none.
     fn a_working_directory_behind_a_link(env) {
         env.busybox();
