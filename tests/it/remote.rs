@@ -221,6 +221,25 @@ both! {
         nowhere_in(env.store(), "SeCrEtPw");
     }
 
+    fn secrets_of_the_build_open_what_is_fetched(env) {
+        let web = Server::start(|asked| match asked.header("authorization") {
+            Some("Bearer t0ken-of-web") => Answer::ok("private"),
+            _ => Answer::status(401),
+        });
+        let host = GitHost::start();
+        kit(&host);
+        // x-access-token:t0ken-of-git
+        host.lock("/kit.git", "Basic eC1hY2Nlc3MtdG9rZW46dDBrZW4tb2YtZ2l0");
+        let ctx = env.dockerfile(&format!("FROM scratch\nADD {} /f\nADD {} /kit/\n", web.url("/f"), host.url("kit.git")))
+            .file("web", "t0ken-of-web\n");
+        env.try_build(&ctx, &[]).fails().has("Dockerfile:2").has("401");
+        let file = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", ctx.at("web").display());
+        env.try_build(&ctx, &["--secret", &file]).fails().has("Dockerfile:3");
+        let build = env.rbuild(&["build", "--secret", &file, "--secret", "id=GIT_AUTH_TOKEN,env=OF_GIT", ctx.path()]);
+        build.env("OF_GIT", "t0ken-of-git").ok().lacks("t0ken");
+        nowhere_in(env.store(), "t0ken-of");
+    }
+
     fn git_in_every_form(env) {
         let host = GitHost::start();
         let (first, second) = kit(&host);
