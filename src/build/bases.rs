@@ -5,12 +5,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::{BuildError, chain};
+use super::error::BuildError;
 use super::request::{Engine, NamedContextFrom};
 use crate::archive;
 use crate::image::ImageId;
 use crate::plan::{Base, ImageNeed, NamedContext};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, chain};
 use crate::store::Found;
 
 /// How the reference of an image in a layout begins: no reference of an image does.

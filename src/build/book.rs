@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::error::BuildError;
 use super::steps::StepBook;
-use crate::image::{Digest, ImageConfig, ImageId, SnapshotId};
+use crate::image::{ContainerConfig, Digest, ImageConfig, ImageId, SnapshotId};
 use crate::plan::graph::{Graph, Op, Stage};
 use crate::store::{ImageRecord, StepId, StepRecord, Store, StoreError};
 
@@ -16,6 +16,8 @@ pub struct StoreBook<'a> {
     graph: &'a Graph,
     /// What was written of each step, by stage and step.
     written: Mutex<HashMap<(usize, usize), Written>>,
+    /// The config after the step recorded last, by stage.
+    configs: Mutex<HashMap<usize, Configs>>,
     /// The first failure; the build goes on without records.
     failure: Mutex<Option<StoreError>>,
 }
@@ -26,10 +28,42 @@ struct Written {
     layers: Vec<SnapshotId>,
 }
 
+/// The config of a stage as it becomes, step after step.
+struct Configs {
+    /// The number of steps in it.
+    steps: usize,
+    config: ContainerConfig,
+}
+
+impl Configs {
+    /// Returns the config after a step. Steps are asked for in order, so that each change is
+    /// made once; an earlier one begins again.
+    fn after(&mut self, stage: &Stage, step: usize) -> ContainerConfig {
+        if self.steps > step + 1 {
+            *self = Configs::of(stage);
+        }
+        for planned in &stage.steps[self.steps..=step] {
+            planned.changes.iter().for_each(|change| change.apply(&mut self.config));
+        }
+        self.steps = step + 1;
+        self.config.clone()
+    }
+
+    fn of(stage: &Stage) -> Configs {
+        Configs { steps: 0, config: stage.start.clone() }
+    }
+}
+
 impl<'a> StoreBook<'a> {
     /// Makes the book of a graph.
     pub fn new(store: &'a Store, graph: &'a Graph) -> StoreBook<'a> {
-        StoreBook { store, graph, written: Mutex::default(), failure: Mutex::default() }
+        StoreBook {
+            store,
+            graph,
+            written: Mutex::default(),
+            configs: Mutex::default(),
+            failure: Mutex::default(),
+        }
     }
 
     /// Returns the first error that kept a record from being written.
@@ -56,20 +90,23 @@ impl<'a> StoreBook<'a> {
 
     fn describe(
         &self,
-        stage: &Stage,
+        index: usize,
         step: usize,
         layers: &[SnapshotId],
         parent: Option<StepId>,
     ) -> StepRecord {
+        let stage = &self.graph.stages[index];
         let planned = &stage.steps[step];
         let before = step.checked_sub(1).map_or(0, |before| stage.steps[before].history_len);
         let own = stage.history.get(before..planned.history_len).unwrap_or_default();
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = configs.entry(index).or_insert_with(|| Configs::of(stage)).after(stage, step);
         StepRecord {
             parent,
             base: self.base(stage),
             layers: layers.to_vec(),
             platform: stage.platform.clone(),
-            config: (*planned.config).clone(),
+            config,
             history: if step == 0 { None } else { own.last().map(|h| h.entry.clone()) },
         }
     }
@@ -100,7 +137,7 @@ impl StepBook for StoreBook<'_> {
     fn record(&self, stage: usize, step: usize, layers: &[SnapshotId]) -> (String, bool) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let parent = self.parent(&written, stage, step);
-        let record = self.describe(&self.graph.stages[stage], step, layers, parent.clone());
+        let record = self.describe(stage, step, layers, parent.clone());
         match self.store.put_step(&record) {
             Ok((id, new)) => {
                 let shown = id.to_string();
@@ -121,7 +158,7 @@ impl StepBook for StoreBook<'_> {
         if old.layers == layers && old.parent == parent {
             return;
         }
-        let record = self.describe(&self.graph.stages[stage], step, layers, parent.clone());
+        let record = self.describe(stage, step, layers, parent.clone());
         let moved = self.store.put_step(&record).and_then(|(id, _)| {
             if id != old.id {
                 self.store.move_step(&old.id, &id)?;

@@ -18,7 +18,7 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
-pub use crate::worker::Volume;
+pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
 pub use prepare::Prepared;
@@ -34,7 +34,8 @@ use log::Tee;
 use steps::StepReporter;
 
 use crate::image::{ImageConfig, SnapshotId};
-use crate::plan::graph::{Graph, Op, VertexId};
+use crate::plan::Entitlements;
+use crate::plan::graph::{Graph, NetworkMode, Op, VertexId};
 use crate::plan::render::{Format, render};
 use crate::report::{Diagnostic, Severity};
 use crate::solve::{self, SolveError, Solved};
@@ -105,6 +106,12 @@ fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared<'_>, request: &BuildReq
         sources: &prepared.sources,
         volumes: request.volumes.clone(),
         ca_cert: request.ca_cert.clone(),
+        step: request.step.clone(),
+        entitlements: Entitlements {
+            // The network of all steps is the command line's own word.
+            network_host: request.entitlements.network_host || request.network == NetworkMode::Host,
+            ..request.entitlements
+        },
     })
 }
 

@@ -18,7 +18,7 @@ use crate::plan::{self, Bases, EpochNeed, ImageNeed, Request};
 use crate::remote;
 use crate::report::{Diagnostic, Severity};
 use crate::store::TempDir;
-use crate::worker::{Fetcher, Sources};
+use crate::worker::{AgentSource, Fetcher, Secrets, Sources};
 
 /// A build that is ready to be solved.
 pub struct Prepared<'a> {
@@ -177,7 +177,12 @@ fn fetcher<'a>(engine: &Engine<'a>, request: &BuildRequest) -> Fetcher<'a> {
     if let Some(file) = &request.ca_cert {
         options.ca_file = Some(file.clone());
     }
-    Fetcher::new(engine.store, options, Box::new(|_| None))
+    if let Some(AgentSource::Socket(socket)) = request.step.agents.get("default") {
+        options.ssh_agent = Some(socket.clone());
+    }
+    let (sources, secrets) = (request.step.secrets.clone(), Secrets::default());
+    let secret = move |id: &str| secrets.get(&sources, id).ok().flatten().map(|bytes| bytes.to_vec());
+    Fetcher::new(engine.store, options, Box::new(secret))
 }
 
 /// Tells whether a build argument is set to yes, as Go's strconv.ParseBool reads it.
@@ -193,6 +198,9 @@ pub(super) fn plan_request(request: &BuildRequest) -> Request {
     asked.entitlements = request.entitlements;
     let named = |(name, from): (&String, &NamedContextFrom)| (name.clone(), bases::named(from));
     asked.contexts = request.contexts.iter().map(named).collect();
+    asked.extra_hosts = request.step.extra_hosts.iter().map(|(name, _)| name.clone()).collect();
+    asked.extra_hosts.sort();
+    asked.extra_hosts.dedup();
     asked.no_cache_filter = request.no_cache_filter.clone();
     asked.labels = request.labels.clone();
     asked.network = request.network;

@@ -13,7 +13,7 @@ use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::solve::Cancel;
 use crate::store::Store;
-use crate::worker::{FetchOptions, Volume};
+use crate::worker::{FetchOptions, StepOptions, Volume};
 
 /// The largest Dockerfile that is read.
 pub const MAX_DOCKERFILE_BYTES: u64 = 16 << 20;
@@ -119,6 +119,8 @@ pub struct BuildRequest {
     pub network: NetworkMode,
     pub volumes: Vec<Volume>,
     pub ca_cert: Option<PathBuf>,
+    /// Secrets, agents, limits and rights of RUN steps.
+    pub step: StepOptions,
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
@@ -141,6 +143,7 @@ impl BuildRequest {
             network: NetworkMode::Default,
             volumes: Vec::new(),
             ca_cert: None,
+            step: StepOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
             outputs: Vec::new(),

@@ -9,6 +9,8 @@ use clap::Args;
 
 use super::error::{CommandError, code};
 use super::no_effect::NoEffectArgs;
+use super::resources::{ConsentArgs, ResourceArgs};
+use super::step_inputs::StepInputArgs;
 use super::ui;
 use super::world::World;
 use super::{contexts, targets};
@@ -67,6 +69,10 @@ pub struct BuildArgs {
     #[arg(short, long = "output", value_name = "type=TYPE,dest=FILE")]
     pub outputs: Vec<String>,
     #[command(flatten)]
+    pub steps: StepInputArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
 
@@ -105,14 +111,18 @@ pub struct SourceArgs {
     /// Bind a directory or file of this machine into RUN steps; it is never in a layer
     #[arg(short, long = "volume", value_name = "HOST:DEST[:ro]")]
     pub volumes: Vec<String>,
+    #[command(flatten)]
+    pub consent: ConsentArgs,
 }
 
 /// Runs the command.
 pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     let wanted = targets::wanted(&args.source.targets, &args.tags)?;
-    let notes = args.no_effect.notes()?;
+    let mut notes = args.no_effect.notes()?;
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     let mut request = request(&args.context, &args.source)?;
+    args.steps.apply(&mut request.step)?;
+    notes.extend(args.resources.apply(&mut request.step)?);
     request.wanted = wanted;
     request.no_cache = args.no_cache;
     request.no_cache_filter = args.no_cache_filter.clone();
@@ -272,6 +282,8 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
         "host" => NetworkMode::Host,
         _ => NetworkMode::Default,
     };
+    request.entitlements = args.consent.entitlements()?;
+    request.step.extra_hosts = args.consent.extra_hosts()?;
     request.volumes = args.volumes.iter().map(|v| parse_volume(v)).collect::<Result<Vec<_>, _>>()?;
     Ok(request)
 }

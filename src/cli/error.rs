@@ -6,6 +6,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+pub use crate::report::chain;
 use crate::report::clean::{clean_text, without_codes};
 
 /// What ends a command that failed.
@@ -67,21 +68,6 @@ impl CommandError {
         }
         text
     }
-}
-
-/// Joins an error and its causes with `: `, leaving out a cause that its parent says already.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 impl<E: Error> From<E> for CommandError {

@@ -2,120 +2,204 @@
 //!
 //! Not here: the command (`parse`).
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
 
+use serde::Serialize;
+
+use super::json::Lines;
 use crate::dockerfile::Parsed;
 use crate::dockerfile::ast::{CommandLine, Healthcheck, Heredoc, Instruction, Kind, TransferSource, Word};
-use crate::report::Diagnostic;
 
-/// Makes the JSON of a file that has no errors.
-pub fn tree(parsed: &Parsed) -> Value {
-    let line = |at: usize| 1 + parsed.source[..at].matches('\n').count();
-    let directive = |d: &crate::dockerfile::ast::Directive| json!({"name": d.name, "value": d.value, "line": line(d.span.start)});
-    let warning = |d: &Diagnostic| json!({"line": d.span.map(|span| line(span.start)), "code": d.code, "message": d.message});
-    json!({
-        "escape": parsed.file.escape.to_string(),
-        "directives": parsed.file.directives.iter().map(directive).collect::<Vec<_>>(),
-        "instructions": parsed.file.instructions.iter().map(instruction).collect::<Vec<_>>(),
-        "warnings": parsed.diagnostics.iter().map(warning).collect::<Vec<_>>(),
-    })
+/// The whole of it. Here and below, fields are in the order of their names.
+#[derive(Debug, Serialize)]
+pub struct Tree<'a> {
+    directives: Vec<DirectiveNode<'a>>,
+    escape: char,
+    instructions: Vec<InstructionNode<'a>>,
+    warnings: Vec<Warning<'a>>,
 }
 
-fn instruction(instruction: &Instruction) -> Value {
-    let flag = |flag: &crate::dockerfile::ast::Flag| json!({"name": flag.name, "value": flag.value.as_ref().map(|word| &word.text)});
-    let mut value = json!({
-        "name": instruction.keyword.to_lowercase(),
-        "keyword": instruction.keyword,
-        "lines": [instruction.lines.0, instruction.lines.1],
-        "flags": instruction.flags.iter().map(flag).collect::<Vec<_>>(),
-        "arguments": instruction.arguments(),
-        "json": instruction.is_json(),
-        "words": words(instruction),
-    });
-    if !instruction.comments.is_empty() {
-        value["comments"] = json!(instruction.comments);
-    }
-    if let Kind::Onbuild(inner) = &instruction.kind {
-        // Its heredocs are told there.
-        value["instruction"] = self::instruction(inner);
-        return value;
-    }
-    let heredocs: Vec<Value> = instruction.heredocs().into_iter().map(heredoc).collect();
-    if !heredocs.is_empty() {
-        value["heredocs"] = Value::Array(heredocs);
-    }
-    value
+#[derive(Debug, Serialize)]
+struct DirectiveNode<'a> {
+    line: usize,
+    name: &'a str,
+    value: &'a str,
 }
 
-fn heredoc(heredoc: &Heredoc) -> Value {
-    json!({
-        "name": heredoc.name,
-        "expand": heredoc.expand,
-        "stripTabs": heredoc.strip_tabs,
-        "descriptor": heredoc.descriptor,
-        "body": heredoc.body,
-    })
+#[derive(Debug, Serialize)]
+struct Warning<'a> {
+    code: &'a str,
+    line: Option<usize>,
+    message: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct InstructionNode<'a> {
+    arguments: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    comments: &'a [String],
+    flags: Vec<FlagNode<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    heredocs: Vec<HeredocNode<'a>>,
+    /// What ONBUILD is followed by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instruction: Option<Box<InstructionNode<'a>>>,
+    json: bool,
+    keyword: &'a str,
+    lines: [usize; 2],
+    name: String,
+    words: Vec<Cow<'a, str>>,
+}
+
+#[derive(Debug, Serialize)]
+struct FlagNode<'a> {
+    name: &'a str,
+    value: Option<&'a str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HeredocNode<'a> {
+    body: &'a str,
+    descriptor: Option<u32>,
+    expand: bool,
+    name: &'a str,
+    strip_tabs: bool,
+}
+
+/// Makes the tree of a file that has no errors.
+pub fn tree(parsed: &Parsed) -> Tree<'_> {
+    let lines = Lines::new(&parsed.source);
+    let line = |at: usize| lines.place(at).line;
+    Tree {
+        directives: parsed
+            .file
+            .directives
+            .iter()
+            .map(|d| DirectiveNode { line: line(d.span.start), name: &d.name, value: &d.value })
+            .collect(),
+        escape: parsed.file.escape,
+        instructions: parsed.file.instructions.iter().map(instruction).collect(),
+        warnings: parsed
+            .diagnostics
+            .iter()
+            .map(|d| Warning { code: d.code, line: d.span.map(|span| line(span.start)), message: &d.message })
+            .collect(),
+    }
+}
+
+fn instruction(instruction: &Instruction) -> InstructionNode<'_> {
+    let inner = match &instruction.kind {
+        Kind::Onbuild(inner) => Some(Box::new(self::instruction(inner))),
+        _ => None,
+    };
+    let heredocs = match inner {
+        // They are told there.
+        Some(_) => Vec::new(),
+        None => instruction.heredocs().into_iter().map(heredoc).collect(),
+    };
+    InstructionNode {
+        arguments: instruction.arguments(),
+        comments: &instruction.comments,
+        flags: instruction
+            .flags
+            .iter()
+            .map(|flag| FlagNode {
+                name: &flag.name,
+                value: flag.value.as_ref().map(|word| word.text.as_str()),
+            })
+            .collect(),
+        heredocs,
+        instruction: inner,
+        json: instruction.is_json(),
+        keyword: &instruction.keyword,
+        lines: [instruction.lines.0, instruction.lines.1],
+        name: instruction.keyword.to_lowercase(),
+        words: words(instruction),
+    }
+}
+
+fn heredoc(heredoc: &Heredoc) -> HeredocNode<'_> {
+    HeredocNode {
+        body: &heredoc.body,
+        descriptor: heredoc.descriptor,
+        expand: heredoc.expand,
+        name: &heredoc.name,
+        strip_tabs: heredoc.strip_tabs,
+    }
 }
 
 /// Returns the arguments one by one: unexpanded, with their quotes unless they were JSON.
-fn words(instruction: &Instruction) -> Vec<String> {
-    let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect();
-    let line = |command: &CommandLine| match command {
-        CommandLine::Shell(text) if text.is_empty() => Vec::new(),
-        CommandLine::Shell(text) => vec![text.clone()],
-        CommandLine::Exec(words) => words.clone(),
-    };
+fn words(instruction: &Instruction) -> Vec<Cow<'_, str>> {
     match &instruction.kind {
         Kind::From(from) => {
-            let mut words = vec![from.image.text.clone()];
-            if let Some(name) = &from.name {
-                words.extend(["AS".to_owned(), name.text.clone()]);
-            }
-            words
+            let name = from.name.iter().flat_map(|name| ["AS", &name.text]);
+            std::iter::once(from.image.text.as_str()).chain(name).map(Cow::Borrowed).collect()
         }
         Kind::Arg(definitions) => definitions
             .iter()
             .map(|definition| match &definition.default {
-                Some(default) => format!("{}={}", definition.name, default.text),
-                None => definition.name.clone(),
+                Some(default) => Cow::Owned(format!("{}={}", definition.name, default.text)),
+                None => Cow::Borrowed(definition.name.as_str()),
             })
             .collect(),
         Kind::Env(pairs) | Kind::Label(pairs) => {
-            pairs.iter().flat_map(|pair| [pair.key.text.clone(), pair.value.text.clone()]).collect()
+            pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).map(text).collect()
         }
         Kind::Run(run) => line(&run.command),
         Kind::Cmd(command) | Kind::Entrypoint(command) => line(command),
         Kind::Copy(transfer) | Kind::Add(transfer) => {
-            let source = |source: &TransferSource| match source {
-                TransferSource::Path(word) => word.text.clone(),
-                TransferSource::Heredoc(heredoc) => format!("<<{}", heredoc.name),
-            };
-            let sources = transfer.sources.iter().map(source);
-            sources.chain([transfer.destination.text.clone()]).collect()
+            let source = transfer.sources.iter().map(|source| match source {
+                TransferSource::Path(word) => text(word),
+                TransferSource::Heredoc(heredoc) => Cow::Owned(format!("<<{}", heredoc.name)),
+            });
+            source.chain([text(&transfer.destination)]).collect()
         }
-        Kind::Workdir(word) | Kind::User(word) | Kind::Stopsignal(word) => vec![word.text.clone()],
-        Kind::Expose(words) | Kind::Volume(words) => texts(words),
-        Kind::Shell(words) => words.clone(),
-        Kind::Healthcheck(Healthcheck::None) => vec!["NONE".to_owned()],
+        Kind::Workdir(word) | Kind::User(word) | Kind::Stopsignal(word) => vec![text(word)],
+        Kind::Expose(words) | Kind::Volume(words) => words.iter().map(text).collect(),
+        Kind::Shell(words) => strings(words),
+        Kind::Healthcheck(Healthcheck::None) => vec![Cow::Borrowed("NONE")],
         Kind::Healthcheck(Healthcheck::Command { command, .. }) => {
-            [vec!["CMD".to_owned()], line(command)].concat()
+            [vec![Cow::Borrowed("CMD")], line(command)].concat()
         }
-        Kind::Maintainer(name) => vec![name.clone()],
+        Kind::Maintainer(name) => vec![Cow::Borrowed(name.as_str())],
         Kind::Onbuild(_) | Kind::Invalid => Vec::new(),
+    }
+}
+
+fn text(word: &Word) -> Cow<'_, str> {
+    Cow::Borrowed(&word.text)
+}
+
+fn strings(words: &[String]) -> Vec<Cow<'_, str>> {
+    words.iter().map(|word| Cow::Borrowed(word.as_str())).collect()
+}
+
+fn line(command: &CommandLine) -> Vec<Cow<'_, str>> {
+    match command {
+        CommandLine::Shell(text) if text.is_empty() => Vec::new(),
+        CommandLine::Shell(text) => vec![Cow::Borrowed(text.as_str())],
+        CommandLine::Exec(words) => strings(words),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::dockerfile::parse;
+
+    fn json_of(text: &str) -> Value {
+        let parsed = parse(text.as_bytes());
+        assert!(!parsed.has_errors(), "{text}: {:?}", parsed.diagnostics);
+        serde_json::to_value(tree(&parsed)).unwrap()
+    }
 
     #[test]
     fn words_of_each_instruction() {
         let check = |text: &str, expect: &[&str], is_json: bool| {
-            let parsed = parse(format!("FROM x\n{text}\n").as_bytes());
-            assert!(!parsed.has_errors(), "{text}: {:?}", parsed.diagnostics);
-            let found = &tree(&parsed)["instructions"][1];
+            let found = &json_of(&format!("FROM x\n{text}\n"))["instructions"][1];
             assert_eq!((&found["words"], &found["json"]), (&json!(expect), &json!(is_json)), "{text}");
         };
         check("FROM a AS b", &["a", "AS", "b"], false);
@@ -142,7 +226,7 @@ mod tests {
     #[test]
     fn what_belongs_to_an_instruction() {
         let source = "# syntax=docker/dockerfile:1\n# escape=`\nFROM a\n# note\nONBUILD COPY --link <<-'E' b`\n /c\n\t$x\nE\n";
-        let found = tree(&parse(source.as_bytes()));
+        let found = json_of(source);
         assert_eq!(found["escape"], "`");
         assert_eq!(found["directives"][1], json!({"name": "escape", "value": "`", "line": 2}));
         let outer = &found["instructions"][1];

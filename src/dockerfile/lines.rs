@@ -164,7 +164,7 @@ impl Line {
 ///
 /// Grammar: continuation
 fn continued(text: &str, escape: char) -> Option<&str> {
-    let kept = text.trim_end_matches([' ', '\t']).strip_suffix(escape)?;
+    let kept = text.trim_end_matches([' ', '\t', '\r']).strip_suffix(escape)?;
     if kept.ends_with(escape) { None } else { Some(kept) }
 }
 

@@ -81,48 +81,49 @@ impl Pattern {
 
     /// Tells whether it matches a whole name.
     ///
-    /// A star takes as little as it can and is never reconsidered: since it cannot
-    /// cross a `/`, the first place where what follows fits is as good as any later.
+    /// A star takes as little as it can and is never reconsidered, as in Go. Where `/` is
+    /// matched by `/` alone that finds every match, since no star can cross one; where a class
+    /// takes it, a later place may have fitted: `*[^a]*` does not match `ab/c`.
     pub fn matches(&self, name: &str) -> bool {
-        let mut rest = name;
+        let mut at = 0;
         for (index, chunk) in self.chunks.iter().enumerate() {
             let last = index + 1 == self.chunks.len() && !self.open;
-            let accept = |after: &str| !last || after.is_empty();
-            let found = match fit(&chunk.atoms, rest).filter(|after| accept(after)) {
-                Some(after) => Some(after),
-                None if chunk.star => skip(&chunk.atoms, rest, accept),
-                None => None,
+            let fits = |from: usize| fit(&chunk.atoms, name, from).filter(|&to| !last || to == name.len());
+            let found = match fits(at) {
+                None if chunk.star => (at..name.len())
+                    .take_while(|&skipped| name.as_bytes()[skipped] != b'/')
+                    .find_map(|skipped| fits(skipped + 1)),
+                found => found,
             };
             match found {
-                Some(after) => rest = after,
+                Some(to) => at = to,
                 None => return false,
             }
         }
-        if self.open { !rest.contains('/') } else { rest.is_empty() }
+        let rest = &name.as_bytes()[at..];
+        if self.open { !rest.contains(&b'/') } else { rest.is_empty() }
     }
 }
 
-/// Tries to fit after one, two, ... characters that are no `/`.
-fn skip<'a>(atoms: &[Atom], name: &'a str, accept: impl Fn(&str) -> bool) -> Option<&'a str> {
-    let mut rest = name;
-    loop {
-        let c = rest.chars().next().filter(|&c| c != '/')?;
-        rest = &rest[c.len_utf8()..];
-        if let Some(after) = fit(atoms, rest).filter(|after| accept(after)) {
-            return Some(after);
-        }
-    }
-}
-
-/// Fits atoms at the front; gives what is left.
-fn fit<'a>(atoms: &[Atom], name: &'a str) -> Option<&'a str> {
-    let mut chars = name.chars();
+/// Fits atoms at a byte of a name; gives the byte after them.
+///
+/// As in Go a star skips bytes, so that the byte may be inside of a character. What is left
+/// of that is, byte by byte, U+FFFD for `?` and classes, and no character of its own.
+fn fit(atoms: &[Atom], name: &str, mut at: usize) -> Option<usize> {
     for atom in atoms {
-        if !atom.matches(chars.next()?) {
+        let (fits, width) = match name.get(at..) {
+            Some(rest) => {
+                let c = rest.chars().next()?;
+                (atom.matches(c), c.len_utf8())
+            }
+            None => (!matches!(atom, Atom::Char(_)) && atom.matches(char::REPLACEMENT_CHARACTER), 1),
+        };
+        if !fits {
             return None;
         }
+        at += width;
     }
-    Some(chars.as_str())
+    Some(at)
 }
 
 /// Reads an atom that begins with `c` (no star); `None` when it is malformed.
@@ -219,6 +220,21 @@ mod tests {
         check("**", "abc", true);
         check("*[*]", "a*", true);
         check("]", "]", true);
+        // A star is never reconsidered, even where a class takes a `/`.
+        check("*[^a]*", "ééa/é", false);
+        check("*[^a]*", "aaa/é", true);
+        check("*[/]*", "a/b", true);
+        check("*[^a]b", "x/b", true);
+        // A star skips bytes.
+        check("*[^é]", "é", true);
+        check("*[^é]b", "éb", true);
+        check("*[é]", "aé", true);
+        check("*??", "é", false);
+        check("*?", "日", true);
+        check("*[^日][^日]", "日", true);
+        check("*[^日][^日][^日]", "日", false);
+        check("*\u{fffd}", "é", false);
+        check("*[\u{fffd}]", "é", true);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use crate::dockerfile::ast::Kind;
 use crate::dockerfile::ast::Pair;
 use crate::dockerfile::ast::Word;
 use crate::image;
-use crate::image::Empty;
 use crate::report::Diagnostic;
 use crate::report::Span;
 
+use super::change::Change;
 use super::gofmt;
 use super::graph::EdgeKind;
 use super::graph::Op;
@@ -41,14 +41,14 @@ impl Builder<'_, '_> {
             Kind::Expose(words) => self.expose(words),
             Kind::Volume(words) => self.volume(words, instruction),
             Kind::Shell(words) => {
-                self.image.config.shell = Some(words.clone());
+                self.change(Change::Shell(words.clone()));
                 self.commit(format!("SHELL {}", gofmt::plain_list(words)), false)?;
                 Ok(())
             }
             Kind::Stopsignal(word) => self.stopsignal(word),
             Kind::Healthcheck(check) => self.healthcheck(check),
             Kind::Onbuild(inner) => {
-                self.image.config.on_build.push(inner.text());
+                self.change(Change::OnBuild(inner.text()));
                 Ok(())
             }
             Kind::Maintainer(name) => {
@@ -83,11 +83,7 @@ impl Builder<'_, '_> {
                 line.push_str(value);
             }
             self.shared.declared.push(name.clone());
-            match self.args.iter_mut().find(|(n, _)| n == name) {
-                // Declared again without a value, it keeps the one it had.
-                Some((_, old)) => *old = value.or_else(|| old.take()),
-                None => self.args.push((name.clone(), value)),
-            }
+            self.variables.declare(name, value);
         }
         self.commit(line, false)?;
         Ok(())
@@ -95,16 +91,16 @@ impl Builder<'_, '_> {
 
     fn env(&mut self, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let set = self.pairs("ENV", pairs)?;
-        for ((key, value), pair) in set.iter().zip(pairs) {
+        for ((key, _), pair) in set.iter().zip(pairs) {
             self.check_secret("ENV", key, pair.key.span);
-            self.image.config.set_env(key, value);
         }
+        self.change(Change::Env(set));
         Ok(())
     }
 
     fn label(&mut self, pairs: &[Pair]) -> Result<(), Diagnostic> {
         let set = self.pairs("LABEL", pairs)?;
-        self.image.config.labels.extend(set);
+        self.change(Change::Labels(set));
         Ok(())
     }
 
@@ -142,7 +138,7 @@ impl Builder<'_, '_> {
     fn user(&mut self, word: &Word) -> Result<(), Diagnostic> {
         let user = self.expand(word)?;
         self.commit(format!("USER {user}"), false)?;
-        self.image.config.user = user;
+        self.change(Change::User(user));
         Ok(())
     }
 
@@ -156,8 +152,7 @@ impl Builder<'_, '_> {
     fn cmd(&mut self, command: &CommandLine) -> Result<(), Diagnostic> {
         let args = self.command(command);
         self.commit(format!("CMD {}", gofmt::quoted_list(&args)), false)?;
-        self.image.config.cmd = Some(args);
-        self.image.config.args_escaped = true;
+        self.change(Change::Cmd(args));
         self.cmd_set = true;
         Ok(())
     }
@@ -165,9 +160,9 @@ impl Builder<'_, '_> {
     fn entrypoint(&mut self, command: &CommandLine) -> Result<(), Diagnostic> {
         let args = self.command(command);
         self.commit(format!("ENTRYPOINT {}", gofmt::quoted_list(&args)), false)?;
-        self.image.config.entrypoint = Some(args);
+        self.change(Change::Entrypoint(args));
         if !self.cmd_set {
-            self.image.config.cmd = None;
+            self.change(Change::NoCmd);
         }
         Ok(())
     }
@@ -204,7 +199,7 @@ impl Builder<'_, '_> {
             }
         }
         self.commit(format!("EXPOSE {}", gofmt::plain_list(&ports)), false)?;
-        self.image.config.exposed_ports.extend(ports.into_iter().map(|port| (port, Empty {})));
+        self.change(Change::Ports(ports));
         Ok(())
     }
 
@@ -220,7 +215,7 @@ impl Builder<'_, '_> {
             volumes.push(volume);
         }
         self.commit(format!("VOLUME {}", gofmt::plain_list(&volumes)), false)?;
-        self.image.config.volumes.extend(volumes.into_iter().map(|volume| (volume, Empty {})));
+        self.change(Change::Volumes(volumes));
         Ok(())
     }
 
@@ -232,7 +227,7 @@ impl Builder<'_, '_> {
                 .with_hint("a signal is a number from 1 to 64 or a name as in signal(7), such as SIGTERM"));
         }
         self.commit(format!("STOPSIGNAL {signal}"), false)?;
-        self.image.config.stop_signal = Some(signal);
+        self.change(Change::StopSignal(signal));
         Ok(())
     }
 
@@ -266,7 +261,7 @@ impl Builder<'_, '_> {
             ),
             false,
         )?;
-        self.image.config.healthcheck = Some(health);
+        self.change(Change::Healthcheck(health));
         Ok(())
     }
 
@@ -316,7 +311,7 @@ impl Builder<'_, '_> {
         }
         self.workdir_set = true;
         let workdir = path::join(&self.image.config.working_dir, &text);
-        self.image.config.working_dir.clone_from(&workdir);
+        self.change(Change::WorkingDir(workdir.clone()));
         let vertex = match workdir.as_str() {
             "/" => None,
             path => {

@@ -62,7 +62,7 @@ fn run_fields(run: &RunOp) -> Fields {
     let mut fields = vec![
         text("op", "run"),
         ("args", Value::List(run.args.clone())),
-        ("env", Value::List(run.env.clone())),
+        ("env", Value::List(run.env.iter().map(|entry| entry.to_string()).collect())),
         text("workdir", &run.workdir),
         text("user", &run.user),
         text("network", network),

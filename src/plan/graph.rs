@@ -6,11 +6,14 @@
 //! keys and execution (`solve`, `worker`), paths on disk, times.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::image::{ContainerConfig, Digest, History, ImageConfig, ImageId, Platform};
 use crate::remote::GitAddress;
 use crate::report::Span;
+
+use super::change::Change;
 
 /// The index of a vertex in [`Graph::vertices`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -130,13 +133,13 @@ pub struct GitOp {
 }
 
 /// A command to run.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunOp {
     /// The whole command line, the shell's words included.
     pub args: Vec<String>,
     /// `KEY=value`: the image's ENV and the ARGs in scope, sorted by name, each once;
     /// PATH is always there.
-    pub env: Vec<String>,
+    pub env: Arc<[Arc<str>]>,
     /// Environment of the run that is in no key and no history: proxy build args that
     /// no ARG declares, `KEY=value`.
     pub env_unkeyed: Vec<String>,
@@ -158,6 +161,15 @@ pub struct RunOp {
     pub script: Option<Script>,
     /// Seconds since 1970 of SOURCE_DATE_EPOCH, when set.
     pub source_date_epoch: Option<i64>,
+}
+
+impl Hash for RunOp {
+    /// Leaves the environment out: many steps of a long file share a long one, and differ in
+    /// what they run.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.args, &self.workdir, &self.user, self.network, self.security).hash(state);
+        (&self.mounts, &self.script).hash(state);
+    }
 }
 
 /// A heredoc that is a program of its own.
@@ -314,6 +326,8 @@ pub struct Stage {
     /// The base's whole config (history and DiffIDs included) of the *image* under the
     /// chain of FROM; that of scratch when there is none.
     pub base_config: Arc<ImageConfig>,
+    /// The container config after the first step, FROM.
+    pub start: ContainerConfig,
     /// The config of the result. Its `history`, `rootfs` and `created` are empty.
     pub config: ImageConfig,
     /// The history lines of the whole chain of FROM down to the image, base's not included.
@@ -332,8 +346,8 @@ pub struct Step {
     pub vertex: Option<VertexId>,
     /// The state after the step (its own vertex or the nearest before).
     pub state: Option<VertexId>,
-    /// The container config after the step.
-    pub config: Arc<ContainerConfig>,
+    /// What the step does to the container config, in order.
+    pub changes: Vec<Change>,
     /// The number of entries of [`Stage::history`] after the step.
     pub history_len: usize,
 }

@@ -5,6 +5,7 @@
 //! `stages`, which sorts a file into stages and finds out what each needs.
 
 pub mod call;
+pub mod change;
 pub mod check;
 mod config;
 mod copy;
@@ -24,6 +25,7 @@ mod scope;
 mod signal;
 mod stage;
 mod stages;
+mod variables;
 mod words;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! RUN: its command line, environment, network and history line.
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::dockerfile::ast::CommandLine;
 use crate::dockerfile::ast::Heredoc;
@@ -24,7 +24,6 @@ use super::mount;
 use super::mount::Type;
 use super::path;
 use super::scope;
-use super::scope::NOT_ENVIRONMENT;
 use super::stage::Builder;
 
 impl Builder<'_, '_> {
@@ -55,16 +54,15 @@ impl Builder<'_, '_> {
             return Err(self.error("empty-command", instruction.span, "RUN needs a command"));
         }
         let (mounts, inputs) = self.mounts(run)?;
-        let env = self.environment();
         let env_unkeyed = scope::proxies(&self.request.build_args)
             .into_iter()
-            .filter(|(name, _)| !env.contains_key(name))
+            .filter(|(name, _)| !self.variables.is_visible(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         let line = self.run_line(&args);
         let op = RunOp {
             args,
-            env: env.into_iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            env: self.variables.environment(),
             env_unkeyed,
             workdir: path::join("/", &self.image.config.working_dir),
             user: self.image.config.user.clone(),
@@ -224,30 +222,22 @@ impl Builder<'_, '_> {
         self.files_of(named.as_ref())
     }
 
-    /// Returns the variables of a step: ENV, and the ARGs that no ENV hides.
-    fn environment(&self) -> BTreeMap<String, String> {
-        let args = self.args.iter().filter(|(name, _)| !NOT_ENVIRONMENT.contains(&name.as_str()));
-        let mut env: BTreeMap<String, String> =
-            args.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect();
-        for entry in &self.image.config.env {
-            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-            env.insert(name.to_owned(), value.to_owned());
-        }
-        env
-    }
-
     /// Returns `RUN |2 A=1 B= /bin/sh -c command # buildkit`.
     fn run_line(&self, args: &[String]) -> String {
-        let mut words = vec!["RUN".to_owned()];
-        if !self.args.is_empty() {
-            words.push(format!("|{}", self.args.len()));
-            words.extend(
-                self.args.iter().map(|(name, _)| format!("{name}={}", self.value(name).unwrap_or_default())),
-            );
+        let mut line = "RUN ".to_owned();
+        let declared = self.variables.args();
+        if !declared.is_empty() {
+            let _ = write!(line, "|{} ", declared.len());
+            for (name, _) in declared {
+                let _ = write!(line, "{name}={} ", self.variables.value(name).unwrap_or_default());
+            }
         }
-        words.extend(args.iter().cloned());
-        words.push("# buildkit".to_owned());
-        words.join(" ")
+        for word in args {
+            line.push_str(word);
+            line.push(' ');
+        }
+        line.push_str("# buildkit");
+        line
     }
 }
 

@@ -21,6 +21,7 @@ use crate::report::Span;
 
 use super::Bases;
 use super::Request;
+use super::change::Change;
 use super::graph::ContextOp;
 use super::graph::CopyOp;
 use super::graph::CopySource;
@@ -38,6 +39,8 @@ use super::lower::Vertices;
 use super::scope::NOT_ENVIRONMENT;
 use super::stages::Origin;
 use super::stages::Plan;
+use super::variables::Args;
+use super::variables::Variables;
 use super::words;
 
 /// PATH of a config that has none, as BuildKit sets it.
@@ -54,7 +57,7 @@ pub(super) const MAX_PLAN: usize = 128 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Built {
     pub(super) stage: Stage,
-    pub(super) args: Vec<(String, Option<String>)>,
+    pub(super) args: Args,
     pub(super) workdir_set: bool,
     pub(super) made: Option<VertexId>,
 }
@@ -81,10 +84,10 @@ pub(super) struct Builder<'s, 'a> {
     pub(super) ignore_cache: bool,
     pub(super) platform: Platform,
     pub(super) base_config: Arc<ImageConfig>,
-    /// The config so far; without history, layers and creation time.
+    /// The config so far; without history, layers and creation time, and without ENV,
+    /// which is among the variables until the stage is finished.
     pub(super) image: ImageConfig,
-    /// The ARGs in scope in order of their first declaration, with their values.
-    pub(super) args: Vec<(String, Option<String>)>,
+    pub(super) variables: Variables,
     /// The last state.
     pub(super) state: Option<VertexId>,
     /// The last vertex that an instruction of a Dockerfile made; whose time history takes.
@@ -102,7 +105,10 @@ pub(super) struct Builder<'s, 'a> {
     /// Its line; 0 for what ONBUILD brought.
     pub(super) line: usize,
     pub(super) span: Span,
-    container: Arc<ContainerConfig>,
+    /// The container config after FROM.
+    start: ContainerConfig,
+    /// What the current instruction does to it.
+    changes: Vec<Change>,
 }
 
 /// Lowers one stage; findings go to `shared`. Returns `None` when its base failed.
@@ -199,8 +205,9 @@ impl<'s, 'a> Builder<'s, 'a> {
         if image.config.env_value("PATH").is_none() {
             image.config.set_env("PATH", DEFAULT_PATH);
         }
-        let container = Arc::new(image.config.clone());
-        shared.spend(config_size(&container), place)?;
+        let start = image.config.clone();
+        shared.spend(config_size(&start), place)?;
+        let variables = Variables::new(args, std::mem::take(&mut image.config.env));
         let mut builder = Builder {
             request: plan.request,
             index,
@@ -209,7 +216,7 @@ impl<'s, 'a> Builder<'s, 'a> {
             platform,
             base_config,
             image,
-            args,
+            variables,
             state,
             made,
             history,
@@ -221,7 +228,8 @@ impl<'s, 'a> Builder<'s, 'a> {
             text,
             line,
             span,
-            container,
+            start,
+            changes: Vec::new(),
             shared,
         };
         builder.step(state)?;
@@ -261,32 +269,42 @@ impl<'s, 'a> Builder<'s, 'a> {
         }
     }
 
+    /// Changes the config of containers.
+    pub(super) fn change(&mut self, change: Change) {
+        match &change {
+            Change::Env(pairs) => pairs.iter().for_each(|(name, value)| self.variables.set_env(name, value)),
+            other => other.apply(&mut self.image.config),
+        }
+        self.changes.push(change);
+    }
+
     /// Writes down the step that was just taken.
     fn step(&mut self, vertex: Option<VertexId>) -> Result<(), Diagnostic> {
-        if *self.container != self.image.config {
-            self.shared.spend(config_size(&self.image.config), self.at(self.span))?;
-            self.container = Arc::new(self.image.config.clone());
-        }
+        let changes = std::mem::take(&mut self.changes);
+        let size = 256 + changes.iter().map(Change::size).sum::<usize>();
+        self.shared.spend(size, self.at(self.span))?;
         self.steps.push(Step {
             text: self.text.clone(),
             span: self.span,
             line: self.line,
             vertex,
             state: self.state,
-            config: self.container.clone(),
+            changes,
             history_len: self.history.len(),
         });
         Ok(())
     }
 
     fn finish(mut self) -> Built {
+        let (args, env) = self.variables.into_parts();
+        self.image.config.env = env;
         if self.shared.plan.targets.contains(&self.index) {
             for (key, value) in &self.request.labels {
                 self.image.config.labels.insert(key.clone(), value.clone());
             }
         }
         Built {
-            args: self.args,
+            args,
             workdir_set: self.workdir_set,
             made: self.made,
             stage: Stage {
@@ -296,6 +314,7 @@ impl<'s, 'a> Builder<'s, 'a> {
                 steps: self.steps,
                 output: self.state,
                 base_config: self.base_config,
+                start: self.start,
                 config: self.image,
                 history: self.history,
             },
@@ -318,13 +337,9 @@ impl<'s, 'a> Builder<'s, 'a> {
         self.shared.findings.push(warning);
     }
 
-    /// Returns the value of a variable: ENV comes before ARG, wherever they stand.
-    ///
-    /// So says the Dockerfile reference ("always override"), and so does buildah;
-    /// BuildKit lets an ARG below an ENV win.
+    /// Returns the value of a variable.
     pub(super) fn value(&self, name: &str) -> Option<String> {
-        let arg = || self.args.iter().find(|(n, _)| n == name).and_then(|(_, value)| value.clone());
-        self.image.config.env_value(name).map(str::to_owned).or_else(arg)
+        self.variables.value(name).map(str::to_owned)
     }
 
     /// Replaces the variables of a word.
@@ -362,13 +377,14 @@ impl<'s, 'a> Builder<'s, 'a> {
 
     fn report_unset(&mut self, unset: &[String], span: Span) {
         for name in unset {
-            if self.args.iter().any(|(n, _)| n == name) || NOT_ENVIRONMENT.contains(&name.as_str()) {
+            if self.variables.is_declared(name) || NOT_ENVIRONMENT.contains(&name.as_str()) {
                 continue;
             }
-            let env = self.image.config.env.iter().filter_map(|e| e.split_once('=')).map(|(k, _)| k);
-            let known: Vec<&str> = env.chain(self.args.iter().map(|(n, _)| n.as_str())).collect();
             // Looking for a slip takes time; among so many names there is always one.
-            let known = if known.len() > 256 { Vec::new() } else { known };
+            let known: Vec<&str> = match self.variables.count() <= 256 {
+                true => self.variables.names().collect(),
+                false => Vec::new(),
+            };
             let near = dockerfile::nearest(name, &known).map(|near| format!("did you mean `${near}`?"));
             let message = format!("usage of undefined variable `${name}`");
             let mut warning = Diagnostic::warning("UndefinedVar", self.at(span), message);
@@ -521,12 +537,11 @@ fn history_size(line: &PlannedHistory) -> usize {
 
 fn op_size(op: &Op) -> usize {
     let texts = |list: &[String]| list.iter().map(|text| text.len() + 24).sum::<usize>();
-    // Twice: once in the graph and once where equal work is looked up.
-    2 * (512
+    let kept = 512
         + match op {
             Op::Run(run) => {
                 let mounts = run.mounts.iter().map(|mount| mount.target.len() + 256).sum::<usize>();
-                texts(&run.args) + texts(&run.env) + texts(&run.env_unkeyed) + mounts
+                texts(&run.args) + texts(&run.env_unkeyed) + mounts
             }
             Op::Copy(copy) => {
                 let source = |source: &CopySource| match source {
@@ -538,7 +553,14 @@ fn op_size(op: &Op) -> usize {
             }
             Op::Workdir(workdir) => workdir.path.len() + workdir.user.len(),
             Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_) => 0,
-        })
+        };
+    // The environment is shared; it counts for the time it takes to tell operations apart.
+    let seen = match op {
+        Op::Run(run) => run.env.iter().map(|entry| entry.len() + 16).sum(),
+        _ => 0,
+    };
+    // Twice: once in the graph and once where equal work is looked up.
+    2 * kept + seen
 }
 
 /// Returns an instruction on one line, its keyword in capitals.

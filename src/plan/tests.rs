@@ -1,5 +1,6 @@
 //! Tests of the plan as a whole: a Dockerfile in, a compact text of the graph out.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use super::graph::VertexId;
 use super::lower;
 use super::outline;
 use super::render;
+use super::stages::Plan;
 
 fn platform() -> Platform {
     "linux/amd64".parse().unwrap()
@@ -217,6 +219,10 @@ fn history(text: &str, request: &Request) -> Vec<String> {
     lines.collect()
 }
 
+fn env_of(run: &RunOp) -> Vec<&str> {
+    run.env.iter().map(|entry| &**entry).collect()
+}
+
 fn runs(graph: &Graph) -> Vec<&RunOp> {
     let mut runs = Vec::new();
     for vertex in &graph.vertices {
@@ -341,9 +347,9 @@ fn arg_and_env_of_one_value_are_the_same_run() {
     let arg = graph("FROM debian\nARG Z=1\nENV A=1\nRUN x\n");
     let env = graph("FROM debian\nENV Z=1\nENV A=1\nRUN x\n");
     assert_eq!(runs(&arg), runs(&env));
-    assert_eq!(runs(&arg)[0].env, ["A=1", "LANG=C", "PATH=/bin", "Z=1"]);
+    assert_eq!(env_of(runs(&arg)[0]), ["A=1", "LANG=C", "PATH=/bin", "Z=1"]);
     let none = graph("FROM debian\nARG Z\nENV A=1\nRUN x\n");
-    assert_eq!(runs(&none)[0].env, ["A=1", "LANG=C", "PATH=/bin"]);
+    assert_eq!(env_of(runs(&none)[0]), ["A=1", "LANG=C", "PATH=/bin"]);
 }
 
 #[test]
@@ -370,7 +376,7 @@ fn args_have_scopes() {
     let env = |text: &str, request: &Request| {
         let graph = good(text, request).graph;
         let env = runs(&graph).last().unwrap().env.clone();
-        env.into_iter().filter(|e| !e.starts_with("PATH=")).collect::<Vec<_>>().join(" ")
+        env.iter().filter(|e| !e.starts_with("PATH=")).map(|e| &**e).collect::<Vec<_>>().join(" ")
     };
     let a2 = with_args(&[("A", "2")]);
     for (text, request, expect) in [
@@ -404,11 +410,11 @@ fn args_have_scopes() {
 fn proxies_are_in_no_key_unless_declared() {
     let proxy = with_args(&[("http_proxy", "http://p")]);
     let graph = good("FROM debian\nRUN x\n", &proxy).graph;
-    assert_eq!(runs(&graph)[0].env, ["LANG=C", "PATH=/bin"]);
+    assert_eq!(env_of(runs(&graph)[0]), ["LANG=C", "PATH=/bin"]);
     assert_eq!(runs(&graph)[0].env_unkeyed, ["HTTP_PROXY=http://p", "http_proxy=http://p"]);
     let declared = "FROM debian\nARG http_proxy\nRUN x\n";
     let graph = good(declared, &proxy).graph;
-    assert_eq!(runs(&graph)[0].env, ["LANG=C", "PATH=/bin", "http_proxy=http://p"]);
+    assert_eq!(env_of(runs(&graph)[0]), ["LANG=C", "PATH=/bin", "http_proxy=http://p"]);
     assert_eq!(runs(&graph)[0].env_unkeyed, ["HTTP_PROXY=http://p"]);
     assert_eq!(history(declared, &proxy)[1], "RUN |1 http_proxy=http://p /bin/sh -c x # buildkit");
     check_warnings("FROM debian\nRUN x\n", &proxy, &[]);
@@ -829,6 +835,47 @@ fn a_small_file_cannot_make_a_huge_plan() {
     let long = format!("ARG A=ab\n{}FROM $A\n", doubled.replace("ENV", "ARG"));
     let errors = plan(&long, &request()).unwrap_err();
     assert!(errors[0].code == "invalid-reference" && errors[0].message.len() < 1000);
+}
+
+/// Returns the bytes that the plan of a file takes, as it counts them itself.
+fn spent(text: &str) -> usize {
+    let parsed = dockerfile::parse(text.as_bytes());
+    let (request, bases) = (request(), Bases::new());
+    let plan = Plan::new(&parsed.file, &request).unwrap();
+    let reach = plan.reach(&bases).unwrap();
+    let shared = lower::stages(&plan, &bases, &reach.stages);
+    assert_eq!(shared.findings, [], "{text}");
+    shared.spent
+}
+
+#[test]
+fn a_plan_grows_as_its_file_does() {
+    let check = |line: &dyn Fn(usize) -> String| {
+        let of = |lines| spent(&format!("FROM scratch\n{}", (0..lines).map(line).collect::<String>()));
+        let (one, two) = (of(1000), of(2000));
+        assert!(two < one * 21 / 10, "{}: {one} bytes, then {two}", line(0));
+    };
+    check(&|i| format!("ENV A{i}=x\n"));
+    check(&|i| format!("ENV A=x{i}\n"));
+    check(&|i| format!("LABEL a{i}=x\n"));
+    check(&|i| format!("ARG A{i}=x\n"));
+    check(&|i| format!("EXPOSE {}\n", i + 1));
+    check(&|i| format!("VOLUME /v{i}\n"));
+    check(&|i| format!("ONBUILD RUN {i}\n"));
+    check(&|i| format!("WORKDIR /w/{i}\n"));
+    check(&|i| format!("RUN {i}\n"));
+    check(&|i| format!("COPY a{i} /b\n"));
+}
+
+#[test]
+fn runs_share_their_environment() {
+    let runs: String = (0..100).map(|i| format!("RUN {i}\nLABEL a={i}\n")).collect();
+    let graph = good(&format!("FROM debian\nENV A=1\n{runs}ENV A=2\nRUN x\n"), &request()).graph;
+    let environments = graph.vertices.iter().filter_map(|vertex| match &vertex.op {
+        Op::Run(run) => Some(run.env.as_ptr()),
+        _ => None,
+    });
+    assert_eq!(environments.collect::<BTreeSet<_>>().len(), 2);
 }
 
 /// Lines that mean something, put together at random.

@@ -2,9 +2,10 @@
 //!
 //! `event` holds the events, `diagnostic` findings about a text, `excerpt`
 //! draws a finding as rustc does, `clean` makes output safe for a terminal,
-//! `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
+//! `chain` joins causes, `plain` and `quiet` are sinks. Nothing here decides anything; sinks write to
 //! a writer they are given.
 
+mod chain;
 pub mod clean;
 mod diagnostic;
 mod event;
@@ -12,6 +13,7 @@ pub mod excerpt;
 mod plain;
 mod quiet;
 
+pub use chain::chain;
 pub use diagnostic::{Diagnostic, Severity, Span};
 pub use event::{Event, Reporter, Silent, Step, Stream};
 pub use plain::Plain;

@@ -270,7 +270,7 @@ impl Worker for Fake {
         match &task.vertex.op {
             Op::Run(run) => {
                 fields.push("args", run.args.clone());
-                fields.push("env", run.env.clone());
+                fields.push("env", run.env.iter().map(|entry| entry.to_string()).collect::<Vec<_>>());
             }
             Op::Copy(copy) => {
                 fields.push("sources", format!("{:?}", copy.sources));
@@ -479,6 +479,18 @@ impl Draw {
         });
         let inputs = vec![(EdgeKind::Base, base.into()), (EdgeKind::Source, Some(from))];
         self.add(format!("COPY {path} {to}"), op, inputs)
+    }
+
+    /// A COPY whose key does not depend on what is beneath.
+    pub fn copy_link(&mut self, base: VertexId, from: VertexId, path: &str, to: &str) -> VertexId {
+        let id = self.copy(base, from, path, to);
+        let vertex = &mut self.0.vertices[id.0];
+        vertex.text = vertex.text.replacen("COPY", "COPY --link", 1);
+        vertex.inputs[0].kind = EdgeKind::Below;
+        if let Op::Copy(op) = &mut vertex.op {
+            op.link = true;
+        }
+        id
     }
 
     pub fn workdir(&mut self, base: impl Into<Option<VertexId>>, path: &str) -> VertexId {

@@ -50,7 +50,9 @@ pub enum StoreError {
         .0.short()
     )]
     SeveralNames(ImageId),
-    #[error("the step lock was not waited for: the build was cancelled")]
+    #[error("the user namespace does not map the owner {uid}:{gid}")]
+    NoSuchOwner { uid: u32, gid: u32 },
+    #[error("a lock was not waited for: the build was cancelled")]
     Cancelled,
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Paths {
     pub stat_cache: PathBuf,
     pub downloads: PathBuf,
     pub git: PathBuf,
+    /// Made by the first cache mount.
+    pub cache_mounts: PathBuf,
     pub builds: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
@@ -81,6 +83,7 @@ impl Paths {
             stat_cache: base.join("cache/files"),
             downloads: base.join("cache/downloads"),
             git: base.join("cache/git"),
+            cache_mounts: base.join("cache/mounts"),
             builds: base.join("builds"),
             leases: base.join("leases"),
             locks: base.join("locks"),

@@ -20,6 +20,8 @@
 //!   cache/records/OP/KEY       what a vertex gave: a header line, then the caller's bytes
 //!   cache/files/               digests of context files; its files are the context's own
 //!   cache/downloads/           files from URLs; its files are the context's own
+//!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
+//!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
@@ -29,7 +31,8 @@
 //! **Publishing.** Everything is made under `tmp/` and renamed to its place, complete.
 //! Reading writes nothing, so readers need no lock; a file that vanishes was not there.
 //!
-//! **Locks**, in the order they may be taken: a step's lock, `lock` (shared), `names.lock`.
+//! **Locks**, in the order they may be taken: a step's lock, `lock` (shared), those of cache mounts
+//! (by name), `names.lock`.
 //! Whoever writes, or reads layers, first holds `lock` shared and a lease ([`Store::hold`];
 //! writing functions do it by themselves); both end with the process, however it ends.
 //!
@@ -46,6 +49,7 @@
 
 mod blobs;
 mod builds;
+mod cache_mounts;
 mod check;
 mod created;
 mod digests;
@@ -78,6 +82,7 @@ use crate::sys::overlay::OverlayXattrs;
 
 pub use blobs::{BlobReader, BlobWriter};
 pub use builds::BuildLog;
+pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
 pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;

@@ -33,6 +33,16 @@ impl FileLock {
         Ok(FileLock { file })
     }
 
+    /// Takes a lock that several may hold at once, or `None` where somebody holds it alone.
+    pub fn try_shared(path: &Path) -> io::Result<Option<FileLock>> {
+        let file = open(path)?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(FileLock { file })),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Takes the lock for one alone, or `None` where somebody holds it.
     pub fn try_exclusive(path: &Path) -> io::Result<Option<FileLock>> {
         let file = open(path)?;
@@ -139,6 +149,13 @@ mod tests {
         drop(shared);
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());
         drop(second);
+        let exclusive = FileLock::try_exclusive(&path).unwrap();
+        assert!(exclusive.is_some());
+        assert!(FileLock::try_shared(&path).unwrap().is_none());
+        drop(exclusive);
+        let shared = FileLock::try_shared(&path).unwrap();
+        assert!(shared.is_some() && FileLock::try_shared(&path).unwrap().is_some());
+        drop(shared);
         let exclusive = FileLock::try_exclusive(&path).unwrap();
         assert!(exclusive.is_some());
         assert!(FileLock::try_exclusive(&path).unwrap().is_none());

@@ -1,8 +1,10 @@
 //! Why a vertex failed, in the words docker's users know.
 
 use super::copy::CopyError;
+use super::mount::MountError;
 use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
+use crate::report::chain;
 use crate::sandbox::network::NetworkError;
 use crate::sandbox::{Exit, SandboxError};
 use crate::store::StoreError;
@@ -12,8 +14,13 @@ use crate::sys::users::UserError;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The command ran and did not succeed.
-    #[error("process \"{command}\" did not complete successfully: {}", ending(*.exit))]
-    Exit { command: String, exit: Exit },
+    #[error("process \"{command}\" did not complete successfully: {}{}", ending(*.exit), also(*.exit, *.oom))]
+    Exit {
+        command: String,
+        exit: Exit,
+        /// Whether any process of it was killed for the memory limit.
+        oom: bool,
+    },
     /// The command could not be started.
     #[error("process \"{command}\" could not be started: {}", chain(.error))]
     Sandbox { command: String, error: SandboxError },
@@ -31,6 +38,11 @@ pub enum WorkerError {
     User(#[from] UserError),
     #[error("{}", chain(.0))]
     Network(#[from] NetworkError),
+    #[error("{}", chain(.0))]
+    Mount(#[from] MountError),
+    /// The command line did not consent to it.
+    #[error("{0} is not allowed")]
+    NotAllowed(&'static str),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the files of `{0}` are not there")]
@@ -48,26 +60,19 @@ fn ending(exit: Exit) -> String {
     }
 }
 
+/// Says what the end of the command alone does not tell.
+fn also(exit: Exit, oom: bool) -> &'static str {
+    match oom && exit != Exit::OutOfMemory {
+        true => ", after a process of it was killed because the memory limit was reached",
+        false => "",
+    }
+}
+
 fn signal_name(number: i32) -> String {
     match nix::sys::signal::Signal::try_from(number) {
         Ok(signal) => format!(" ({})", signal.as_str()),
         Err(_) => String::new(),
     }
-}
-
-/// Joins an error and its causes, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 impl WorkerError {
@@ -80,6 +85,8 @@ impl WorkerError {
             WorkerError::User(_) => "user",
             WorkerError::Network(_) => "network",
             WorkerError::Git(_) => "git",
+            WorkerError::Mount(_) => "mount",
+            WorkerError::NotAllowed(_) => "not-allowed",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Cancelled => "stopped",
         }
@@ -94,12 +101,17 @@ impl WorkerError {
             WorkerError::Exit { exit: Exit::Code(126), .. } => {
                 "a shell exits with 126 when it may not execute a file: is it executable, and for this processor?"
             }
+            WorkerError::Exit { oom: true, .. } => {
+                "the step's memory limit was reached: raise it with `--memory`, or let the step do less at once"
+            }
             WorkerError::Exit { exit: Exit::OutOfMemory, .. } => {
                 "the kernel ended it for want of memory: give the machine or the surrounding container more, or let the step do less at once"
             }
             WorkerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
             }
+            WorkerError::Mount(error) => return error.hint(),
+            WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);
             }
@@ -115,7 +127,7 @@ mod tests {
     use super::*;
 
     fn check(exit: Exit, expect: &str) {
-        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit };
+        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit, oom: false };
         assert_eq!(
             error.to_string(),
             format!("process \"/bin/sh -c false\" did not complete successfully: {expect}")
@@ -128,5 +140,10 @@ mod tests {
         check(Exit::Signal(9), "killed by signal 9 (SIGKILL)");
         check(Exit::Signal(64), "killed by signal 64");
         check(Exit::OutOfMemory, "killed because memory ran out (exit code: 137)");
+        let error = WorkerError::Exit { command: "make".into(), exit: Exit::Code(2), oom: true };
+        assert!(error.to_string().ends_with(
+            "exit code: 2, after a process of it was killed because the memory limit was reached"
+        ));
+        assert!(error.hint().unwrap().contains("--memory"));
     }
 }

@@ -8,14 +8,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::copy;
 use super::error::WorkerError;
-use super::store_worker::{NewLayer, StoreWorker};
+use super::mount::StepMounts;
+use super::store_worker::{NewLayer, StoreWorker, base_of};
 use crate::image::SnapshotId;
 use crate::layer::inherit_root;
-use crate::plan::graph::{NetworkMode, RunOp};
+use crate::plan::graph::{NetworkMode, RunOp, Security};
 use crate::report::{Event, Stream};
 use crate::sandbox::network::{PrivateNetwork, private_resolv_conf};
-use crate::sandbox::{BindSource, Exit, Network, Root, Stdio, StepEnvironment, User, Volume, step_spec};
-use crate::solve::{Cancel, Log};
+use crate::sandbox::{
+    self, BindSource, Exit, Network, Root, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
+};
+use crate::solve::{Cancel, InputView, Log};
 use crate::store::Draft;
 use crate::sys::users::{self, Owner};
 
@@ -27,10 +30,12 @@ impl StoreWorker<'_> {
     pub(super) fn run(
         &self,
         op: &RunOp,
-        base: &[SnapshotId],
+        inputs: &[InputView],
         log: Log<'_>,
         cancel: &Cancel,
     ) -> Result<NewLayer, WorkerError> {
+        self.check_allowed(op)?;
+        let base = base_of(inputs);
         let store = self.options.store;
         let xattrs = store.options().xattrs;
         let layer = self.new_layer(base)?;
@@ -44,17 +49,22 @@ impl StoreWorker<'_> {
             }
         }
         let command = op.args.join(" ");
+        let mut mounts = self.step_mounts(op, inputs, cancel)?;
         let network = self.network(op.network)?;
-        let result = self.run_in(op, base, &layer.draft, user, &network, log, cancel);
-        if let (Joined::Private(network), Ok(pool)) = (network, self.options.networks) {
+        let result = self.run_in(op, base, &layer.draft, user, &mut mounts, &network, log, cancel);
+        // What a step with all rights made of its network is nothing for the next one.
+        if let (Joined::Private(network), Ok(pool), Security::Sandbox) =
+            (network, self.options.networks, op.security)
+        {
             pool.give_back(network);
         }
+        drop(mounts);
         match result {
             Err(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Ok(Exit::Code(0)) => {}
-            Ok(exit) => return Err(WorkerError::Exit { command, exit }),
+            Ok((Exit::Code(0), _)) => {}
+            Ok((exit, oom)) => return Err(WorkerError::Exit { command, exit, oom }),
         }
         for name in MOUNT_POINTS {
             let missing = |root: &crate::sys::RootDir| {
@@ -68,6 +78,18 @@ impl StoreWorker<'_> {
             }
         }
         Ok(layer)
+    }
+
+    /// Refuses what the command line did not consent to, whoever made the graph.
+    fn check_allowed(&self, op: &RunOp) -> Result<(), WorkerError> {
+        let allowed = self.options.entitlements;
+        if op.security == Security::Insecure && !allowed.security_insecure {
+            return Err(WorkerError::NotAllowed("security.insecure"));
+        }
+        if op.network == NetworkMode::Host && !allowed.network_host {
+            return Err(WorkerError::NotAllowed("network.host"));
+        }
+        Ok(())
     }
 
     /// Takes the network a step asks for.
@@ -93,10 +115,11 @@ impl StoreWorker<'_> {
         base: &[SnapshotId],
         draft: &Draft,
         user: users::User,
+        mounts: &mut StepMounts,
         network: &Joined,
         log: Log<'_>,
         cancel: &Cancel,
-    ) -> Result<Exit, WorkerError> {
+    ) -> Result<(Exit, bool), WorkerError> {
         let options = &self.options;
         let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
         let root = Root::Overlay {
@@ -106,7 +129,32 @@ impl StoreWorker<'_> {
             xattrs: options.store.options().xattrs,
         };
         let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
-        step.env = op.env.iter().chain(&op.env_unkeyed).map(Into::into).collect();
+        let hidden = |entry: &&str| {
+            let name = entry.split('=').next();
+            !mounts.env.iter().any(|(over, _)| Some(over.as_str()) == name)
+        };
+        let env = op.env.iter().map(|entry| &**entry).chain(op.env_unkeyed.iter().map(String::as_str));
+        step.env = env.filter(hidden).map(Into::into).collect();
+        for (name, value) in std::mem::take(&mut mounts.env) {
+            let mut entry = std::ffi::OsString::from(name);
+            entry.push("=");
+            entry.push(value);
+            step.env.push(entry);
+        }
+        step.mounts = std::mem::take(&mut mounts.mounts);
+        if let Some(hostname) = &op.hostname {
+            step.hostname = hostname.clone();
+            step.hosts = hosts_file(hostname);
+        }
+        step.extra_hosts = options.step.extra_hosts.clone();
+        step.shm_size = options.step.shm_size.unwrap_or(step.shm_size);
+        step.limits = options.step.limits.clone();
+        step.cgroup = options.step.cgroup.clone();
+        options.step.security.apply(&mut step);
+        step.security = match op.security {
+            Security::Sandbox => sandbox::Security::Sandbox,
+            Security::Insecure => sandbox::Security::Insecure,
+        };
         step.home = user.home;
         step.cwd = PathBuf::from(&op.workdir);
         step.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
@@ -139,10 +187,22 @@ impl StoreWorker<'_> {
         let failed = |error| WorkerError::Sandbox { command: op.args.join(" "), error };
         let launcher = options.launcher.get().map_err(failed)?;
         let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
+        self.note(running.notes());
         let stop = running.stop_handle().map_err(failed)?;
         let _hook = cancel.on_cancel(move || drop(stop.kill()));
         pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
-        running.wait().map_err(failed)
+        let exit = running.wait().map_err(failed)?;
+        Ok((exit, running.oom_killed()))
+    }
+
+    /// Tells what of the options has no effect here, once in a build.
+    fn note(&self, notes: &[sandbox::Note]) {
+        for note in notes {
+            let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if noted.insert(note.what.clone()) {
+                self.options.reporter.event(Event::Warning { text: format!("warning: {note}") });
+            }
+        }
     }
 }
 
@@ -184,4 +244,64 @@ fn pump(stdout: OwnedFd, stderr: OwnedFd, log: Log<'_>) -> io::Result<()> {
         streams = still_open;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Entitlements;
+    use crate::report::Silent;
+    use crate::sandbox::LazyLauncher;
+    use crate::sandbox::network::NoNetwork;
+    use crate::store::testing;
+    use crate::worker::{FetchOptions, Fetcher, Sources, StepOptions, StoreWorkerOptions};
+
+    #[test]
+    fn rights_are_asked_for_when_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let launcher = LazyLauncher::new("/proc/self/exe".into());
+        let sources = Sources::new(Fetcher::new(&store, FetchOptions::default(), Box::new(|_| None)));
+        let refused = |network, security, entitlements| {
+            let worker = StoreWorker::new(StoreWorkerOptions {
+                store: &store,
+                launcher: &launcher,
+                networks: Err(&NoNetwork::NotInstalled),
+                resolv_conf: String::new(),
+                reporter: &Silent,
+                sources: &sources,
+                volumes: Vec::new(),
+                ca_cert: None,
+                step: StepOptions::default(),
+                entitlements,
+            });
+            let op = RunOp {
+                args: vec!["true".to_owned()],
+                env: [].into(),
+                env_unkeyed: Vec::new(),
+                workdir: "/".to_owned(),
+                user: String::new(),
+                network,
+                security,
+                mounts: Vec::new(),
+                extra_hosts: Vec::new(),
+                hostname: None,
+                volumes: Vec::new(),
+                script: None,
+                source_date_epoch: None,
+            };
+            worker.check_allowed(&op).err().map(|error| error.to_string())
+        };
+        let (none, host) =
+            (Entitlements::default(), Entitlements { network_host: true, ..Default::default() });
+        let all = Entitlements { security_insecure: true, ..host };
+        let security = "security.insecure is not allowed".to_owned();
+        assert_eq!(refused(NetworkMode::Default, Security::Sandbox, none), None);
+        assert_eq!(
+            refused(NetworkMode::Host, Security::Sandbox, none),
+            Some("network.host is not allowed".into())
+        );
+        assert_eq!(refused(NetworkMode::Default, Security::Insecure, host), Some(security));
+        assert_eq!(refused(NetworkMode::Host, Security::Insecure, all), None);
+    }
 }

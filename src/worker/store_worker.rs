@@ -1,6 +1,6 @@
 //! The engine's worker over a store: gives each vertex what it needs, commits what it makes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,13 +8,15 @@ use jiff::Timestamp;
 
 use super::copy;
 use super::error::WorkerError;
+use super::mount::Mounts;
 use super::parts::{Group, groups};
 use super::sources::Sources;
+use super::step_options::StepOptions;
 use crate::context::{self, Selection, Tree};
 use crate::image::{DiffId, Digest, LayerDigest, SelectionDigest, SnapshotId};
 use crate::layer::{DigestOptions, LayerDigests, Times, clamp_times, digest_layer};
 use crate::plan::graph::{CopyOp, Op, VertexId, WorkdirOp};
-use crate::plan::{self};
+use crate::plan::{self, Entitlements};
 use crate::report::{Event, Reporter};
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -25,7 +27,7 @@ use crate::sys::clock::file_clock;
 use crate::sys::users;
 
 /// The most files of a selection that a record lists, to explain a later miss with.
-const LISTED_FILES: usize = 1000;
+pub(super) const LISTED_FILES: usize = 1000;
 
 /// A directory or file of the host that RUN steps see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,10 @@ pub struct StoreWorkerOptions<'a> {
     pub sources: &'a Sources<'a>,
     pub volumes: Vec<Volume>,
     pub ca_cert: Option<PathBuf>,
+    /// What the command line gives to every RUN.
+    pub step: StepOptions,
+    /// What the command line consents to; asked again for every RUN, whatever the plan let pass.
+    pub entitlements: Entitlements,
 }
 
 /// Does what vertices ask for, in a store.
@@ -61,6 +67,9 @@ pub struct StoreWorker<'a> {
     runs: Mutex<HashMap<SnapshotId, RunLayer>>,
     /// Digests of new layers, between `digest` and `keep`.
     digests: Mutex<HashMap<SnapshotId, LayerDigests>>,
+    pub(super) mounts: Mounts,
+    /// What was said already of options without effect here: once is enough.
+    pub(super) noted: Mutex<BTreeSet<String>>,
 }
 
 /// What was selected, and of which view.
@@ -93,6 +102,8 @@ impl<'a> StoreWorker<'a> {
             selections: Mutex::default(),
             runs: Mutex::default(),
             digests: Mutex::default(),
+            mounts: Mounts::default(),
+            noted: Mutex::default(),
         }
     }
 
@@ -301,7 +312,8 @@ impl Worker for StoreWorker<'_> {
     fn select(&self, task: Task<'_>, input: usize, view: &View, _: &Cancel) -> Result<Selected, WorkerError> {
         match &task.vertex.op {
             Op::Copy(op) => self.select_copy(task, op, input, view),
-            _ => Err(StoreError::NotFound("the source of a mount".to_owned()).into()),
+            Op::Run(op) => self.select_mount(op, input, view),
+            _ => Err(StoreError::NotFound("the source of a step".to_owned()).into()),
         }
     }
 
@@ -319,7 +331,7 @@ impl Worker for StoreWorker<'_> {
             Op::Run(op) => {
                 // By the clock of files: what the step makes at once must not seem older than it.
                 let from = file_clock();
-                let NewLayer { draft, base, upper } = self.run(op, base_of(inputs), log, cancel)?;
+                let NewLayer { draft, base, upper } = self.run(op, inputs, log, cancel)?;
                 self.clamp(&upper, op.source_date_epoch)?;
                 let now = Timestamp::now();
                 let until = (now.as_second(), now.subsec_nanosecond().unsigned_abs());

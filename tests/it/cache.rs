@@ -87,7 +87,7 @@ both! {
             ("LABEL a=1\nRUN echo ran-here", "LABEL a=2\nRUN echo ran-here"),
             ("EXPOSE 1\nRUN echo ran-here", "EXPOSE 2\nRUN echo ran-here"),
             ("CMD a\nRUN echo ran-here", "CMD b\nRUN echo ran-here"),
-            ("RUN echo ran-here", "# a comment\nrun    echo ran-here"),
+            ("RUN echo ran-here", "# a comment\n# check=skip=all\nrun    echo ran-here"),
             ("ARG Z=1\nRUN echo ran-here", "ENV Z=1\nRUN echo ran-here"),
         ] {
             assert!(!reruns(env, before, after), "{before:?} -> {after:?}");

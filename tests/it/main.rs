@@ -28,6 +28,7 @@ mod images;
 mod import;
 mod layering;
 mod link;
+mod mounts;
 mod offline;
 mod parse;
 mod perf_guard;

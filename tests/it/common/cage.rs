@@ -66,10 +66,14 @@ impl<'e> Caged<'e> {
     /// Sends a signal to the command's first process; does nothing when it has ended.
     pub fn signal(&self, signal: Signal) {
         let keeper = self.keeper();
-        let mut started = children(keeper);
+        // Between its fork and its exec it is still the shell, which may take the signal for its own.
+        let shell = fs::read_link(format!("/proc/{keeper}/exe")).ok();
+        let is_it = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| Some(exe) != shell);
+        let find = || children(keeper).into_iter().filter(is_it).collect::<Vec<_>>();
+        let mut started = find();
         while started.is_empty() && !self.job.said().contains("@end\n") {
             std::thread::yield_now();
-            started = children(keeper);
+            started = find();
         }
         for pid in started {
             let _ = rustix::process::kill_process(Pid::from_raw(pid).expect("not 0"), signal);
