@@ -481,6 +481,18 @@ impl Draw {
         self.add(format!("COPY {path} {to}"), op, inputs)
     }
 
+    /// A COPY whose key does not depend on what is beneath.
+    pub fn copy_link(&mut self, base: VertexId, from: VertexId, path: &str, to: &str) -> VertexId {
+        let id = self.copy(base, from, path, to);
+        let vertex = &mut self.0.vertices[id.0];
+        vertex.text = vertex.text.replacen("COPY", "COPY --link", 1);
+        vertex.inputs[0].kind = EdgeKind::Below;
+        if let Op::Copy(op) = &mut vertex.op {
+            op.link = true;
+        }
+        id
+    }
+
     pub fn workdir(&mut self, base: impl Into<Option<VertexId>>, path: &str) -> VertexId {
         let op = Op::Workdir(WorkdirOp { path: path.into(), user: String::new(), source_date_epoch: None });
         self.add(format!("WORKDIR {path}"), op, vec![(EdgeKind::Base, base.into())])

@@ -773,3 +773,38 @@ proptest! {
         prop_assert_eq!(left, 0);
     }
 }
+
+/// A layer that knows nothing of what is beneath stays cached on another base, in its own place.
+#[test]
+fn a_linked_copy_does_not_depend_on_what_is_beneath() {
+    let world = Arc::default();
+    let fake = project_fake(&world);
+    let graph = |base: &str, step: &str| {
+        let mut draw = Draw::new();
+        let (base, context) = (draw.image(base), draw.context());
+        let below = draw.run(base, step);
+        let link = draw.copy_link(below, context, "main.c", "/linked");
+        let last = draw.copy(link, context, "main.c", "/plain");
+        (draw.0, [below, link, last])
+    };
+    let (one, [_, link, last]) = graph("base:1", "put f one");
+    let first = run(&one, &fake).unwrap();
+    fake.take_executed();
+    for (base, step) in [("base:1", "put f two"), ("base:2", "put f two")] {
+        let (other, ids) = graph(base, step);
+        let solved = run(&other, &fake).unwrap();
+        let cached = ids.map(|id| solved.outcome(id).cached);
+        assert_eq!(cached, [false, true, false], "{base} {step}");
+        assert_eq!(solved.outcome(link).own, first.outcome(link).own);
+        assert_ne!(solved.outcome(link).chain, first.outcome(link).chain, "the state is another");
+        let layers = solved.layers(last);
+        assert_eq!(layers[layers.len() - 2], first.outcome(link).own[0]);
+        assert_eq!(
+            files(&solved, &fake, last).len(),
+            files(&first, &fake, last).len() + usize::from(base == "base:2")
+        );
+        assert_eq!(fake.take_executed().len(), 2);
+        let all = probe(&other, &fake, &*world, &Cancel::new());
+        assert_eq!(ids.map(|id| all[id.0]), [Some(true); 3]);
+    }
+}
