@@ -20,6 +20,7 @@ mod context;
 mod cookbook;
 mod copy;
 mod corpus;
+mod flags;
 mod fuzz_corpus;
 mod grammar;
 mod graph;
