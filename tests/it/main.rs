@@ -21,6 +21,7 @@ mod contexts;
 mod cookbook;
 mod copy;
 mod corpus;
+mod flags;
 mod fuzz_corpus;
 mod grammar;
 mod graph;
