@@ -233,10 +233,10 @@ both! {
         let ctx = env.dockerfile(&format!("FROM scratch\nADD {} /f\nADD {} /kit/\n", web.url("/f"), host.url("kit.git")))
             .file("web", "t0ken-of-web\n");
         env.try_build(&ctx, &[]).fails().has("Dockerfile:2").has("401");
-        let file = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", ctx.at("web").display());
+        let file = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", ctx.at("web"));
         env.try_build(&ctx, &["--secret", &file]).fails().has("Dockerfile:3");
         let build = env.rbuild(&["build", "--secret", &file, "--secret", "id=GIT_AUTH_TOKEN,env=OF_GIT", ctx.path()]);
-        build.env("OF_GIT", "t0ken-of-git").ok().lacks("t0ken");
+        build.var("OF_GIT", "t0ken-of-git").ok().lacks("t0ken");
         nowhere_in(env.store(), "t0ken-of");
     }
 

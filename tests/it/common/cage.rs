@@ -67,8 +67,10 @@ impl<'e> Caged<'e> {
     pub fn signal(&self, signal: Signal) {
         let keeper = self.keeper();
         // Between its fork and its exec it is still the shell, which may take the signal for its own.
-        let shell = fs::read_link(format!("/proc/{keeper}/exe")).ok();
-        let is_it = |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| Some(exe) != shell);
+        let words =
+            |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|words| !words.is_empty());
+        let shell = words(keeper);
+        let is_it = |pid: &i32| words(*pid).is_some_and(|own| Some(own) != shell);
         let find = || children(keeper).into_iter().filter(is_it).collect::<Vec<_>>();
         let mut started = find();
         while started.is_empty() && !self.job.said().contains("@end\n") {
