@@ -180,10 +180,8 @@ impl Layout {
         descriptor: &Descriptor,
         diff_id: DiffId,
     ) -> Result<SnapshotId, ArchiveError> {
-        if let Some(there) = store.by_diff_id(&diff_id)? {
-            return Ok(there);
-        }
         let digest = self.digest(descriptor)?;
+        let size = descriptor.size();
         let path = Layout::blob_path(&digest);
         let file = self
             .root
@@ -191,10 +189,19 @@ impl Layout {
             .open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
             .map_err(|e| self.bad(format!("its blob {digest} cannot be opened: {e}")))?;
         let file = File::from(file);
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        let meta = file.metadata().map_err(|e| self.bad(format!("its blob {digest} cannot be read: {e}")))?;
+        if !meta.is_file() {
             return Err(self.bad(format!("its blob {digest} is no file")));
         }
-        let size = descriptor.size();
+        if let Some(there) = store.by_diff_id(&diff_id)? {
+            // A config may claim any layer. It is this one where the store took it from the very bytes
+            // that the manifest names; else they are read, and compared with both digests.
+            let blob = store.meta(&there)?.and_then(|meta| meta.blob);
+            let same = blob.is_some_and(|blob| (blob.digest, blob.size) == (digest, size));
+            if meta.len() == size && (same || digest == diff_id.0) {
+                return Ok(there);
+            }
+        }
         // One more than it may be, so that a longer blob is not taken for one that was cut.
         unpack_layer(store, file.take(size.saturating_add(1)), &Expected { digest, size, diff_id })
     }
@@ -203,4 +210,71 @@ impl Layout {
 /// Tells whether a name of an index, `latest` or `example.org/app:latest`, has this tag.
 fn names(name: &str, tag: &str) -> bool {
     name == tag || name.rsplit_once(':').is_some_and(|(_, last)| last == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::testing;
+
+    /// Makes a layout of one image with one layer; returns the layer's digest and size.
+    fn layout(path: &Path, blob: &[u8], named: Option<(&str, u64)>, diff_id: &Digest) {
+        let blobs = path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).unwrap();
+        let put = |bytes: &[u8]| {
+            let digest = Digest::of(bytes);
+            fs::write(blobs.join(digest.hex()), bytes).unwrap();
+            (digest.to_string(), bytes.len() as u64)
+        };
+        let part = |kind: &str, (digest, size): (String, u64)| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
+        let own = put(blob);
+        let named = named.map_or(own, |(digest, size)| (digest.to_owned(), size));
+        let rootfs = json!({"type": "layers", "diff_ids": [diff_id.to_string()]});
+        let config = json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs});
+        let config = part("config.v1+json", put(config.to_string().as_bytes()));
+        let layer = part("layer.v1.tar", named);
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
+        let manifest = part("manifest.v1+json", put(manifest.to_string().as_bytes()));
+        fs::write(path.join("oci-layout"), "{}").unwrap();
+        fs::write(path.join("index.json"), json!({"schemaVersion": 2, "manifests": [manifest]}).to_string())
+            .unwrap();
+    }
+
+    #[test]
+    fn a_layer_of_the_store_is_not_had_by_naming_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(&directory.path().join("store"));
+        let path = directory.path().join("layout");
+        let platform = Platform { os: "linux".into(), architecture: "amd64".into(), variant: None };
+        let load = || load_layout(&store, &path, "", &platform).map_err(|error| error.to_string());
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(6);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, "secret", &b"secret"[..]).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let diff_id = Digest::of(&tar);
+        layout(&path, &tar, None, &diff_id);
+        load().unwrap();
+        load().unwrap();
+        let absent = Digest::of(b"absent").to_string();
+        let other = Digest::of(b"other");
+        for (blob, named, expect) in [
+            (&b"other"[..], Some((absent.as_str(), 5)), "cannot be opened"),
+            (b"other", None, ""),
+            (b"other", Some((diff_id.to_string().as_str(), tar.len() as u64)), "cannot be opened"),
+            (&tar, Some((diff_id.to_string().as_str(), 7)), ""),
+            (b"other", Some((other.to_string().as_str(), 7)), ""),
+        ] {
+            fs::remove_dir_all(&path).unwrap();
+            layout(&path, blob, named, &diff_id);
+            let error = load().unwrap_err();
+            assert!(error.contains(expect), "{named:?}: {error}");
+        }
+    }
 }

@@ -153,7 +153,9 @@ impl Mount {
                 self.mode = Some(mode.ok_or_else(|| format!("invalid value {value} for mode"))?);
             }
             "uid" | "gid" => {
-                let id = value.parse::<u32>().map_err(|_| format!("invalid value {value} for {key}"))?;
+                // The last number is no id: to chown(2) it means "leave it".
+                let id = value.parse::<u32>().ok().filter(|id| *id != u32::MAX);
+                let id = id.ok_or_else(|| format!("invalid value {value} for {key}"))?;
                 *(if key == "uid" { &mut self.uid } else { &mut self.gid }) = Some(id);
             }
             _ => {
@@ -348,6 +350,7 @@ mod tests {
             ("type=tmpfs,target=/x,size=big", "invalid value for size: big"),
             ("type=cache,target=/x,mode=9", "invalid value 9 for mode"),
             ("type=cache,target=/x,uid=-1", "invalid value -1 for uid"),
+            ("type=secret,id=x,gid=4294967295", "invalid value 4294967295 for gid"),
             ("target=/x,ro=perhaps", "invalid value for ro: `perhaps`"),
             ("\"target=/x", "unterminated"),
             ("\"target=/x\"y", "a comma is missing"),

@@ -11,7 +11,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use super::SshError;
 
 /// Waits for the end of its input, then ends the agent that started it: ssh-agent(1), "command".
-const KEEPER: &str = "echo ready; read -r end; kill \"$SSH_AGENT_PID\"";
+/// Where this process was killed, nobody else would remove the place of its socket.
+const KEEPER: &str = "echo ready; read -r end; kill \"$SSH_AGENT_PID\"; rm -f \"$SSH_AUTH_SOCK\"; rmdir \"${SSH_AUTH_SOCK%/*}\"";
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -96,5 +97,21 @@ impl Drop for KeyAgent {
     fn drop(&mut self) {
         self.input.take();
         let _ = self.keeper.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_it_leaves_nothing() {
+        let mut agent = KeyAgent::start(&[]).unwrap();
+        let place = agent.socket().parent().unwrap().to_owned();
+        assert!(agent.socket().exists());
+        // As if this process had been killed: the pipe ends, and nothing of ours is dropped.
+        drop(agent.input.take());
+        agent.keeper.wait().unwrap();
+        assert!(!place.exists());
     }
 }
