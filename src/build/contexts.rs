@@ -122,11 +122,9 @@ pub fn fetch_dockerfile(
     url: &str,
 ) -> Result<(String, Vec<u8>), BuildError> {
     let op = HttpOp { url: url.to_owned(), file_name: "Dockerfile".to_owned(), checksum: None };
-    let file = sources.fetcher().http(&op, engine.cancel)?;
+    let file = sources.fetcher().http_within(&op, super::MAX_DOCKERFILE_BYTES, engine.cancel)?;
     let name = PathBuf::from(&file.name);
-    // One more than it may have, so that the size is what is complained about.
-    let limit = super::MAX_DOCKERFILE_BYTES as usize + 1;
-    let bytes = file.tree.root().read_small(&name, limit);
+    let bytes = file.tree.root().read_small(&name, super::MAX_DOCKERFILE_BYTES as usize);
     let bytes = bytes.map_err(|source| ContextError::Dockerfile { path: file.url.clone().into(), source })?;
     Ok((file.url, bytes))
 }

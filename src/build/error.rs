@@ -16,7 +16,7 @@ pub enum BuildError {
     /// The Dockerfile is wrong; nothing was run.
     #[error("{0}")]
     Dockerfile(Findings),
-    /// A step failed, or cannot be done here.
+    /// A step failed, or cannot be done here; the warnings of the Dockerfile come before that.
     #[error("{0}")]
     Step(Findings),
     #[error(transparent)]

@@ -138,7 +138,9 @@ fn solve_error(prepared: &Prepared, error: SolveError<WorkerError>) -> BuildErro
                 span: (vertex.line > 0).then_some(vertex.span),
                 hint: error.hint(),
             };
-            BuildError::Step(prepared.findings(vec![diagnostic]))
+            // A warning often says why the step failed: it is told before the error.
+            let warnings = prepared.warnings.iter().cloned();
+            BuildError::Step(prepared.findings(warnings.chain([diagnostic]).collect()))
         }
         SolveError::Cache { error, .. } => BuildError::Cache(error),
         SolveError::Thread(error) => BuildError::Thread(error),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::{CommandError, code};
-use super::no_effect::NoEffectArgs;
+use super::no_effect::{self, NoEffectArgs};
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
 use super::ui;
@@ -44,7 +44,8 @@ pub struct BuildArgs {
     /// Do not build; say what is wrong with the Dockerfile: --call=check
     #[arg(long, conflicts_with = "call")]
     pub check: bool,
-    /// Do not build; tell what is asked: check, outline or targets, with `,format=json` behind it
+    /// Do not build; tell what is asked: check, outline, targets or subrequests.describe (what there
+    /// is to ask), with `,format=json` behind it
     #[arg(long, value_name = "WHAT[,format=FORMAT]")]
     pub call: Option<String>,
     /// Use nothing from the cache; what is built is put in the cache
@@ -119,6 +120,7 @@ pub struct SourceArgs {
 pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     let wanted = targets::wanted(&args.source.targets, &args.tags)?;
     let mut notes = args.no_effect.notes()?;
+    notes.extend(no_effect::arguments(&args.source.build_args));
     let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
     let mut request = request(&args.context, &args.source)?;
     args.steps.apply(&mut request.step)?;
@@ -158,8 +160,12 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
     let engine = world.engine(&store, &*sink, &cancel)?;
-    let result =
-        build::build(&engine, request).map_err(|error| failed(world, &args.context, &args.source, error))?;
+    let result = build::build(&engine, request).map_err(|mut error| {
+        if let (true, BuildError::Step(findings)) = (quiet, &mut error) {
+            findings.diagnostics.retain(|finding| finding.is_error());
+        }
+        failed(world, &args.context, &args.source, error)
+    })?;
     if let Some(file) = &args.iidfile {
         let ids: Vec<String> = result.images.iter().map(|made| made.image.to_string()).collect();
         std::fs::write(file, ids.join("\n"))

@@ -12,6 +12,7 @@ use super::findings::Format;
 use super::json::{Lines, Location, base64, pretty};
 use super::{table, ui};
 use crate::build::{Findings, Source};
+use crate::dockerfile::rules;
 use crate::plan::Bases;
 use crate::plan::call::{self, Arg, Mounted, Takes, Target};
 use crate::report::excerpt::printable;
@@ -22,19 +23,31 @@ pub enum Call {
     Check,
     Outline,
     Targets,
+    /// What can be asked for.
+    Describe,
 }
 
-/// Reads `check`, `outline` or `targets`, with `,format=json` or `,format=text` behind it.
+/// What can be asked for: the name, and what it tells.
+const CALLS: [(&str, &str); 4] = [
+    ("check", "What is wrong with the Dockerfile"),
+    ("outline", "What the target takes: build arguments, secrets, agents and caches"),
+    ("targets", "What the Dockerfile can build"),
+    ("subrequests.describe", "This list"),
+];
+
+/// Reads the name of a call, with `,format=json` or `,format=text` behind it.
 pub fn parse_call(text: &str) -> Result<(Call, Format), CommandError> {
     let bad = |why: String| {
-        CommandError::usage(format!("bad --call `{text}`: {why}"))
-            .hint("it is written check, outline or targets, and `,format=json` may follow")
+        CommandError::usage(format!("bad --call `{text}`: {why}")).hint(
+            "it is written check, outline, targets or subrequests.describe, and `,format=json` may follow",
+        )
     };
     let mut parts = text.split(',');
     let call = match parts.next().unwrap_or_default() {
         "check" | "lint" => Call::Check,
         "outline" => Call::Outline,
         "targets" => Call::Targets,
+        "subrequests.describe" => Call::Describe,
         other => return Err(bad(format!("`{other}` is not known"))),
     };
     let mut format = Format::Text;
@@ -55,6 +68,10 @@ pub fn build(args: &BuildArgs) -> Result<u8, CommandError> {
         Some(text) => parse_call(text)?,
         None => (Call::Check, Format::Text),
     };
+    if call == Call::Describe {
+        ui::out(&describe(format));
+        return Ok(0);
+    }
     let source = Source::read(request(&args.context, &args.source)?).map_err(check::unreadable)?;
     Ok(run(&source, &Bases::new(), call, format))
 }
@@ -64,7 +81,10 @@ pub fn build(args: &BuildArgs) -> Result<u8, CommandError> {
 /// `bases` are the images that are known; none has to be.
 pub fn run(source: &Source, bases: &Bases, call: Call, format: Format) -> u8 {
     if call == Call::Check {
-        return check::show(source, &source.check(bases), format);
+        let mut checked = source.check(bases);
+        // What docker's users call clean must stay so: advice is `rbuild check`'s.
+        checked.findings.retain(|finding| rules::rule(finding.code).is_none_or(|rule| rule.in_build));
+        return check::show(source, &checked, format);
     }
     let takes = match call {
         _ if source.parsed.has_errors() => Err(source.parsed.diagnostics.clone()),
@@ -83,6 +103,23 @@ pub fn run(source: &Source, bases: &Bases, call: Call, format: Format) -> u8 {
     };
     ui::out(&text);
     0
+}
+
+/// One call, under the field names of BuildKit's list of subrequests.
+#[derive(Serialize)]
+struct Described {
+    #[serde(rename = "Name")]
+    name: &'static str,
+    #[serde(rename = "Description")]
+    description: &'static str,
+}
+
+fn describe(format: Format) -> String {
+    if format != Format::Text {
+        return pretty(&CALLS.map(|(name, description)| Described { name, description }));
+    }
+    let rows = CALLS.map(|(name, description)| vec![name.to_owned(), description.to_owned()]);
+    section(&["NAME", "DESCRIPTION"], rows.to_vec()).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -264,8 +301,17 @@ mod tests {
         check("check,format=sarif", Some((Call::Check, Format::Sarif)));
         check("outline,format=sarif", None);
         check("check,format=yaml", None);
+        check("subrequests.describe,format=json", Some((Call::Describe, Format::Json)));
         check("what", None);
         check("", None);
+    }
+
+    #[test]
+    fn every_call_described_is_known() {
+        for (name, _) in CALLS {
+            assert!(parse_call(name).is_ok(), "{name}");
+            assert!(describe(Format::Text).contains(name) && describe(Format::Json).contains(name), "{name}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::layer::LeftOut;
     rbuild import -c 'CMD [\"/bin/sh\"]' rootfs.tar.gz tools:1\n  \
     rbuild import ./rootfs tools:2")]
 pub struct ImportArgs {
-    /// A tar archive (plain, gzip or zstd), a directory, or `-` for standard input
+    /// A tar archive (plain or packed with gzip, bzip2, xz or zstd), a directory, or `-` for standard input
     #[arg(value_name = "FILE | DIR | -")]
     pub source: String,
     /// The image's name

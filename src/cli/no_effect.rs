@@ -28,6 +28,9 @@ pub struct NoEffectArgs {
     /// Images to take cached steps from: the store's own cache is always used
     #[arg(long, value_name = "IMAGE")]
     pub cache_from: Vec<String>,
+    /// The image is put in the store in any case
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub load: Option<bool>,
     /// Look for newer base images: this version cannot pull
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "WHEN")]
     pub pull: Option<String>,
@@ -61,6 +64,9 @@ impl NoEffectArgs {
         if !self.cache_from.is_empty() {
             note("--cache-from", "this version has the cache of its own store only, which is always used");
         }
+        if self.load == Some(false) {
+            note("--load=false", "what is built is put in the store in any case");
+        }
         match self.pull.as_deref() {
             None | Some("false" | "never") => {}
             Some("true" | "always" | "missing" | "newer") => {
@@ -74,6 +80,25 @@ impl NoEffectArgs {
         }
         Ok(notes)
     }
+}
+
+/// Build arguments of BuildKit that mean something to it and nothing here, and why.
+const ARGUMENTS: [(&str, &str); 5] = [
+    ("BUILDKIT_INLINE_CACHE", "this version writes no cache into images"),
+    ("BUILDKIT_MULTI_PLATFORM", "this version makes images of one platform"),
+    ("BUILDKIT_BUILD_NAME", "builds have no names"),
+    ("BUILDKIT_SBOM_SCAN_CONTEXT", "this version makes no SBOM"),
+    ("BUILDKIT_SBOM_SCAN_STAGE", "this version makes no SBOM"),
+];
+
+/// Returns a line for each build argument (`NAME=VALUE`) that asks for what is not done here.
+pub fn arguments(build_args: &[String]) -> Vec<String> {
+    let given = build_args.iter().filter_map(|text| text.split_once('='));
+    given
+        .filter(|(_, value)| !["", "0", "false"].contains(value))
+        .filter_map(|(name, _)| ARGUMENTS.iter().find(|(known, _)| *known == name))
+        .map(|(name, why)| format!("note: --build-arg {name} has no effect: {why}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -94,6 +119,21 @@ mod tests {
     }
 
     #[test]
+    fn arguments_without_effect_say_why() {
+        let check = |words: &[&str], expect: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(arguments(&words), expect, "{words:?}");
+        };
+        check(
+            &["A=1", "BUILDKIT_INLINE_CACHE=1", "BUILDKIT_SANDBOX_HOSTNAME=h"],
+            &[
+                "note: --build-arg BUILDKIT_INLINE_CACHE has no effect: this version writes no cache into images",
+            ],
+        );
+        check(&["BUILDKIT_INLINE_CACHE=0", "BUILDKIT_MULTI_PLATFORM=false", "BUILDKIT_BUILD_NAME"], &[]);
+    }
+
+    #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
         let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a --pull";
@@ -101,6 +141,9 @@ mod tests {
         assert_eq!(lines.len(), 7);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
         assert!(notes("--compress=false --pull=false").unwrap().is_empty());
+        // This is what happens anyway: there is nothing to say.
+        assert!(notes("--load").unwrap().is_empty());
+        assert_eq!(notes("--load=false").unwrap().len(), 1);
         assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
         assert!(notes("--pull=perhaps").is_err() && notes("--rm=perhaps").is_err());
     }

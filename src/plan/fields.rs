@@ -107,11 +107,17 @@ fn mount(mount: &RunMount) -> Vec<String> {
             let size = size.map(|size| size.to_string()).unwrap_or_default();
             return vec!["tmpfs".to_owned(), size, target.to_owned()];
         }
-        MountKind::Secret { id, file, env, .. } => {
+        MountKind::Secret { id, file, env, mode, uid, gid, .. } => {
             let file = if *file { target } else { "" };
-            vec!["secret", id, env.as_deref().unwrap_or_default(), file]
+            let owner = format!("{mode:o} {uid}:{gid}");
+            return ["secret", id, env.as_deref().unwrap_or_default(), file, &owner]
+                .map(str::to_owned)
+                .to_vec();
         }
-        MountKind::Ssh { id, .. } => vec!["ssh", id, target],
+        MountKind::Ssh { id, mode, uid, gid, .. } => {
+            let owner = format!("{mode:o} {uid}:{gid}");
+            return ["ssh", id, target, &owner].map(str::to_owned).to_vec();
+        }
     };
     texts.into_iter().map(str::to_owned).collect()
 }

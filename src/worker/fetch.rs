@@ -65,15 +65,20 @@ impl<'a> Fetcher<'a> {
         Fetcher { store, client, downloads: Downloads::new(store), git, secret }
     }
 
-    /// Fetches a file.
+    /// Fetches a file of any size.
     pub fn http(&self, op: &HttpOp, cancel: &Cancel) -> Result<HttpFile, WorkerError> {
+        self.http_within(op, DEFAULT_LIMIT, cancel)
+    }
+
+    /// Fetches a file of at most so many bytes.
+    pub fn http_within(&self, op: &HttpOp, limit: u64, cancel: &Cancel) -> Result<HttpFile, WorkerError> {
         let secret = |name: &str| (self.secret)(name);
         let request = HttpRequest {
             url: &op.url,
             filename: &op.file_name,
             checksum: op.checksum,
             secrets: Some(&secret),
-            limit: DEFAULT_LIMIT,
+            limit,
         };
         self.store.hold()?;
         self.downloads.fetch(&self.client, &request, &|| cancel.is_cancelled()).map_err(|error| match error {

@@ -124,6 +124,26 @@ both! {
         env.rbuild(&["check", ctx.path()]).exits(1).has("CopyChmodParents");
     }
 
+    fn a_failed_build_warns_too(env) {
+        let ctx = env.dockerfile("FROM scratch AS Bee\nCOPY missing /\n");
+        let failed = env.try_build(&ctx, &[]).exits(1).has_all(&["StageNameCasing", "not found"]);
+        let place = |text: &str| failed.both.find(text).expect("it is there");
+        assert!(place("StageNameCasing") < place("\"/missing\": not found"), "{}", failed.both);
+        env.try_build(&ctx, &["-q"]).exits(1).has("not found").lacks("StageNameCasing");
+    }
+
+    fn advice_ends_no_build(env) {
+        let ctx = env.dockerfile("# check=error=true\nFROM busybox\n");
+        env.rbuild(&["check", ctx.path()]).exits(1).has("UntaggedBaseImage").lacks("lint violation");
+    }
+
+    fn calls_are_described(env) {
+        let ctx = env.dockerfile("FROM scratch\n");
+        env.rbuild(&["build", "--call", "subrequests.describe", ctx.path()])
+            .exits(0)
+            .has_all(&["NAME", "check", "outline", "targets", "subrequests.describe"]);
+    }
+
     fn a_finding_ends_a_build_that_wants_so(env) {
         let ctx = env.dockerfile("# check=error=true\nFROM scratch AS Bee\nCOPY f /\n").file("f", "");
         env.try_build(&ctx, &["-t", "never"])

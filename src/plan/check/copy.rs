@@ -77,7 +77,10 @@ pub(super) fn untraversable(file: &Dockerfile, vertices: &[Vertex]) -> Vec<Diagn
                 span,
                 format!("{keyword} --chmod={mode} makes a missing `{parent}` with that mode too, so that none but root can enter it"),
             )
-            .with_hint(format!("make it first, for example with `WORKDIR {parent}`")),
+            .with_hint(format!(
+                "make it first, for example with `WORKDIR {parent}`, or write the mode with `X`, which only \
+                 directories and programs get: `--chmod=u=rwX,go=rX`"
+            )),
         );
     }
     found

@@ -66,8 +66,12 @@ impl<'a> Filter<'a> {
     }
 
     /// Returns the error that findings are, where the file asks for that.
+    ///
+    /// Advice that a build does not give cannot end one.
     pub(super) fn violation(&self, findings: &[Diagnostic]) -> Option<Diagnostic> {
-        let failing = |finding: &&Diagnostic| rules::rule(finding.code).is_some() && self.at(finding).error;
+        let failing = |finding: &&Diagnostic| {
+            rules::rule(finding.code).is_some_and(|rule| rule.in_build) && self.at(finding).error
+        };
         let mut names: Vec<&str> = findings.iter().filter(failing).map(|finding| finding.code).collect();
         names.sort_unstable();
         names.dedup();
@@ -76,7 +80,7 @@ impl<'a> Filter<'a> {
             code: "check",
             message: format!("lint violation found for rules: {}", names.join(", ")),
             span: None,
-            hint: Some("the file says `check=error=true`: a finding ends the build".to_owned()),
+            hint: Some("checks have `error=true`, in the file or in BUILDKIT_DOCKERFILE_CHECK: a finding ends the build".to_owned()),
         })
     }
 

@@ -124,6 +124,8 @@ fn rules_of_ours() {
     finds("FROM base:1\nCOPY --chmod=750 a /own/a\n", &[]);
     finds("FROM base:1\nCOPY --chmod=640 a /etc/a\n", &[]);
     finds("FROM base:1\nCOPY --chmod=640 a /a\n", &[]);
+    // What the hint names is a way out.
+    finds("FROM base:1\nCOPY --chmod=u=rwX,go=rX a /own/a\n", &[]);
     finds("FROM base:1\nWORKDIR /own\nCOPY --chmod=640 a b\n", &[]);
     finds("FROM base:1\nRUN mkdir /own\nCOPY --chmod=640 a /own/\n", &[]);
     finds("FROM base:1\nRUN\n", &["2 EmptyCommand"]);
@@ -159,6 +161,9 @@ fn a_finding_can_be_an_error() {
     let violation = |text: &str| run(text, |_| {}).violation.map(|d| d.message);
     assert_eq!(violation("FROM base:1 AS Bee\n"), None);
     assert_eq!(violation("# check=error=true\nFROM base:1\n"), None);
+    // What a build does not tell does not end one.
+    finds("# check=error=true\nFROM base\n", &["2 UntaggedBaseImage"]);
+    assert_eq!(violation("# check=error=true\nFROM base\n"), None);
     assert_eq!(
         violation("# check=error=true\nFROM base:1 AS Bee\nCOPY a $x\n").as_deref(),
         Some("lint violation found for rules: StageNameCasing, UndefinedVar")
