@@ -70,7 +70,7 @@ impl Builder<'_, '_> {
             security,
             mounts,
             extra_hosts: self.request.extra_hosts.clone(),
-            hostname: self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned(),
+            hostname: self.hostname()?,
             volumes: self.request.volumes.clone(),
             script,
             source_date_epoch: self.shared.plan.source_date_epoch,
@@ -120,6 +120,23 @@ impl Builder<'_, '_> {
                 let message = format!("security `{text}` is not valid: expected sandbox or insecure");
                 Err(self.error("invalid-security", flag, message))
             }
+        }
+    }
+
+    /// Returns the name of the host that steps see, where the command line sets it.
+    fn hostname(&self) -> Result<Option<String>, Diagnostic> {
+        let Some(name) = self.request.build_args.get("BUILDKIT_SANDBOX_HOSTNAME") else { return Ok(None) };
+        // It becomes a line of /etc/hosts; hostname(7) has the letters, sethostname(2) the length.
+        let fits = !name.is_empty()
+            && name.len() <= 64
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        match fits {
+            true => Ok(Some(name.clone())),
+            false => Err(self.error(
+                "invalid-hostname",
+                self.span,
+                format!("BUILDKIT_SANDBOX_HOSTNAME `{name}` is no name of a host: letters, digits, `-`, `.` and `_`"),
+            )),
         }
     }
 

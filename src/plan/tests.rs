@@ -1030,6 +1030,19 @@ fn a_time_may_have_a_name() {
 }
 
 #[test]
+fn the_name_of_the_host_is_one() {
+    let with = |name: &str| {
+        let mut r = request();
+        r.build_args.insert("BUILDKIT_SANDBOX_HOSTNAME".to_owned(), name.to_owned());
+        plan("FROM x\nRUN y\n", &r).map(drop).map_err(|errors| errors[0].code)
+    };
+    assert_eq!(with("build-1.example.org"), Ok(()));
+    for bad in ["", "a b", "a\n1.2.3.4 example.org", &"x".repeat(65)] {
+        assert_eq!(with(bad), Err("invalid-hostname"), "{bad:?}");
+    }
+}
+
+#[test]
 fn mounts_have_edges() {
     let text = "FROM x AS a\nRUN a\nFROM x\nWORKDIR /w\nENV T=t ID=i\n\
         RUN --mount=target=s --mount=type=bind,from=a,source=/b,target=$T,rw \
