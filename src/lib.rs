@@ -14,6 +14,7 @@ pub mod layer;
 pub mod net;
 pub mod pattern;
 pub mod plan;
+pub mod registry;
 pub mod remote;
 pub mod report;
 pub mod sandbox;
