@@ -26,6 +26,8 @@ mod inspect;
 mod json;
 mod no_effect;
 mod parse;
+mod pull;
+mod pull_policy;
 mod resources;
 mod rmi;
 mod run;
@@ -97,6 +99,7 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
+        Command::Pull(args) => pull::pull(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,

@@ -2,7 +2,7 @@
 //!
 //! [`Registries`] knows how registries are reached, [`Repository`] reads and writes one repository.
 //! `options` is what the caller says, `host` which servers stand for a registry, `transport` one
-//! request with its repetition and redirects, `repository` what is read, `upload` what is written,
+//! request with its repetition and redirects, `repository` what is read, `upload` what is written, `pull` images as a whole,
 //! `stream` a blob while it comes, `document` what makes a manifest acceptable, `answer` the words of
 //! a server's error, `error` ours. Not here: what images are made of (`content`), where they are kept
 //! (`store`), HTTP itself (`net`).
@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod host;
 mod options;
+mod pull;
 mod registries;
 mod repository;
 mod stream;
@@ -21,6 +22,7 @@ mod upload;
 pub use document::{Described, Fetched, MANIFEST_LIMIT};
 pub use error::RegistryError;
 pub use options::RegistryOptions;
+pub use pull::{Cancelled, PullError, PullEvent, Pulled, Resolved, fetch, pull, pulling, resolve};
 pub use registries::Registries;
 pub use repository::Repository;
 pub use stream::BlobStream;

@@ -23,6 +23,8 @@
 //!   cache/downloads/           files from URLs; its files are the context's own
 //!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
+//!   cache/partials/HEX         the first bytes of a blob that is being received, or was (flock: held by
+//!                              who receives it; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
@@ -33,7 +35,7 @@
 //! Reading writes nothing, so readers need no lock; a file that vanishes was not there.
 //!
 //! **Locks**, in the order they may be taken: a step's lock, `lock` (shared), those of cache mounts
-//! (by name), `names.lock`.
+//! (by name), that of one blob being received, `names.lock`.
 //! Whoever writes, or reads layers, first holds `lock` shared and a lease ([`Store::hold`];
 //! writing functions do it by themselves); both end with the process, however it ends.
 //!
@@ -62,6 +64,7 @@ mod known;
 mod layout;
 mod leases;
 mod packed;
+mod partials;
 mod records;
 mod references;
 mod removal;
@@ -91,6 +94,7 @@ pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
 pub use packed::PackedLayer;
+pub use partials::{PARTIAL_KEPT, Partial};
 pub use records::Record;
 pub use removal::Removal;
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
