@@ -9,7 +9,7 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 26] = [
+const MISSING_COMMANDS: [&str; 25] = [
     "attach",
     "commit",
     "container",
@@ -38,7 +38,7 @@ const MISSING_COMMANDS: [&str; 26] = [
 ];
 
 /// Options of `docker build` and `docker run` that have no counterpart here.
-const MISSING_OPTIONS: [&str; 40] = [
+const MISSING_OPTIONS: [&str; 39] = [
     "--add-host",
     "--allow",
     "--build-context",
