@@ -247,3 +247,28 @@ impl ExpectedLayer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_layer_unpacks_to_is_bounded() {
+        let read = |left| {
+            let mut all = Vec::new();
+            Bounded { reader: &b"0123456789"[..], left }.read_to_end(&mut all).map(|_| all.len())
+        };
+        assert_eq!(read(10).unwrap(), 10);
+        let error = read(9).unwrap_err();
+        assert!(error.to_string().contains("it unpacks to more than 8 GiB and 1100 times its length"));
+    }
+
+    #[test]
+    fn a_caller_can_give_up() {
+        let mut all = Vec::new();
+        let mut reader = Cancellable { reader: &b"abc"[..], cancelled: &|| true };
+        assert!(reader.read_to_end(&mut all).is_err());
+        let mut reader = Cancellable { reader: &b"abc"[..], cancelled: &|| false };
+        assert_eq!(reader.read_to_end(&mut all).unwrap(), 3);
+    }
+}

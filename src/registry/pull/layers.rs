@@ -12,6 +12,7 @@ use super::rest::Rest;
 use super::{Cancelled, PullError, PullEvent, resolve};
 use crate::content::{ExpectedLayer, already_there, receive_layer, receive_partial};
 use crate::image::{Descriptor, DiffId, ImageConfig, ImageManifest, SnapshotId};
+use crate::net::Problem;
 use crate::store::Store;
 
 /// How many layers come at once.
@@ -197,12 +198,13 @@ impl Receiver<'_> {
     }
 }
 
-/// Tells whether the server's answers contradict what it says elsewhere, so that its bytes are worth nothing.
+/// Tells whether the server's answers contradict what is said elsewhere, so that its bytes are worth nothing.
 fn is_lie(error: &RegistryError) -> bool {
-    matches!(
-        error,
-        RegistryError::Size { .. } | RegistryError::Digest { .. } | RegistryError::Protocol { .. }
-    )
+    match error {
+        RegistryError::Size { .. } | RegistryError::Digest { .. } | RegistryError::Protocol { .. } => true,
+        RegistryError::Net(error) => matches!(error.problem(), Problem::TooLarge(_)),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
