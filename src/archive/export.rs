@@ -19,13 +19,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::image::{ImageId, MediaType, Reference};
+use crate::content::{Blob, Layer, ManifestOptions, Packing, config_blob, manifest_blob, pack_layers};
+use crate::image::{DiffId, Digest, ImageId, MediaType, Reference};
 use crate::layer::Compression;
 use crate::store::{Store, StoredImage};
 use crate::sys::atomic;
 
 use super::ArchiveError;
-use super::pieces::{Layer, Piece, layer_pieces};
 use super::tar_stream::TarStream;
 
 /// Which archive to write.
@@ -38,10 +38,7 @@ pub enum Format {
 /// How to write an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportOptions {
-    /// How layers are compressed.
-    pub compression: Compression,
-    /// The compression's own scale; `None` is its default.
-    pub level: Option<i32>,
+    pub packing: Packing,
 }
 
 impl ExportOptions {
@@ -51,7 +48,7 @@ impl ExportOptions {
             Format::Oci => Compression::Gzip,
             Format::Docker => Compression::None,
         };
-        ExportOptions { compression, level: None }
+        ExportOptions { packing: Packing { compression, level: None, force: true } }
     }
 }
 
@@ -74,12 +71,12 @@ pub fn export(
 ) -> Result<(), ArchiveError> {
     store.hold()?;
     let directory = store.temp_dir()?;
-    let mut pieces: BTreeMap<crate::image::Digest, Piece> = BTreeMap::new();
+    let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
     let (mut index, mut manifests) = (Vec::new(), Vec::new());
     let stored = images.iter().map(|i| store.image(&i.id)).collect::<Result<Vec<_>, _>>()?;
-    let made = pieces_of(store, &stored, options, &directory)?;
+    let made = layers_of(store, &stored, options, &directory)?;
     for (image, stored) in images.iter().zip(stored) {
-        let layers: Vec<&Piece> = stored.config.rootfs.diff_ids.iter().map(|id| &made[id]).collect();
+        let layers: Vec<Blob> = stored.config.rootfs.diff_ids.iter().map(|id| made[id].clone()).collect();
         let names: Vec<Reference> = image
             .names
             .iter()
@@ -87,14 +84,9 @@ pub fn export(
             .map(|name| name.clone().with_default_tag())
             .collect();
         let platform = platform_of(&stored);
-        let config = Piece::of_bytes(stored.config_bytes, MediaType::ImageConfig);
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MediaType::ImageManifest,
-            "config": descriptor(&config),
-            "layers": layers.iter().map(|piece| descriptor(piece)).collect::<Vec<_>>(),
-        });
-        let manifest = Piece::of_bytes(to_bytes(&manifest), MediaType::ImageManifest);
+        let options = ManifestOptions::default();
+        let config = config_blob(&stored, &options);
+        let manifest = manifest_blob(&config, &layers, &options);
         index.extend(index_entries(&manifest, &platform, &names));
         manifests.push(json!({
             "Config": blob_name(&config),
@@ -102,10 +94,10 @@ pub fn export(
                 true => Value::Null,
                 false => names.iter().map(whole_name).collect(),
             },
-            "Layers": layers.iter().map(|piece| blob_name(piece)).collect::<Vec<_>>(),
+            "Layers": layers.iter().map(blob_name).collect::<Vec<_>>(),
         }));
-        for piece in layers.into_iter().cloned().chain([config, manifest]) {
-            pieces.insert(piece.digest, piece);
+        for blob in layers.into_iter().chain([config, manifest]) {
+            blobs.insert(blob.digest, blob);
         }
     }
     let index = json!({
@@ -117,9 +109,9 @@ pub fn export(
     let failed = ArchiveError::Write;
     tar.directory("blobs/").map_err(failed)?;
     tar.directory("blobs/sha256/").map_err(failed)?;
-    for piece in pieces.values() {
-        let write = |out: &mut dyn Write| piece.write(store, out).map_err(Streamed);
-        tar.stream(&blob_name(piece), piece.size, write).map_err(|Streamed(e)| e)?;
+    for blob in blobs.values() {
+        let write = |out: &mut dyn Write| blob.write(store, out).map_err(|e| Streamed(e.into()));
+        tar.stream(&blob_name(blob), blob.size, write).map_err(|Streamed(e)| e)?;
     }
     tar.file("index.json", &to_bytes(&index)).map_err(failed)?;
     tar.file("manifest.json", &to_bytes(&Value::Array(manifests))).map_err(failed)?;
@@ -171,13 +163,13 @@ impl From<io::Error> for Streamed {
     }
 }
 
-/// Returns the pieces of all layers, each layer once.
-fn pieces_of(
+/// Returns the blobs of all layers, each layer once.
+fn layers_of(
     store: &Store,
     images: &[StoredImage],
     options: &ExportOptions,
     directory: &crate::store::TempDir,
-) -> Result<BTreeMap<crate::image::DiffId, Piece>, ArchiveError> {
+) -> Result<BTreeMap<DiffId, Blob>, ArchiveError> {
     let mut layers: Vec<Layer> = Vec::new();
     for image in images {
         for id in &image.layers {
@@ -187,18 +179,14 @@ fn pieces_of(
             }
         }
     }
-    let pieces = layer_pieces(store, &layers, options.compression, options.level, directory)?;
-    Ok(layers.iter().map(|layer| layer.diff_id).zip(pieces).collect())
-}
-
-fn descriptor(piece: &Piece) -> Value {
-    json!({ "mediaType": piece.media_type, "digest": piece.digest, "size": piece.size })
+    let blobs = pack_layers(store, &layers, &options.packing, directory)?;
+    Ok(layers.iter().map(|layer| layer.diff_id).zip(blobs).collect())
 }
 
 /// Returns the index's lines of an image: one for each name, or one without.
-fn index_entries(manifest: &Piece, platform: &Value, names: &[Reference]) -> Vec<Value> {
+fn index_entries(manifest: &Blob, platform: &Value, names: &[Reference]) -> Vec<Value> {
     let entry = |annotations: Option<Value>| {
-        let mut entry = descriptor(manifest);
+        let mut entry = manifest.descriptor();
         entry["platform"] = platform.clone();
         if let Some(annotations) = annotations {
             entry["annotations"] = annotations;
@@ -233,8 +221,8 @@ fn platform_of(image: &StoredImage) -> Value {
     value
 }
 
-fn blob_name(piece: &Piece) -> String {
-    format!("blobs/sha256/{}", piece.digest.hex())
+fn blob_name(blob: &Blob) -> String {
+    format!("blobs/sha256/{}", blob.digest.hex())
 }
 
 /// Writes JSON; a `Value`'s keys are sorted, so equal values are equal bytes.
@@ -249,7 +237,7 @@ mod tests {
     use super::super::import::tests::{options, store};
     use super::super::import::{import, import_directory, tar_of};
     use super::*;
-    use crate::image::{DiffId, Digest};
+    use crate::content::ContentError;
     use crate::layer::decompress;
 
     fn entries(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -309,7 +297,7 @@ mod tests {
             assert_eq!(config, format!("blobs/sha256/{}", image.id.hex()));
             let layer = &entries[manifest["Layers"][0].as_str().unwrap()];
             let (compression, mut plain) = decompress(layer.as_slice()).unwrap();
-            assert_eq!(compression.of_layer().unwrap(), ExportOptions::of(format).compression);
+            assert_eq!(compression.of_layer().unwrap(), ExportOptions::of(format).packing.compression);
             let diff_id = DiffId(Digest::of_reader(&mut plain).unwrap().0);
             assert_eq!(json(config)["rootfs"]["diff_ids"], json!([diff_id]));
         }
@@ -358,7 +346,7 @@ mod tests {
         std::fs::write(&file, vec![b'z'; 100_000]).unwrap();
         for format in [Format::Oci, Format::Docker] {
             let error = export(&store, &images[1..], &ExportOptions::of(format), io::sink()).unwrap_err();
-            assert!(matches!(error, ArchiveError::WrongLayer { .. }), "{error:?}");
+            assert!(matches!(error, ArchiveError::Content(ContentError::WrongLayer { .. })), "{error:?}");
         }
         let blob = store.meta(&store.image(&images[0].id).unwrap().layers[0]).unwrap().unwrap().blob.unwrap();
         let path = directory.path().join("v1/blobs/sha256").join(blob.digest.hex());

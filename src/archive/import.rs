@@ -14,7 +14,7 @@ use crate::store::{ImageRecord, Store};
 use crate::sys::RootDir;
 
 use super::ArchiveError;
-use super::layer::{UnpackedLayer, import_layer, import_own_layer};
+use crate::content::{UnpackedLayer, receive_files, receive_own_files};
 
 /// What the imported image is to be.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub struct Imported {
 /// Imports a tar: plain, gzip, zstd, bzip2 or xz. When this returns, the image is on the disk.
 pub fn import(store: &Store, reader: impl Read, options: ImportOptions) -> Result<Imported, ArchiveError> {
     let reader = as_layer(reader).map_err(ArchiveError::Unpack)?;
-    let layer = import_layer(store, reader)?;
+    let layer = receive_files(store, reader)?;
     finish(store, layer, options)
 }
 
@@ -63,7 +63,7 @@ pub fn import_directory(
             out.into_inner().map(|_: PipeWriter| ()).map_err(|e| LayerError::Write { source: e.into_error() })
         });
         // The reader ends in there, so that a walk whose tar nobody wants ends too.
-        let imported = import_own_layer(store, reader);
+        let imported = receive_own_files(store, reader).map_err(ArchiveError::from);
         match (walk.join(), imported) {
             (Ok(Ok(())), imported) => imported,
             // The cause is on the other side of the pipe: it was closed early.
@@ -114,6 +114,7 @@ pub(super) mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::content::ContentError;
     use crate::image::Platform;
     use crate::layer::{Compression, compress};
     use crate::store::{Depth, StoreOptions};
@@ -183,7 +184,7 @@ pub(super) mod tests {
         assert_eq!((blob.digest, blob.compression), (Digest::of(&tar), Compression::None));
         assert_eq!(store.verify(Depth::Deep).unwrap(), []);
         let cut = import(&store, &packed[..packed.len() - 4], options("b")).unwrap_err();
-        assert!(matches!(cut, ArchiveError::Unpack(_)), "{cut:?}");
+        assert!(matches!(cut, ArchiveError::Content(ContentError::Unpack(_))), "{cut:?}");
     }
 
     #[test]
@@ -213,7 +214,7 @@ pub(super) mod tests {
             [b"", b"not a tar", &tar[..700], &tar[..5632], &gzip[..gzip.len() - 9], b"BZh91AY&SY", &evil];
         for bytes in cases {
             let error = import(&store, bytes, options("bad")).unwrap_err();
-            assert!(matches!(error, ArchiveError::Unpack(_)), "{error:?}");
+            assert!(matches!(error, ArchiveError::Content(ContentError::Unpack(_))), "{error:?}");
         }
         assert!(store.images().unwrap().is_empty());
         for empty in ["tmp", "snapshots", "blobs/sha256", "references"] {

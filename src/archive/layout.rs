@@ -11,17 +11,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::image::{
-    Descriptor, DiffId, Digest, ImageConfig, ImageId, ImageIndex, ImageManifest, MediaType, Platform,
-    SnapshotId,
+    Descriptor, DiffId, Digest, ImageConfig, ImageId, ImageIndex, ImageManifest, Platform, SnapshotId,
 };
 use crate::store::{ImageRecord, Store};
 use crate::sys::RootDir;
 
 use super::ArchiveError;
-use super::layer::{Expected, unpack_layer};
+use crate::content::{self, Document, ExpectedLayer, METADATA_LIMIT};
 
-/// The most bytes of an index, a manifest or a config (the distribution-spec advises 4 MiB).
-const METADATA_LIMIT: u64 = 8 << 20;
 /// How deep indexes may lie in each other.
 const MAX_NESTING: usize = 4;
 /// The name that an index gives to one of its manifests: image-spec, "Annotations".
@@ -140,36 +137,16 @@ impl Layout {
         if depth > MAX_NESTING {
             return Err(self.bad("its indexes lie too deep in each other".to_owned()));
         }
-        let is_for = |descriptor: &Descriptor| match descriptor.platform() {
-            None => true,
-            Some(p) => {
-                p.os().to_string() == platform.os && p.architecture().to_string() == platform.architecture
-            }
-        };
-        let exactly = |descriptor: &&&&Descriptor| {
-            descriptor.platform().as_ref().is_some_and(|p| p.variant() == &platform.variant)
-        };
-        let fitting: Vec<&&Descriptor> = descriptors.iter().filter(|d| is_for(d)).collect();
-        let Some(descriptor) = fitting.iter().find(exactly).or(fitting.first()) else {
+        let Some(descriptor) = content::choose(descriptors.iter().copied(), platform) else {
             return Err(self.bad(format!("it has no image for {platform}")));
         };
         let bytes = self.blob(descriptor)?;
-        match descriptor.media_type() {
-            MediaType::ImageIndex => {
-                let index = self.index(&bytes)?;
+        let kind = descriptor.media_type().to_string();
+        match content::read_document(&bytes, Some(&kind)).map_err(|e| self.bad(e.to_string()))? {
+            Document::Index(index) => {
                 self.choose(&index.manifests().iter().collect::<Vec<_>>(), platform, depth + 1)
             }
-            // Docker's list has the same form.
-            MediaType::Other(kind) if kind == "application/vnd.docker.distribution.manifest.list.v2+json" => {
-                let index = self.index(&bytes)?;
-                self.choose(&index.manifests().iter().collect::<Vec<_>>(), platform, depth + 1)
-            }
-            _ => {
-                let manifest = serde_json::from_slice(&bytes).map_err(|e| {
-                    self.bad(format!("the manifest {} cannot be read: {e}", descriptor.digest()))
-                })?;
-                Ok((bytes, manifest))
-            }
+            Document::Manifest(manifest) => Ok((bytes, *manifest)),
         }
     }
 
@@ -193,17 +170,14 @@ impl Layout {
         if !meta.is_file() {
             return Err(self.bad(format!("its blob {digest} is no file")));
         }
-        if let Some(there) = store.by_diff_id(&diff_id)? {
-            // A config may claim any layer. It is this one where the store took it from the very bytes
-            // that the manifest names; else they are read, and compared with both digests.
-            let blob = store.meta(&there)?.and_then(|meta| meta.blob);
-            let same = blob.is_some_and(|blob| (blob.digest, blob.size) == (digest, size));
-            if meta.len() == size && (same || digest == diff_id.0) {
-                return Ok(there);
-            }
+        let expected = ExpectedLayer { digest, size, diff_id };
+        if meta.len() == size
+            && let Some(there) = content::already_there(store, &expected)?
+        {
+            return Ok(there);
         }
         // One more than it may be, so that a longer blob is not taken for one that was cut.
-        unpack_layer(store, file.take(size.saturating_add(1)), &Expected { digest, size, diff_id })
+        Ok(content::receive_layer(store, file.take(size.saturating_add(1)), &expected)?)
     }
 }
 

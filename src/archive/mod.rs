@@ -1,18 +1,15 @@
 //! Images as files: OCI layouts and docker archives are written, plain tars are imported, a directory
 //! in OCI layout is read.
 //!
-//! `import` makes an image of one tar or directory, `layout` of a layout, both with `layer`; `export`
-//! writes images as one tar that other tools load; `pieces` finds or makes the blobs of an export,
-//! `tar_stream` frames them. Not here: a layer's own tar (the room `layer`), what is kept (`store`),
-//! registries, reading archives of layouts and of docker.
+//! `import` makes an image of one tar or directory, `layout` of a layout; `export` writes images as one
+//! tar that other tools load, `tar_stream` frames it. Not here: manifests and the blobs of layers
+//! (`content`), a layer's own tar (the room `layer`), what is kept (`store`), registries, reading archives
+//! of layouts and of docker.
 
 mod error;
 mod export;
 mod import;
-mod layer;
 mod layout;
-mod pieces;
-mod stream;
 mod tar_stream;
 
 pub use error::ArchiveError;

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use crate::image::Digest;
 
-use super::stream::DigestWriter;
+use crate::content::DigestWriter;
 
 const BLOCK: usize = 512;
 

@@ -11,6 +11,7 @@
 //!   snapshots/ID/fs/           a layer: an overlay upper directory
 //!   snapshots/ID/meta          JSON [SnapshotMeta]; mode 0400 once the layer is durable, 0600 before
 //!   snapshots/ID/digests       JSON, written when the layer was read through
+//!   snapshots/ID/packed        JSON, which digests its compressed forms have
 //!   images/HEX                 JSON: layers, manifest; HEX is the image id, its config a blob
 //!   references/HEX             JSON: name and image id; HEX is the digest of the name
 //!   steps/ID                   JSON [StepRecord], or the id of the step it became
@@ -60,6 +61,7 @@ mod images;
 mod known;
 mod layout;
 mod leases;
+mod packed;
 mod records;
 mod references;
 mod removal;
@@ -88,6 +90,7 @@ pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use packed::PackedLayer;
 pub use records::Record;
 pub use removal::Removal;
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};

@@ -334,7 +334,7 @@ fn parse_meta(bytes: &[u8]) -> Result<(String, SnapshotMeta), String> {
     Ok((file.boot, SnapshotMeta { kind: file.kind, created, blob, left_out }))
 }
 
-fn compression_word(compression: Compression) -> &'static str {
+pub(super) fn compression_word(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "none",
         Compression::Gzip => "gzip",
@@ -342,7 +342,7 @@ fn compression_word(compression: Compression) -> &'static str {
     }
 }
 
-fn compression_of(word: &str) -> Option<Compression> {
+pub(super) fn compression_of(word: &str) -> Option<Compression> {
     [Compression::None, Compression::Gzip, Compression::Zstd]
         .into_iter()
         .find(|c| compression_word(*c) == word)

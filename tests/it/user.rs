@@ -24,8 +24,6 @@ both! {
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),
             (&["--secret", "id=x", "."], "id=ID,src=FILE or id=ID,env=VARIABLE"),
             (&["nothing-here"], "does not exist"),
-            (&["https://app.invalid/app.git"], "cannot be reached"),
-            (&["-f", "https://app.invalid/Dockerfile", "."], "`app.invalid` was not found"),
             (&["import", "https://example.org/base.tar"], "not supported"),
             (&["--root", "/nowhere", "images"], "`rbuild images --root`"),
         ] {
@@ -37,6 +35,11 @@ both! {
         env.rbuild(&["--version"]).ok().prints(concat!("rbuild ", env!("CARGO_PKG_VERSION"), "\n"));
         env.rbuild(&[]).exits(2).has("Commands:");
         assert!(!env.store().exists(), "none of this needs a store");
+    }
+
+    fn a_host_that_is_not_there(env) {
+        env.rbuild(&["https://app.invalid/app.git"]).exits(1).has("https://app.invalid/app.git cannot be reached");
+        env.rbuild(&["-f", "https://app.invalid/Dockerfile", "."]).exits(1).has("`app.invalid` was not found");
     }
 
     fn a_dockerfile_that_is_not_there(env) {

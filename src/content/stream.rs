@@ -7,7 +7,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use crate::image::{Digest, Hasher};
 
 /// Passes bytes on, counting and digesting them.
-pub(super) struct DigestWriter<W> {
+pub struct DigestWriter<W> {
     out: W,
     hasher: Hasher,
     count: u64,
@@ -39,7 +39,7 @@ impl<W: Write> Write for DigestWriter<W> {
 }
 
 /// Reads bytes, counting them, and digesting them where asked.
-pub(super) struct DigestReader<R> {
+pub struct DigestReader<R> {
     pub reader: R,
     pub hasher: Option<Hasher>,
     pub count: u64,
@@ -70,7 +70,7 @@ const PIECES: usize = 4;
 /// Reads bytes and has another thread write them to a second place.
 ///
 /// Holds about a megabyte at most: a writer that is slow slows the reader.
-pub(super) struct Tee<'scope, R, W> {
+pub struct Tee<'scope, R, W> {
     reader: R,
     piece: Vec<u8>,
     full: SyncSender<Vec<u8>>,

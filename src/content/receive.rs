@@ -1,6 +1,6 @@
 //! One layer from a stream of bytes: digested, unpacked, and kept as it came, in one pass.
 //!
-//! Not here: which layers (`import`, `layout`).
+//! Not here: which layers, and where the bytes come from.
 
 use std::io::{self, Read};
 
@@ -13,41 +13,58 @@ use crate::layer::{
 use crate::store::{Draft, LayerBlob, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digests};
 use crate::sys::RootDir;
 
-use super::ArchiveError;
+use super::ContentError;
 use super::stream::{DigestReader, Tee};
 
 /// A layer that is in the store.
-pub(super) struct UnpackedLayer {
-    pub(super) layer: SnapshotId,
-    pub(super) diff_id: DiffId,
+pub struct UnpackedLayer {
+    pub layer: SnapshotId,
+    pub diff_id: DiffId,
     /// What could not be put on disk, as rootless; the blob has it.
-    pub(super) left_out: LeftOut,
+    pub left_out: LeftOut,
 }
 
 /// What the bytes of a layer must be.
-pub(super) struct Expected {
+pub struct ExpectedLayer {
     /// Of the bytes as they come.
-    pub(super) digest: Digest,
-    pub(super) size: u64,
-    pub(super) diff_id: DiffId,
+    pub digest: Digest,
+    pub size: u64,
+    pub diff_id: DiffId,
 }
 
 /// Unpacks an archive of files that is no layer of an image.
-pub(super) fn import_layer(store: &Store, reader: impl Read) -> Result<UnpackedLayer, ArchiveError> {
+pub fn receive_files(store: &Store, reader: impl Read) -> Result<UnpackedLayer, ContentError> {
     receive(store, reader, UnpackOptions::files(store.options().xattrs), false, None)
 }
 
 /// Unpacks an archive that rbuild itself wrote, whose bytes can be made again.
-pub(super) fn import_own_layer(store: &Store, reader: impl Read) -> Result<UnpackedLayer, ArchiveError> {
+pub fn receive_own_files(store: &Store, reader: impl Read) -> Result<UnpackedLayer, ContentError> {
     receive(store, reader, UnpackOptions::files(store.options().xattrs), true, None)
 }
 
+/// Returns the layer of the store that these bytes would become, where that is certain without them.
+///
+/// A config may claim any DiffID: the store's layer is the one meant only where it came from the very
+/// bytes that are named, or was packed to them.
+pub fn already_there(store: &Store, expected: &ExpectedLayer) -> Result<Option<SnapshotId>, ContentError> {
+    let Some(layer) = store.by_diff_id(&expected.diff_id)? else { return Ok(None) };
+    if expected.digest == expected.diff_id.0 {
+        let size = store.digests(&layer)?.map(|digests| digests.tar_size);
+        return Ok((size == Some(expected.size)).then_some(layer));
+    }
+    let wanted = (expected.digest, expected.size);
+    let kept = store.meta(&layer)?.and_then(|meta| meta.blob);
+    let same = kept.is_some_and(|blob| (blob.digest, blob.size) == wanted)
+        || store.packed(&layer)?.iter().any(|packed| (packed.digest, packed.size) == wanted);
+    Ok(same.then_some(layer))
+}
+
 /// Unpacks a layer of an image; nothing is kept of one that is not what it should be.
-pub(super) fn unpack_layer(
+pub fn receive_layer(
     store: &Store,
     reader: impl Read,
-    expected: &Expected,
-) -> Result<SnapshotId, ArchiveError> {
+    expected: &ExpectedLayer,
+) -> Result<SnapshotId, ContentError> {
     let options = UnpackOptions::layer(store.options().xattrs);
     Ok(receive(store, reader, options, false, Some(expected))?.layer)
 }
@@ -57,14 +74,14 @@ fn receive(
     reader: impl Read,
     options: UnpackOptions,
     is_ours: bool,
-    expected: Option<&Expected>,
-) -> Result<UnpackedLayer, ArchiveError> {
+    expected: Option<&ExpectedLayer>,
+) -> Result<UnpackedLayer, ContentError> {
     let draft = store.draft()?;
     let upper = RootDir::open(&draft.dir).map_err(StoreError::View)?;
     let blob = store.blob_writer()?;
     // Another thread digests and writes what this one reads and unpacks.
     let (read, blob) = std::thread::scope(|scope| {
-        let mut tee = Tee::new(reader, scope, blob).map_err(ArchiveError::Keep)?;
+        let mut tee = Tee::new(reader, scope, blob).map_err(ContentError::Keep)?;
         let read = decompress(&mut tee).and_then(|(packing, plain)| {
             let compression = packing.of_layer()?;
             let mut plain = DigestReader::new(plain, compression != Compression::None);
@@ -73,9 +90,9 @@ fn receive(
         });
         // What a decoder did not ask for: the blob must be all that came.
         let rest = if read.is_ok() { io::copy(&mut tee, &mut io::sink()).map(drop) } else { Ok(()) };
-        let blob = tee.finish().map_err(ArchiveError::Keep)?;
-        rest.map_err(ArchiveError::Read)?;
-        Ok::<_, ArchiveError>((read.map_err(ArchiveError::Unpack)?, blob))
+        let blob = tee.finish().map_err(ContentError::Keep)?;
+        rest.map_err(ContentError::Read)?;
+        Ok::<_, ContentError>((read.map_err(ContentError::Unpack)?, blob))
     })?;
     let (compression, unpacked, plain_digest, tar_size) = read;
     // Of what was not compressed the two digests are one.
@@ -84,7 +101,7 @@ fn receive(
         expected.check(blob.digest(), blob.size(), diff_id)?;
         if unpacked.opaque_root {
             let why = "it hides all layers beneath it, which is not supported".to_owned();
-            return Err(ArchiveError::Mismatch(why));
+            return Err(ContentError::Mismatch(why));
         }
     }
     if let Some(layer) = store.by_diff_id(&diff_id)? {
@@ -113,15 +130,15 @@ fn is_remade(store: &Store, draft: &Draft, diff_id: &DiffId) -> bool {
         .is_some_and(|digests| digests.diff_id == *diff_id)
 }
 
-impl Expected {
-    fn check(&self, digest: Digest, size: u64, diff_id: DiffId) -> Result<(), ArchiveError> {
+impl ExpectedLayer {
+    fn check(&self, digest: Digest, size: u64, diff_id: DiffId) -> Result<(), ContentError> {
         if (digest, size) != (self.digest, self.size) {
             let why = format!("its bytes are {digest} ({size} bytes), not {} ({})", self.digest, self.size);
-            return Err(ArchiveError::Mismatch(why));
+            return Err(ContentError::Mismatch(why));
         }
         match diff_id == self.diff_id {
             true => Ok(()),
-            false => Err(ArchiveError::Mismatch(format!(
+            false => Err(ContentError::Mismatch(format!(
                 "uncompressed it is {diff_id}, and its config says {}",
                 self.diff_id
             ))),
