@@ -75,7 +75,7 @@ pub fn receive_layer(
     reader: impl Read,
     expected: &ExpectedLayer,
 ) -> Result<SnapshotId, ContentError> {
-    let options = UnpackOptions::layer(store.options().xattrs);
+    let options = UnpackOptions { end_marker: false, ..UnpackOptions::layer(store.options().xattrs) };
     Ok(receive(store, reader, store.blob_writer()?, options, false, Some(expected))?.layer)
 }
 
@@ -91,7 +91,7 @@ pub fn receive_partial(
     expected: &ExpectedLayer,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<SnapshotId, ContentError> {
-    let options = UnpackOptions::layer(store.options().xattrs);
+    let options = UnpackOptions { end_marker: false, ..UnpackOptions::layer(store.options().xattrs) };
     let reader = Cancellable { reader: partial.reader()?.chain(rest), cancelled };
     Ok(receive(store, reader, partial, options, false, Some(expected))?.layer)
 }
