@@ -214,6 +214,18 @@ both! {
         env.rbuild(&["pull", "-aq", &name]).ok().prints(&format!("{name}\n"));
     }
 
+    /// Of Docker Hub's images a mirror is asked first; they keep their names.
+    fn a_mirror_stands_for_docker_hub(env) {
+        let server = Image::of(&[layer("a", 1000, 1)]).serve(|_| None);
+        let daemon = env.path_str("daemon.json");
+        fs::write(&daemon, format!("{{\"registry-mirrors\": [\"http://{}\"]}}", server.host())).unwrap();
+        let said = env.rbuild(&["pull", "--daemon-json", &daemon, "team/app"]).ok();
+        said.has("latest: Pulling from team/app\n").has("docker.io/team/app:latest\n");
+        assert_eq!(env.inspect("team/app")["RepoTags"][0], "team/app:latest");
+        let paths: Vec<String> = server.asked().into_iter().map(|asked| asked.target).collect();
+        assert!(paths.iter().any(|path| path.starts_with("/v2/team/app/manifests/latest")), "{paths:?}");
+    }
+
     /// Two processes want the same layers: each comes once.
     fn two_at_once_fetch_once(env) {
         let server = Image::of(&[layer("a", 3 << 20, 1), layer("b", 2 << 20, 2)]).serve(|_| None);
