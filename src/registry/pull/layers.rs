@@ -33,7 +33,7 @@ pub fn wanted(manifest: &ImageManifest, config: &ImageConfig) -> Result<Vec<Want
         return Err(PullError::Unusable(why));
     }
     let one = |(layer, diff_id): (&Descriptor, &DiffId)| {
-        let foreign = is_foreign(&layer.media_type().to_string())?;
+        let foreign = is_foreign(layer.media_type().as_ref())?;
         let digest = resolve::digest_of(layer)?;
         Ok(Wanted { expected: ExpectedLayer { digest, size: layer.size(), diff_id: *diff_id }, foreign })
     };

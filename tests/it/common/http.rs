@@ -18,6 +18,8 @@ pub struct Asked {
     /// The path, or a whole URL where the server is asked as a proxy.
     pub target: String,
     pub headers: Vec<(String, String)>,
+    /// What came with it, as far as its length was announced or it came in chunks.
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -209,18 +211,40 @@ fn serve(stream: impl Read + Write, asked: &Mutex<Vec<Asked>>, handler: &Handler
     stream.read_line(&mut first)?;
     let mut words = first.split_whitespace();
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
-    let mut request = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new() };
+    let (method, target) = (method.to_owned(), target.to_owned());
+    let mut request = Asked { method, target, headers: Vec::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         request.headers.push((name.to_owned(), value.trim().to_owned()));
     }
+    request.body = read_body(&mut stream, &request)?;
     asked.lock().unwrap().push(request.clone());
     answer(stream.get_mut(), request.method == "HEAD", handler(&request))?;
     // Until the client has closed too: closing first could take the answer away from it.
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
     Ok(())
+}
+
+fn read_body(stream: &mut impl BufRead, request: &Asked) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    if request.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let length = u64::from_str_radix(line.trim(), 16).map_err(|_| bad())?;
+            stream.take(length).read_to_end(&mut body)?;
+            stream.read_line(&mut line)?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+    let length = request.header("content-length").map_or(Ok(0), str::parse).map_err(|_| bad())?;
+    stream.take(length).read_to_end(&mut body)?;
+    Ok(body)
 }
 
 fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::io::Result<()> {
