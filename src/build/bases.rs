@@ -80,7 +80,7 @@ struct Local {
     kind: Kind,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// It is not of a registry: a step, an id, a layout.
     Own,
@@ -180,4 +180,32 @@ fn stored(engine: &Engine, need: &ImageNeed, id: ImageId) -> Result<Result<Base,
         return Ok(Err(error(OTHER_PLATFORM, message)));
     }
     Ok(Ok(Base { image: id, config: Arc::new(image.config) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Platform;
+    use crate::report::Span;
+
+    #[test]
+    fn what_is_pulled_follows_from_the_policy_and_the_store() {
+        use Kind::{Missing, Named, OtherPlatform, Own};
+        let check = |kind: Kind, expect: [bool; 4]| {
+            let policies = [PullPolicy::Missing, PullPolicy::Always, PullPolicy::Newer, PullPolicy::Never];
+            for (policy, expect) in policies.into_iter().zip(expect) {
+                let (platform, span) = (Platform::host(), Span::default());
+                let need = ImageNeed { reference: "a".into(), platform, span, hint: None };
+                let result = Err(Diagnostic::error("base-image", span, "x"));
+                let pull = pull_of(policy, &need, &Local { result, kind });
+                assert_eq!(pull.is_some(), expect, "{policy:?}");
+                // A build leaves a name to the image of another platform.
+                assert!(pull.is_none_or(|pull| pull.named == (kind != OtherPlatform)));
+            }
+        };
+        check(Own, [false; 4]);
+        check(Named, [false, true, true, false]);
+        check(OtherPlatform, [true, true, true, false]);
+        check(Missing, [true, true, true, false]);
+    }
 }

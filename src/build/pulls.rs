@@ -62,7 +62,8 @@ fn receive(engine: &Engine, pull: &Pull, resolved: Resolved) -> Result<ImageId, 
         (false, _) => vec![resolved.by_own_digest()],
     };
     let cancelled = || engine.cancel.is_cancelled();
-    let before = engine.store.resolve(&resolved.reference).unwrap_or(None);
+    let told = if pull.named { resolved.reference.clone() } else { resolved.by_own_digest() };
+    let before = engine.store.resolve(&told).unwrap_or(None);
     tell(registry::pulling(&resolved.reference));
     let platform = Some(&pull.platform);
     let pulled =
