@@ -13,7 +13,7 @@ use serde_json::json;
 use super::common::env::run_as;
 use super::common::http::{Answer, Asked, Body, Server};
 use super::common::script::{
-    CONFIG, INDEX, Image, LAYER, MANIFEST, Meter, layer, noise, offset, part_of, partials,
+    CONFIG, INDEX, Image, LAYER, MANIFEST, Meter, layer, noise, offset, part_of, partials, wait_until,
 };
 use super::common::{TestEnv, Who};
 
@@ -285,9 +285,7 @@ both! {
         for args in [vec!["pull", &name], vec!["build", context.path()]] {
             let job = env.rbuild(&args).spawn();
             assert!(meter.wait_until_empty(|| job.ended()), "{}", job.said());
-            while partials(env.store()).0 == 0 && !job.ended() {
-                std::thread::yield_now();
-            }
+            wait_until(|| partials(env.store()).0 > 0 || job.ended());
             job.signal(Signal::INT);
             job.finish().exits(130).has("stopped").lacks("panicked");
             for folder in ["snapshots", "images", "references", "tmp", "leases"] {
@@ -336,9 +334,7 @@ fn a_pull_killed_at_any_moment_goes_on_later() {
             // A piece of each layer is still in memory at any time.
             let reached = before + passes.saturating_sub(3 * 300_000);
             if round % 2 == 1 && emptied {
-                while here() < reached && !job.ended() {
-                    std::thread::yield_now();
-                }
+                wait_until(|| here() >= reached || job.ended());
             }
             job.signal(Signal::KILL);
             let outcome = job.finish();

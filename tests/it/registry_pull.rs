@@ -166,12 +166,10 @@ fn put_index(env: &TestEnv, registry: &Registry, name: &str, archive: &str) -> S
     let index = serde_json::json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries,
     });
-    let url = format!("http://{}/v2/{name}/manifests/latest", registry.host());
-    env.program("curl", &["-sSf", "-X", "PUT", "--data-binary", "@-", &url])
-        .args(&["-H", "Content-Type: application/vnd.oci.image.index.v1+json"])
-        .without_changing_user()
-        .stdin(index.to_string())
-        .ok();
+    let registries = rbuild::registry::Registries::new(Default::default());
+    let repository = registries.repository(&registry.name(name).parse().unwrap());
+    let index_type = "application/vnd.oci.image.index.v1+json";
+    repository.put_manifest("latest", index_type, index.to_string().as_bytes(), &|| false).unwrap();
     rbuild::image::Digest::of(index.to_string()).to_string()
 }
 

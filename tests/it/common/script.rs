@@ -7,13 +7,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rbuild::image::Digest;
 use serde_json::{Value, json};
 
 use super::base::Tar;
 use super::http::{Answer, Asked, Body, Server};
+
+/// How long anything may take.
+const HANG: Duration = Duration::from_secs(120);
 
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -163,8 +166,10 @@ impl Meter {
 
     /// Waits until nothing is left to pass, or `over` says yes; tells whether nothing was left.
     pub fn wait_until_empty(&self, over: impl Fn() -> bool) -> bool {
+        let started = Instant::now();
         let mut state = self.state.0.lock().unwrap();
         while state.0 > 0 && !over() {
+            assert!(started.elapsed() < HANG, "{} bytes are not asked for", state.0);
             state = self.state.1.wait_timeout(state, Duration::from_millis(20)).unwrap().0;
         }
         state.0 == 0
@@ -191,6 +196,16 @@ impl Meter {
                 body => Answer { body, ..answer },
             }
         })
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_until(so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < HANG, "it does not come about");
+        std::thread::yield_now();
     }
 }
 
