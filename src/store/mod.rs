@@ -60,6 +60,8 @@ mod images;
 mod known;
 mod layout;
 mod leases;
+mod measure;
+mod prune;
 mod records;
 mod references;
 mod removal;
@@ -68,6 +70,7 @@ mod step_locks;
 mod steps;
 mod sweep;
 mod temporary;
+mod usage;
 
 #[cfg(test)]
 mod crash_tests;
@@ -88,13 +91,16 @@ pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use leases::RunningContainer;
+pub use prune::{CachePruned, PruneRequest, choose};
 pub use records::Record;
-pub use removal::Removal;
+pub use removal::{ImagesRemoved, Removal};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
 pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
+pub use usage::{CacheEntry, CacheKind, ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]
