@@ -53,7 +53,12 @@ impl Store {
             let _lock = self.names_lock()?;
             // Read again under the lock: it may be another's by now.
             let mut names = self.names_of(&id)?;
-            removal.untagged = match name.filter(|name| names.contains(name)) {
+            let same = |there: &&Reference, name: &Reference| {
+                let by_digest = name.digest().is_some() && there.digest() == name.digest();
+                *there == name || by_digest && there.full_name() == name.full_name()
+            };
+            let name = name.and_then(|name| names.iter().find(|there| same(there, &name)).cloned());
+            removal.untagged = match name {
                 Some(name) => names_to_take(&mut names, &name, text, &id, force, running.as_ref())?,
                 None => {
                     if let Some(container) = running {
