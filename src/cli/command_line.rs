@@ -65,9 +65,9 @@ pub enum Command {
     History(history::HistoryArgs),
     /// Show how the files of two images differ
     Diff(diff::DiffArgs),
-    /// Manage images: the commands above and below, and `prune`
+    /// Manage images: list, inspect, tag, remove, prune
     Image(groups::ImageGroup),
-    /// Show what takes space, and make room
+    /// Manage the store: `df` shows what takes space, `prune` makes room
     System(groups::SystemGroup),
     /// Manage builds: `prune` removes the build cache
     Builder(groups::BuilderGroup),

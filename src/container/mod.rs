@@ -143,9 +143,10 @@ pub fn start(request: StartRequest<'_>) -> Result<Container, ContainerError> {
         (None, _) => (Network::Host, request.resolv_conf.as_bytes().to_vec()),
     };
     step.volumes = request.volumes;
+    store.hold_for_container(request.layers, request.id, request.image.as_ref())?;
     let mut running = request.launcher.get()?.spawn(step_spec(step), request.stdio)?;
     // It may run for days: from here on only its own layers are kept from a sweep.
-    store.hold_for_container(request.layers, request.id, request.image.as_ref())?;
+    store.let_go()?;
     let terminal = running.take_terminal();
     Ok(Container { running, terminal, shares_network, _network: private, _draft: draft })
 }

@@ -62,10 +62,13 @@ impl Store {
     /// For a process that goes on for long and takes no other layer into use. Call it
     /// while [`Store::hold`] is in force and the layers are known to be there.
     pub fn hold_only(&self, layers: &[SnapshotId]) -> Result<(), StoreError> {
-        self.pin(layers, String::new())
+        self.pin(layers, String::new())?;
+        self.let_go()
     }
 
-    /// Does what [`Store::hold_only`] does, and tells others which container runs from which image.
+    /// Tells others which container is about to run from which image.
+    ///
+    /// Once it runs, [`Store::let_go`] keeps only these layers from being removed.
     pub fn hold_for_container(
         &self,
         layers: &[SnapshotId],
@@ -116,7 +119,12 @@ impl Store {
         }
         let path = self.paths.leases.join(&hold.id);
         let mut file: &File = hold.lease.file();
-        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("write", &path))?;
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("write", &path))
+    }
+
+    /// Keeps no other layers from being removed than those the lease lists.
+    pub fn let_go(&self) -> Result<(), StoreError> {
+        let hold = self.held()?;
         self.forget_all();
         locked(&hold.shared).take();
         Ok(())

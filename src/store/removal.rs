@@ -305,6 +305,7 @@ mod tests {
         container.hold().unwrap();
         let layers = store.image(&id).unwrap().layers;
         container.hold_for_container(&layers, "0123456789ab", Some(&id)).unwrap();
+        container.let_go().unwrap();
         assert_eq!(store.containers().unwrap()[0].image, Some(id));
         let refused = |text: &str, force: bool| store.remove_image(text, force).unwrap_err().to_string();
 

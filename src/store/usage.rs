@@ -20,7 +20,7 @@ use super::{RunningContainer, Store, StoreError, leases};
 #[derive(Debug, Default)]
 pub struct Usage {
     pub images: Vec<ImageUsage>,
-    /// All images together, each layer once.
+    /// All images together, each layer once, with the blobs that are kept of some.
     pub images_size: u64,
     /// What of that belongs to images no container runs from.
     pub images_reclaimable: u64,
@@ -111,10 +111,18 @@ pub(super) enum Place {
 
 /// What is known of a layer's space.
 struct Layer {
-    size: u64,
+    files: u64,
+    /// The blob it came as, where that is kept.
+    blob: u64,
     created: Timestamp,
     used: Timestamp,
     made_by: &'static str,
+}
+
+impl Layer {
+    fn space(&self) -> u64 {
+        self.files.saturating_add(self.blob)
+    }
 }
 
 impl Store {
@@ -129,9 +137,10 @@ impl Store {
                 *owners.entry(layer).or_default() += 1;
             }
         }
-        let size_of = |layer: &SnapshotId| layers.get(layer).map_or(0, |layer| layer.size);
-        let mut usage =
-            Usage { images_size: owners.keys().map(|layer| size_of(layer)).sum(), ..Usage::default() };
+        let space_of = |layer: &SnapshotId| layers.get(layer).map_or(0, Layer::space);
+        let files_of = |layer: &SnapshotId| layers.get(layer).map_or(0, |layer| layer.files);
+        let images_size = owners.keys().map(|layer| space_of(layer)).sum();
+        let mut usage = Usage { images_size, ..Usage::default() };
         let mut active: BTreeSet<&SnapshotId> = BTreeSet::new();
         for listed in &images {
             let Ok(image) = &listed.image else { continue };
@@ -141,8 +150,8 @@ impl Store {
                 active.extend(&own);
             }
             let shared = own.iter().filter(|layer| owners.get(**layer).is_some_and(|count| *count > 1));
-            let shared: u64 = shared.map(|layer| size_of(layer)).sum();
-            let size: u64 = own.iter().map(|layer| size_of(layer)).sum();
+            let shared: u64 = shared.map(|layer| files_of(layer)).sum();
+            let size: u64 = own.iter().map(|layer| files_of(layer)).sum();
             usage.images.push(ImageUsage {
                 id: listed.id,
                 names: listed.names.clone(),
@@ -153,7 +162,7 @@ impl Store {
                 containers: running,
             });
         }
-        let in_use: u64 = active.iter().map(|layer| size_of(layer)).sum();
+        let in_use: u64 = active.iter().map(|layer| space_of(layer)).sum();
         usage.images_reclaimable = usage.images_size - in_use;
         let of_images = owners.into_keys().cloned().collect();
         usage.cache = self.entries(&layers, &of_images)?;
@@ -187,8 +196,7 @@ impl Store {
             };
             let used = time_of(&self.paths.snapshot(&id).join("meta")).unwrap_or(meta.created);
             let made_by = meta.kind.as_str();
-            let size = files.saturating_add(blob);
-            layers.insert(id, Layer { size, created: meta.created, used, made_by });
+            layers.insert(id, Layer { files, blob, created: meta.created, used, made_by });
         }
         Ok(layers)
     }
@@ -210,7 +218,7 @@ impl Store {
                 id: id.as_str().to_owned(),
                 kind: CacheKind::Regular,
                 description: format!("layer ({})", layer.made_by),
-                size: layer.size,
+                size: layer.space(),
                 created: layer.created,
                 used: layer.used,
                 shared,
