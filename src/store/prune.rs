@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::image::SnapshotId;
 use crate::sys::lock::FileLock;
 
-use super::error::{failed, remove_file};
+use super::error::failed;
 use super::measure::Measure;
 use super::temporary::remove_tree;
 use super::usage::Place;
@@ -116,7 +116,7 @@ impl Store {
                 pruned.removed.push(entry.id.clone());
             }
         }
-        self.drop_records_of(&layers, with_records)?;
+        self.drop_records_of(&layers, with_records, &lease.id, &mut trash)?;
         let mut measure = Measure::default();
         trash.iter().for_each(|path| measure.add(path));
         for path in &trash {
@@ -145,7 +145,13 @@ impl Store {
     }
 
     /// Drops the cache records that speak of these layers, and with `others` those that speak of none.
-    fn drop_records_of(&self, layers: &BTreeSet<SnapshotId>, others: bool) -> Result<(), StoreError> {
+    fn drop_records_of(
+        &self,
+        layers: &BTreeSet<SnapshotId>,
+        others: bool,
+        lease: &str,
+        trash: &mut Vec<PathBuf>,
+    ) -> Result<(), StoreError> {
         for op in self.record_ops()? {
             for key in self.record_keys(&op)? {
                 let path = self.paths.record(&op, &key);
@@ -155,7 +161,7 @@ impl Store {
                     Some(Err(_)) | None => false,
                 };
                 if goes {
-                    remove_file(&path)?;
+                    self.aside(&path, lease, trash)?;
                 }
             }
         }

@@ -155,7 +155,7 @@ impl Sweep<'_> {
                     }
                     Some(Ok(Some(layer))) => layer,
                     Some(Err(_)) | None => {
-                        remove_file(&path)?;
+                        self.discard(&path)?;
                         continue;
                     }
                 };
@@ -163,7 +163,7 @@ impl Sweep<'_> {
                     layers.insert(layer);
                     left += 1;
                 } else {
-                    remove_file(&path)?;
+                    self.discard(&path)?;
                 }
             }
             if left == 0 {
@@ -176,7 +176,7 @@ impl Sweep<'_> {
     fn drop_steps(&mut self) -> Result<(), StoreError> {
         for id in self.store.step_ids()? {
             if self.store.step(&id)?.is_none() {
-                remove_file(&self.store.paths.steps.join(id.as_str()))?;
+                self.discard(&self.store.paths.steps.join(id.as_str()))?;
             }
         }
         Ok(())
