@@ -444,7 +444,7 @@ mod tests {
             let etc = std::fs::File::open(dir.join("etc")).unwrap();
             xattr::set(xattr::of(&etc), store.options.xattrs.opaque().as_bytes(), b"y").unwrap();
         });
-        let found = store.diff(&[below.clone()], &[below, above]).unwrap();
+        let found = store.diff(std::slice::from_ref(&below), &[below.clone(), above]).unwrap();
         assert_eq!(lines(&found), "C /etc\nD /etc/a\nD /etc/deep\n");
     }
 

@@ -23,7 +23,8 @@
 //!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
-//!   leases/ID                  flock: held while its process lives; lists layers it pins
+//!   leases/ID                  flock: held while its process lives; lists layers it pins, and of a
+//!                              container its id and image
 //!   locks/HEX                  flock: one step, while somebody does it
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```

@@ -303,6 +303,8 @@ mod tests {
             let entries = store.cache_entries().unwrap();
             store.remove_cache(&choose(&entries, &PruneRequest::default(), 0)).unwrap()
         };
+        let in_use = store.cache_entries().unwrap().iter().filter(|entry| entry.in_use).count();
+        assert_eq!(in_use, 2);
         let pruned = prune();
         // Two files: the store itself is in use, so nothing more goes.
         assert_eq!((pruned.removed.len(), pruned.freed, pruned.deferred), (2, 8, true));

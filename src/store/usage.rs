@@ -5,6 +5,7 @@
 //! of builds, records without files). Reading takes no lock: what vanishes meanwhile is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -358,14 +359,24 @@ fn entry<P: AsRef<Path>>(
     })
 }
 
-/// Tells whether somebody holds the lock; nothing is made.
+/// Tells whether somebody holds the lock of a piece, without taking it: that could be in the way.
+///
+/// proc_locks(5): the sixth word of a line ends with the file's inode. Where that cannot be read nothing
+/// is in use, and who removes the piece finds the lock taken.
 fn is_locked(place: &Place) -> bool {
     let lock = match place {
         Place::Locked { lock, .. } => lock.clone(),
         Place::WithLock(folder) => folder.join("lock"),
         _ => return false,
     };
-    lock.exists() && matches!(crate::sys::lock::FileLock::try_exclusive(&lock), Ok(None))
+    let Ok(inode) = std::fs::metadata(&lock).map(|m| m.ino().to_string()) else { return false };
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    locks.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next();
+        words.next() == Some("FLOCK")
+            && words.nth(3).and_then(|file| file.rsplit(':').next()) == Some(&*inode)
+    })
 }
 
 fn time_of(path: &Path) -> Option<Timestamp> {

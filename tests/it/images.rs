@@ -202,7 +202,9 @@ both! {
         let outcome = env.rbuild(&["inspect", "--type", "image", "-f", "{{.Id}}", "nosuch", "app:1"]).exits(1);
         outcome.has("No such image: nosuch:latest").has(&id);
         env.rbuild(&["inspect", "nosuch"]).exits(1).has("[]\n").has("No such object: nosuch");
-        env.rbuild(&["inspect", "--type", "image", &env.build(&env.dockerfile("FROM app:1\nENV A=1\n"), &[]).step_ids()[0]]).exits(1);
+        let built = env.build(&env.dockerfile("FROM app:1\nENV A=1\nENV B=1\n"), &[]);
+        env.rbuild(&["inspect", "--type", "image", built.step_ids()[0]]).exits(1).has("No such image");
+        env.rbuild(&["inspect", "--type", "step", built.step_ids()[0]]).ok();
         env.rbuild(&["inspect", "--type", "volume", "app:1"]).exits(2).has("unknown type: \"volume\"");
         env.rbuild(&["inspect", "-s", "-f", "{{.Os}}", "app:1"]).ok().has("WARNING: --size ignored for image");
         let compact = env.rbuild(&["inspect", "-f", "json", "app:1"]).ok();
