@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, rmi, run,
-    tag,
+    build, check, context, diff, doctor, expand, graph, groups, history, image_import, images, inspect,
+    parse, prune, rmi, run, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -63,6 +63,22 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
+    /// Show how the files of two images differ
+    Diff(diff::DiffArgs),
+    /// Manage images: list, inspect, tag, remove, prune
+    Image(groups::ImageGroup),
+    /// Manage the store: `df` shows what takes space, `prune` makes room
+    System(groups::SystemGroup),
+    /// Manage builds: `prune` removes the build cache
+    Builder(groups::BuilderGroup),
+    #[command(skip)]
+    ImagePrune(prune::ImagePruneArgs),
+    #[command(skip)]
+    BuilderPrune(prune::BuilderPruneArgs),
+    #[command(skip)]
+    SystemPrune(prune::SystemPruneArgs),
+    #[command(skip)]
+    SystemDf(system_df::DfArgs),
     /// Run a command in a new container from an image
     Run(run::RunArgs),
     /// Say what this machine has, what it lacks, and how to get it
@@ -96,6 +112,9 @@ pub fn complete(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsStrin
     let Some(first) = words.get(1).map(|word| word.to_string_lossy().into_owned()) else {
         return Ok(words);
     };
+    if groups::NAMES.contains(&first.as_str()) && words.len() == 2 {
+        words.push("--help".into());
+    }
     if first == "help" {
         words.remove(1);
         words.truncate(2);
@@ -133,6 +152,8 @@ mod tests {
         check("rbuild help", "rbuild --help");
         check("rbuild help run", "rbuild run --help");
         check("rbuild src", "rbuild build src");
+        check("rbuild image", "rbuild image --help");
+        check("rbuild image ls", "rbuild image ls");
     }
 
     #[test]

@@ -9,16 +9,14 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 26] = [
+const MISSING_COMMANDS: [&str; 23] = [
     "attach",
     "commit",
     "container",
     "cp",
     "create",
-    "diff",
     "exec",
     "export",
-    "image",
     "info",
     "kill",
     "load",
@@ -34,7 +32,6 @@ const MISSING_COMMANDS: [&str; 26] = [
     "search",
     "start",
     "stop",
-    "system",
     "wait",
 ];
 

@@ -11,6 +11,7 @@ mod check;
 mod command_line;
 mod context;
 mod contexts;
+mod diff;
 mod doctor;
 mod error;
 mod expand;
@@ -18,6 +19,7 @@ mod filter;
 mod find;
 mod findings;
 mod graph;
+mod groups;
 mod guess;
 mod history;
 mod image_import;
@@ -26,10 +28,13 @@ mod inspect;
 mod json;
 mod no_effect;
 mod parse;
+mod prune;
 mod resources;
 mod rmi;
+mod rows;
 mod run;
 mod step_inputs;
+mod system_df;
 mod table;
 mod tag;
 mod targets;
@@ -37,6 +42,7 @@ mod template;
 mod tree;
 mod ui;
 mod units;
+mod when;
 mod world;
 
 use std::ffi::OsString;
@@ -82,7 +88,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
+fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
+    line.command = line.command.ungrouped();
     // What only reads text needs no store, and no namespaces.
     match line.command {
         Command::Build(args) if args.is_call() => return call::build(&args),
@@ -104,7 +111,13 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
+        Command::Diff(args) => diff::diff(&world, args)?,
+        Command::ImagePrune(args) => prune::images(&world, args)?,
+        Command::BuilderPrune(args) => prune::cache(&world, args)?,
+        Command::SystemPrune(args) => prune::system(&world, args)?,
+        Command::SystemDf(args) => system_df::df(&world, args)?,
         Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
+        Command::Image(_) | Command::System(_) | Command::Builder(_) => {}
     }
     Ok(0)
 }

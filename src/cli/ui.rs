@@ -1,10 +1,10 @@
-//! The only place that prints: results to standard output, the rest to standard error.
+//! The only place that prints, and that asks: results to standard output, the rest to standard error.
 //!
 //! A reader that went away (`rbuild images | head -1`) is no error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use crate::report::clean::without_codes;
 
@@ -23,6 +23,13 @@ pub fn line(text: &str) {
 /// Prints what is no result: warnings, errors.
 pub fn note(text: &str) {
     let _ = io::stderr().lock().write_all(without_codes(text).as_bytes());
+}
+
+/// Reads an answer from standard input; `None` at its end.
+pub fn read_line() -> Option<String> {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(1024).read_line(&mut line).ok()?;
+    (read > 0).then_some(line)
 }
 
 /// Tells whether standard output is a terminal.

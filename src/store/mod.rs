@@ -24,7 +24,8 @@
 //!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
-//!   leases/ID                  flock: held while its process lives; lists layers it pins
+//!   leases/ID                  flock: held while its process lives; lists layers it pins, and of a
+//!                              container its id and image
 //!   locks/HEX                  flock: one step, while somebody does it
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```
@@ -53,6 +54,7 @@ mod builds;
 mod cache_mounts;
 mod check;
 mod created;
+mod diff;
 mod digests;
 mod durability;
 mod error;
@@ -61,7 +63,9 @@ mod images;
 mod known;
 mod layout;
 mod leases;
+mod measure;
 mod packed;
+mod prune;
 mod records;
 mod references;
 mod removal;
@@ -70,6 +74,7 @@ mod step_locks;
 mod steps;
 mod sweep;
 mod temporary;
+mod usage;
 
 #[cfg(test)]
 mod crash_tests;
@@ -86,18 +91,22 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::BuildLog;
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
+pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use leases::RunningContainer;
 pub use packed::PackedLayer;
+pub use prune::{CachePruned, PruneRequest, choose};
 pub use records::Record;
-pub use removal::Removal;
+pub use removal::{ImagesRemoved, Removal};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
 pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
+pub use usage::{CacheEntry, CacheKind, ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]
