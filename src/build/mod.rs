@@ -12,6 +12,7 @@ mod error;
 mod export;
 mod log;
 mod prepare;
+mod pulls;
 mod request;
 mod source;
 mod steps;
@@ -24,7 +25,7 @@ pub use error::{BuildError, Findings};
 pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
-    NamedContextFrom, Output, OutputKind, Wanted,
+    NamedContextFrom, Output, OutputKind, PullPolicy, Wanted,
 };
 pub use source::Source;
 

@@ -92,8 +92,8 @@ pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Pr
             break;
         }
         let mut errors = Vec::new();
-        for need in missing {
-            match bases::find(engine, &need)? {
+        for (need, found) in missing.iter().zip(bases::find_all(engine, request.pull, &missing)?) {
+            match found {
                 Ok(base) => bases.insert(&need.reference, &need.platform, base),
                 Err(diagnostic) => errors.push(diagnostic),
             }
@@ -265,9 +265,11 @@ mod tests {
     use std::fs;
     use std::io::{Seek, Write};
 
+    use super::super::request::PullPolicy;
     use super::*;
     use crate::image::ImageConfig;
     use crate::plan::graph::NetworkMode;
+    use crate::registry::{Registries, RegistryOptions};
     use crate::report::Silent;
     use crate::sandbox::LazyLauncher;
     use crate::sandbox::network::NoNetwork;
@@ -281,6 +283,7 @@ mod tests {
         store: Store,
         launcher: LazyLauncher,
         cancel: Cancel,
+        registries: Registries,
         single_id: Option<String>,
     }
 
@@ -293,7 +296,8 @@ mod tests {
             let record = ImageRecord { config: config.to_bytes(), manifest: None, layers: Vec::new() };
             store.put_image_as(&record, &["base".parse().unwrap()]).unwrap();
             let launcher = LazyLauncher::new("/proc/self/exe".into());
-            Place { directory, store, launcher, cancel: Cancel::new(), single_id: None }
+            let registries = Registries::new(RegistryOptions::default());
+            Place { directory, store, launcher, cancel: Cancel::new(), registries, single_id: None }
         }
 
         fn file(&self, name: &str, text: &str) {
@@ -307,6 +311,7 @@ mod tests {
                 networks: Err(&NoNetwork::NotInstalled),
                 resolv_conf: String::new(),
                 fetch: FetchOptions::default(),
+                registries: &self.registries,
                 single_id: self.single_id.clone(),
                 reporter: &Silent,
                 cancel: &self.cancel,
@@ -316,6 +321,7 @@ mod tests {
         fn prepare(&self, from: ContextFrom, dockerfile: DockerfileFrom) -> Result<Prepared<'_>, String> {
             let mut request = BuildRequest::new(from, dockerfile);
             request.network = NetworkMode::None;
+            request.pull = PullPolicy::Never;
             prepare(&self.engine(), &mut request).map_err(|error| match error {
                 BuildError::Dockerfile(findings) => findings.render(false),
                 other => other.to_string(),
@@ -374,7 +380,7 @@ mod tests {
         );
         refused(
             prepare("FROM base\nFROM missing:1\n"),
-            &["`missing:1` is not in the store", "Dockerfile:2:6", "rbuild import"],
+            &["`missing:1` is not in the store", "Dockerfile:2:6", "rbuild pull missing:1"],
         );
         // What the target does not need is not looked up.
         assert!(prepare("FROM missing:1\nFROM base\n").is_ok());

@@ -8,6 +8,7 @@ use super::error::Findings;
 use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
+use crate::registry::Registries;
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -29,10 +30,25 @@ pub struct Engine<'a> {
     pub resolv_conf: String,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
+    /// Where images come from that are not in the store.
+    pub registries: &'a Registries,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
     pub reporter: &'a dyn Reporter,
     pub cancel: &'a Cancel,
+}
+
+/// When an image that a build needs is asked for at its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Where the store has none of that name for the platform.
+    #[default]
+    Missing,
+    /// Always: a registry that cannot be asked is an error.
+    Always,
+    /// Always; what the store has will do where the registry cannot be asked or has none.
+    Newer,
+    Never,
 }
 
 /// Where the Dockerfile is read from.
@@ -124,6 +140,7 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
+    pub pull: PullPolicy,
     /// Outputs of the one image; a build of several has none.
     pub outputs: Vec<Output>,
 }
@@ -146,6 +163,7 @@ impl BuildRequest {
             step: StepOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            pull: PullPolicy::default(),
             outputs: Vec::new(),
         }
     }

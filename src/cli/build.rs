@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
+use super::pull_policy::PullArg;
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
 use super::ui;
@@ -74,6 +75,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     pub resources: ResourceArgs,
     #[command(flatten)]
+    pub pull: PullArg,
+    #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
 
@@ -127,6 +130,7 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     notes.extend(args.resources.apply(&mut request.step)?);
     request.wanted = wanted;
     request.no_cache = args.no_cache;
+    request.pull = args.pull.policy()?;
     request.no_cache_filter = args.no_cache_filter.clone();
     if request.wanted.len() > 1 && !outputs.is_empty() {
         return Err(CommandError::usage("-o writes one image, and several targets are asked for")

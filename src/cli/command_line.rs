@@ -12,7 +12,7 @@ use super::guess;
 use super::world::Global;
 use super::{
     build, check, context, diff, doctor, expand, graph, groups, history, image_import, images, inspect,
-    parse, prune, rmi, run, system_df, tag,
+    login, logout, parse, prune, pull, rmi, run, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -53,6 +53,8 @@ pub enum Command {
     Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive or a directory
     Import(image_import::ImportArgs),
+    /// Fetch an image from a registry
+    Pull(pull::PullArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image one more name
@@ -79,6 +81,10 @@ pub enum Command {
     SystemPrune(prune::SystemPruneArgs),
     #[command(skip)]
     SystemDf(system_df::DfArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(logout::LogoutArgs),
     /// Run a command in a new container from an image
     Run(run::RunArgs),
     /// Say what this machine has, what it lacks, and how to get it
@@ -96,6 +102,8 @@ impl Command {
                 | Command::Context(_)
                 | Command::Parse(_)
                 | Command::Expand(_)
+                | Command::Login(_)
+                | Command::Logout(_)
         )
     }
 }

@@ -6,7 +6,7 @@
 use clap::{Args, Subcommand};
 
 use super::command_line::Command;
-use super::{build, history, image_import, images, inspect, prune, rmi, system_df, tag};
+use super::{build, history, image_import, images, inspect, prune, pull, rmi, system_df, tag};
 
 /// Manage images.
 #[derive(Debug, Args)]
@@ -31,6 +31,8 @@ pub enum ImageCommand {
     Ls(images::ImagesArgs),
     /// Remove images without a name; with -a all that no container runs from
     Prune(prune::ImagePruneArgs),
+    /// Bring an image here from a registry
+    Pull(pull::PullArgs),
     /// Remove names of images, and images that have none left
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
@@ -84,6 +86,7 @@ impl Command {
                 ImageCommand::Inspect(args) => Command::Inspect(args.of_image()),
                 ImageCommand::Ls(args) => Command::Images(args),
                 ImageCommand::Prune(args) => Command::ImagePrune(args),
+                ImageCommand::Pull(args) => Command::Pull(args),
                 ImageCommand::Rm(args) => Command::Rmi(args),
                 ImageCommand::Tag(args) => Command::Tag(args),
             },

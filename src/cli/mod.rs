@@ -26,9 +26,13 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod login;
+mod logout;
 mod no_effect;
 mod parse;
 mod prune;
+mod pull;
+mod pull_policy;
 mod resources;
 mod rmi;
 mod rows;
@@ -90,12 +94,15 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
     line.command = line.command.ungrouped();
-    // What only reads text needs no store, and no namespaces.
+    // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
+    // them is to see its user's own ids.
     match line.command {
         Command::Build(args) if args.is_call() => return call::build(&args),
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
+        Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
@@ -104,6 +111,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
+        Command::Pull(args) => pull::pull(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,
@@ -116,8 +124,12 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::BuilderPrune(args) => prune::cache(&world, args)?,
         Command::SystemPrune(args) => prune::system(&world, args)?,
         Command::SystemDf(args) => system_df::df(&world, args)?,
-        Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
         Command::Image(_) | Command::System(_) | Command::Builder(_) => {}
+        Command::Check(_)
+        | Command::Parse(_)
+        | Command::Expand(_)
+        | Command::Login(_)
+        | Command::Logout(_) => {}
     }
     Ok(0)
 }

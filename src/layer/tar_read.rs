@@ -99,6 +99,7 @@ pub struct TarReader<R> {
     hole_bytes: u64,
     current: Vec<u8>,
     ended: bool,
+    may_just_end: bool,
 }
 
 impl<R: Read> TarReader<R> {
@@ -115,7 +116,17 @@ impl<R: Read> TarReader<R> {
             hole_bytes: 0,
             current: Vec::new(),
             ended: false,
+            may_just_end: false,
         }
+    }
+
+    /// Takes an archive without an end marker for whole, where it ends between two entries.
+    ///
+    /// For one whose length and digest are known from elsewhere: some programs write layers so, and Go's
+    /// archive/tar reads them.
+    pub fn may_just_end(mut self) -> TarReader<R> {
+        self.may_just_end = true;
+        self
     }
 
     /// Returns the next entry; what is left of the one before is skipped.
@@ -200,6 +211,10 @@ impl<R: Read> TarReader<R> {
         let mut block = [0u8; BLOCK];
         self.current.clear();
         match self.fill(&mut block)? {
+            0 if self.may_just_end => {
+                self.ended = true;
+                return Ok(None);
+            }
             0 if at == 0 => return Err(LayerError::Empty),
             0 => return Err(LayerError::NoEndMarker { offset: at }),
             BLOCK => {}

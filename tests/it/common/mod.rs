@@ -4,7 +4,8 @@
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
-//! `git`: one for repositories.
+//! `git`: one for repositories. `registry`: a registry of images, `tokens`: who lets in there,
+//! `script`: one that lies and breaks off. `proxy`: names of hosts for what listens on the loopback.
 
 pub mod archive;
 pub mod base;
@@ -14,6 +15,10 @@ pub mod context;
 pub mod env;
 pub mod git;
 pub mod http;
+pub mod proxy;
+pub mod registry;
+pub mod script;
+pub mod tokens;
 
 pub use archive::Exported;
 pub use cage::Caged;
