@@ -4,7 +4,7 @@
 //! `options` is what the caller says, `host` which servers stand for a registry, `transport` one
 //! request with its repetition and redirects, `repository` what is read, `upload` what is written,
 //! `stream` a blob while it comes, `document` what makes a manifest acceptable, `answer` the words of
-//! a server's error, `error` ours. Not here: what images are made of (`content`), where they are kept
+//! a server's error, `error` ours. `push` sends an image. Not here: what images are made of (`content`), where they are kept
 //! (`store`), HTTP itself (`net`).
 
 mod answer;
@@ -12,6 +12,7 @@ mod document;
 mod error;
 mod host;
 mod options;
+mod push;
 mod registries;
 mod repository;
 mod stream;
@@ -21,6 +22,7 @@ mod upload;
 pub use document::{Described, Fetched, MANIFEST_LIMIT};
 pub use error::RegistryError;
 pub use options::RegistryOptions;
+pub use push::{LayerState, PushError, PushRequest, Pushed, push};
 pub use registries::Registries;
 pub use repository::Repository;
 pub use stream::BlobStream;

@@ -12,6 +12,7 @@
 //!   snapshots/ID/meta          JSON [SnapshotMeta]; mode 0400 once the layer is durable, 0600 before
 //!   snapshots/ID/digests       JSON, written when the layer was read through
 //!   snapshots/ID/packed        JSON, which digests its compressed forms have
+//!   snapshots/ID/origins       JSON, which repositories of registries have had its blobs
 //!   images/HEX                 JSON: layers, manifest; HEX is the image id, its config a blob
 //!   references/HEX             JSON: name and image id; HEX is the digest of the name
 //!   steps/ID                   JSON [StepRecord], or the id of the step it became
@@ -61,6 +62,7 @@ mod images;
 mod known;
 mod layout;
 mod leases;
+mod origins;
 mod packed;
 mod records;
 mod references;
@@ -90,6 +92,7 @@ pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use origins::Origin;
 pub use packed::PackedLayer;
 pub use records::Record;
 pub use removal::Removal;
