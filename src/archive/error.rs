@@ -22,8 +22,10 @@ pub enum ArchiveError {
     Read(#[source] io::Error),
     #[error("`{}` is not an OCI image layout that can be used: {why}", path.display())]
     Layout { path: PathBuf, why: String },
+    #[error("stopped")]
+    Stopped,
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
-    #[error("cannot write the archive `{}`", path.display())]
+    #[error("cannot write `{}`", path.display())]
     WriteFile { path: PathBuf, source: io::Error },
 }

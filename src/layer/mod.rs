@@ -34,5 +34,5 @@ pub use error::LayerError;
 pub use root::inherit_root;
 pub use tar_fields::is_tar_header;
 pub use tar_read::{EntryKind, Limits, TarEntry, TarReader};
-pub use tar_write::write_layer;
+pub use tar_write::{write_files, write_layer};
 pub use unpack::{LeftOut, UnpackOptions, Unpacked, Whiteouts, unpack};

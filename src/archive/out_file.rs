@@ -1,0 +1,49 @@
+//! A file that a user asked for by its path: there whole, or not at all.
+//!
+//! Not here: what is in it.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::sys::atomic;
+
+use super::ArchiveError;
+
+/// Writes a file through `write`, and puts it in its place when that is done.
+///
+/// What is no regular file (a pipe, a terminal) is written directly. `mode` is that of a new file,
+/// less the umask. With `sync` the bytes are on the disk before the file is in its place.
+pub fn write_file<T>(
+    path: &Path,
+    mode: u32,
+    sync: bool,
+    write: impl FnOnce(&File) -> Result<T, ArchiveError>,
+) -> Result<T, ArchiveError> {
+    let failed = |source| ArchiveError::WriteFile { path: path.to_owned(), source };
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let out = OpenOptions::new().write(true).open(path).map_err(failed)?;
+        return write(&out);
+    }
+    // A link to a file stays one.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (temporary, file) = beside(path, mode).map_err(failed)?;
+    let written = write(&file).and_then(|value| {
+        if sync {
+            file.sync_all().map_err(failed)?;
+        }
+        std::fs::rename(&temporary, path).map_err(failed)?;
+        Ok(value)
+    });
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+fn beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
+    let name = format!(".rbuild-{:016x}", atomic::random_bits()?);
+    let temporary = path.with_file_name(name);
+    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    Ok((temporary, file))
+}
