@@ -5,9 +5,11 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::error::Findings;
+use super::output::{Output, OutputResult};
 use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
+use crate::registry::Registries;
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -27,6 +29,8 @@ pub struct Engine<'a> {
     pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
     /// The host's /etc/resolv.conf, as text.
     pub resolv_conf: String,
+    /// Where images come from and go to.
+    pub registries: &'a Registries,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
     /// Why only one user id can be had, if so, and how to get more.
@@ -85,23 +89,6 @@ pub enum ContextFrom {
     Nothing,
 }
 
-/// An archive to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    pub kind: OutputKind,
-    /// `None` is standard output.
-    pub dest: Option<PathBuf>,
-}
-
-/// The kind of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
-    /// An OCI image layout.
-    Oci,
-    /// What `docker save` writes.
-    Docker,
-}
-
 /// A build.
 #[derive(Debug)]
 pub struct BuildRequest {
@@ -124,7 +111,7 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
-    /// Outputs of the one image; a build of several has none.
+    /// What is written of all images, in this order; with several, none that holds but one.
     pub outputs: Vec<Output>,
 }
 
@@ -158,6 +145,8 @@ pub struct BuildResult {
     pub images: Vec<BuiltImage>,
     /// What there is to say about the Dockerfile; none is an error.
     pub warnings: Findings,
+    /// The id of the build, by which its log is kept.
+    pub id: String,
 }
 
 /// One image that was made.
@@ -166,4 +155,5 @@ pub struct BuiltImage {
     pub target: Option<String>,
     pub image: ImageId,
     pub tags: Vec<Reference>,
+    pub output: OutputResult,
 }
