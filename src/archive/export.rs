@@ -11,10 +11,8 @@
 //! older dockers load without unpacking twice. Equal images are equal bytes.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -23,10 +21,10 @@ use crate::content::{Blob, Layer, ManifestOptions, Packing, config_blob, manifes
 use crate::image::{DiffId, Digest, ImageId, MediaType, Reference};
 use crate::layer::Compression;
 use crate::store::{Store, StoredImage};
-use crate::sys::atomic;
 
 use super::ArchiveError;
 use super::tar_stream::TarStream;
+use super::whole_file::write_whole;
 
 /// Which archive to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,27 +129,7 @@ pub fn export_file(
     path: &Path,
     mode: u32,
 ) -> Result<(), ArchiveError> {
-    let failed = |source| ArchiveError::WriteFile { path: path.to_owned(), source };
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        let out = OpenOptions::new().write(true).open(path).map_err(failed)?;
-        return export(store, images, options, out);
-    }
-    // A link to a file stays one.
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (temporary, file) = beside(path, mode).map_err(failed)?;
-    let written = export(store, images, options, &file)
-        .and_then(|()| if store.options().sync { file.sync_all().map_err(failed) } else { Ok(()) })
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(failed));
-    written.inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })
-}
-
-fn beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
-    let name = format!(".rbuild-{:016x}", atomic::random_bits()?);
-    let temporary = path.with_file_name(name);
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    Ok((temporary, file))
+    write_whole(path, mode, store.options().sync, |file| export(store, images, options, file))
 }
 
 /// Lets an I/O error of the tar and one of a piece pass the same way.
