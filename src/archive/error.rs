@@ -18,6 +18,8 @@ pub enum ArchiveError {
     Unpack(#[source] LayerError),
     #[error("cannot read the directory")]
     Directory(#[source] LayerError),
+    #[error("cannot read the files")]
+    Files(#[source] LayerError),
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
     #[error("`{}` is not an OCI image layout that can be used: {why}", path.display())]

@@ -24,8 +24,8 @@ use crate::store::{Store, StoredImage, TempDir};
 
 use super::ArchiveError;
 use super::layout_dir::write_layout;
-use super::out_file::write_file;
 use super::tar_stream::TarStream;
+use super::whole_file::write_whole;
 
 /// Which archive to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn export_file(
     path: &Path,
     mode: u32,
 ) -> Result<(), ArchiveError> {
-    write_file(path, mode, store.options().sync, |file| export(store, images, options, file))
+    write_whole(path, mode, store.options().sync, |file| export(store, images, options, file))
 }
 
 /// Does [`export`] with descriptions; returns the images' manifests, in their order.

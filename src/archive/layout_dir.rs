@@ -13,7 +13,7 @@ use crate::content::{Blob, METADATA_LIMIT};
 use crate::store::Store;
 
 use super::ArchiveError;
-use super::out_file::write_file;
+use super::whole_file::write_whole;
 
 /// The annotation by which tools of OCI tell images of a layout apart.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -37,7 +37,7 @@ pub fn write_layout<'a>(
         if path.metadata().is_ok_and(|there| there.is_file() && there.len() == blob.size) {
             continue;
         }
-        write_file(&path, 0o644, sync, |file| {
+        write_whole(&path, 0o644, sync, |file| {
             let mut out = BufWriter::with_capacity(1 << 16, file);
             blob.write(store, &mut out)?;
             out.flush().map_err(ArchiveError::Write)
@@ -46,7 +46,7 @@ pub fn write_layout<'a>(
     let put = |name: &str, value: &Value| {
         let bytes = serde_json::to_vec(value).expect("JSON values are JSON");
         let write = |mut file: &File| file.write_all(&bytes).map_err(ArchiveError::Write);
-        write_file(&directory.join(name), 0o644, sync, write)
+        write_whole(&directory.join(name), 0o644, sync, write)
     };
     put("oci-layout", &json!({ "imageLayoutVersion": "1.0.0" }))?;
     put("index.json", &merged(index, there(&directory.join("index.json"))?))
@@ -108,9 +108,10 @@ mod tests {
 
     #[test]
     fn entries_are_added_and_replaced() {
-        let check = |old: &[(&str, Option<&str>)], new: &[(&str, Option<&str>)], expect: &[(&str, Option<&str>)]| {
-            assert_eq!(merged(&index(new), Some(index(old))), index(expect));
-        };
+        let check =
+            |old: &[(&str, Option<&str>)], new: &[(&str, Option<&str>)], expect: &[(&str, Option<&str>)]| {
+                assert_eq!(merged(&index(new), Some(index(old))), index(expect));
+            };
         check(&[], &[("1", Some("a"))], &[("1", Some("a"))]);
         check(&[("1", Some("a"))], &[("2", Some("a"))], &[("2", Some("a"))]);
         check(&[("1", Some("a"))], &[("1", Some("b"))], &[("1", Some("a")), ("1", Some("b"))]);

@@ -1,8 +1,8 @@
-//! An image's files, as the layers make them together: into a directory of the user's own, or as one tar.
+//! An image's files, as the layers make them together, in a directory of the user's own.
 //!
-//! In a directory everything belongs to whoever runs this, as with BuildKit's local exporter; modes,
+//! Everything there belongs to whoever runs this, as with BuildKit's local exporter; modes,
 //! times, links and attributes stay. Nothing follows a link that lies in the destination: what is in
-//! the way of a file goes. `place` makes single files there. Not here: layers as tars (`layer`).
+//! the way of a file goes. `place` makes single files there. Not here: the same files as one tar (`rootfs`).
 
 mod place;
 #[cfg(test)]
@@ -11,14 +11,12 @@ mod tests;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
-use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::image::SnapshotId;
-use crate::layer::{LayerError, write_files};
 use crate::store::{Store, StoreError};
 use crate::sys::RootDir;
 use crate::sys::dir::{DirStack, read_dir, remove_tree};
@@ -32,8 +30,8 @@ use place::{Copies, Place};
 pub struct LocalOptions {
     /// Whether what the image does not have is removed.
     pub delete: bool,
-    /// The time of all files, in seconds since 1970; `None` is each one's own.
-    pub time: Option<i64>,
+    /// The latest time a file may have, in seconds since 1970; later ones become it.
+    pub latest: Option<i64>,
 }
 
 /// What was written.
@@ -47,24 +45,6 @@ pub struct LocalResult {
     pub left_out_devices: u64,
     /// Attributes that the place does not take.
     pub left_out_xattrs: u64,
-}
-
-/// Writes the files of layers (lowest first) as one tar, owners and modes as in the image.
-///
-/// `time` is that of all files, in seconds since 1970; `None` is each one's own.
-pub fn write_tar(
-    store: &Store,
-    layers: &[SnapshotId],
-    time: Option<i64>,
-    out: &mut dyn Write,
-) -> Result<(), ArchiveError> {
-    let view = store.view(layers)?;
-    let mut out = std::io::BufWriter::with_capacity(1 << 16, out);
-    write_files(&view, store.options().xattrs, time, &mut out).map_err(|error| match error {
-        LayerError::Write { source } => ArchiveError::Write(source),
-        error => ArchiveError::Directory(error),
-    })?;
-    out.flush().map_err(ArchiveError::Write)
 }
 
 /// Writes the files of layers (lowest first) into a directory, which is made, or added to.
@@ -86,14 +66,14 @@ pub fn write_local(
         }
         layers => store.view(layers)?,
     };
-    let copies = Copies::new(options.time);
+    let copies = Copies::new(options.latest);
     let walked = std::thread::scope(|scope| {
         let files = copies.start(scope);
         let mut walk = Walk {
             dest,
             options,
             path: PathBuf::new(),
-            place: Place::new(&root, options.time),
+            place: Place::new(&root, options.latest),
             files,
             copies: &copies,
         };
@@ -175,11 +155,7 @@ impl Walk<'_> {
     }
 
     /// Reads a directory of the source, and empties its counterpart of what is not in it, if asked to.
-    fn level(
-        &self,
-        from: &std::os::fd::OwnedFd,
-        to: &std::os::fd::OwnedFd,
-    ) -> Result<Level, ArchiveError> {
+    fn level(&self, from: &std::os::fd::OwnedFd, to: &std::os::fd::OwnedFd) -> Result<Level, ArchiveError> {
         let stat = fstat(from).map_err(self.failed("."))?;
         let entries = read_dir(from).map_err(self.failed("."))?;
         if self.options.delete {

@@ -2,8 +2,9 @@
 //! in OCI layout is read.
 //!
 //! `import` makes an image of one tar or directory, `layout` of a layout; `export` writes images as one
-//! tar that other tools load or as a layout (`layout_dir`), `tar_stream` frames it; `local` writes an image's
-//! files, `out_file` is a file in a user's own place. Not here: manifests and the blobs of layers
+//! tar that other tools load, `tar_stream` frames it, or as a directory (`layout_dir`); `rootfs` and `local`
+//! write the files of layers together, as a tar or into a directory; `whole_file` is a file that is there
+//! whole or not at all. Not here: manifests and the blobs of layers
 //! (`content`), a layer's own tar (the room `layer`), what is kept (`store`), registries, reading archives
 //! of layouts and of docker.
 
@@ -13,8 +14,9 @@ mod import;
 mod layout;
 mod layout_dir;
 mod local;
-mod out_file;
+mod rootfs;
 mod tar_stream;
+mod whole_file;
 
 pub use error::ArchiveError;
 pub use export::{
@@ -23,5 +25,6 @@ pub use export::{
 };
 pub use import::{ImportOptions, Imported, import, import_directory};
 pub use layout::load_layout;
-pub use local::{LocalOptions, LocalResult, write_local, write_tar};
-pub use out_file::write_file;
+pub use local::{LocalOptions, LocalResult, write_local};
+pub use rootfs::export_rootfs;
+pub use whole_file::write_whole;

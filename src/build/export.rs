@@ -8,17 +8,20 @@ use std::io::Write;
 
 use super::error::BuildError;
 use super::loader::LoadError;
-use super::output::{ArchiveOutput, ArchivePlace, Dest, Leaving, MadeManifest, Output, OutputResult, PushOutput};
+use super::output::{
+    ArchiveOutput, ArchivePlace, Dest, Leaving, MadeManifest, Output, OutputResult, PushOutput,
+};
 use super::request::Engine;
 use crate::archive::{
     self, ArchiveError, Descriptions, ExportImage, ExportOptions, Format, LocalOptions, export_described,
     export_directory,
 };
 use crate::image::Reference;
+use crate::layer::{LeftOut, ViewOptions};
 use crate::registry::{LayerState, PushRequest, push};
 use crate::report::{Event, Reporter};
 
-/// Does outputs, in their order; `epoch`: the time of all files, in seconds since 1970.
+/// Does outputs, in their order; `epoch`: the latest time of files, in seconds since 1970.
 ///
 /// Returns what came of each image, in their order.
 pub fn write(
@@ -28,10 +31,8 @@ pub fn write(
     outputs: &mut [Output],
     epoch: Option<i64>,
 ) -> Result<Vec<OutputResult>, BuildError> {
-    let mut results: Vec<OutputResult> = images
-        .iter()
-        .map(|image| OutputResult { manifest: None, names: whole_names(image.tags) })
-        .collect();
+    let mut results: Vec<OutputResult> =
+        images.iter().map(|image| OutputResult { manifest: None, names: whole_names(image.tags) }).collect();
     for output in outputs {
         match output {
             Output::Archive(output) => {
@@ -69,7 +70,7 @@ pub fn write(
             }
             Output::Local { dest, delete } => {
                 for image in images {
-                    let options = LocalOptions { delete: *delete, time: epoch };
+                    let options = LocalOptions { delete: *delete, latest: epoch };
                     let layers = engine.store.image(&image.image)?.layers;
                     let cancel = || engine.cancel.is_cancelled();
                     let done = archive::write_local(engine.store, &layers, dest, options, &cancel)?;
@@ -86,8 +87,19 @@ pub fn write(
             Output::Tar { dest } => {
                 for image in images {
                     let layers = engine.store.image(&image.image)?.layers;
-                    let write = |out: &mut dyn Write| archive::write_tar(engine.store, &layers, epoch, out);
-                    to(dest, engine.store.options().sync, write)?;
+                    let options = ViewOptions { latest: epoch };
+                    let write = |mut out: &mut dyn Write| {
+                        archive::export_rootfs(engine.store, &layers, options, &mut out)
+                    };
+                    let left_out = to(dest, engine.store.options().sync, write)?;
+                    if left_out != LeftOut::default() {
+                        let text = format!(
+                            "warning: the tar lacks {} device nodes, {} owners and {} attributes that an ordinary \
+                             user's store could not hold",
+                            left_out.devices, left_out.owners, left_out.xattrs
+                        );
+                        reporter.event(Event::Warning { text });
+                    }
                 }
             }
         }
@@ -103,7 +115,7 @@ fn to<T>(
 ) -> Result<T, ArchiveError> {
     match dest {
         Dest::Stdout => write(&mut std::io::stdout().lock()),
-        Dest::File(path) => archive::write_file(path, 0o644, sync, |mut file| write(&mut file)),
+        Dest::File(path) => archive::write_whole(path, 0o644, sync, |mut file| write(&mut file)),
     }
 }
 
@@ -143,8 +155,7 @@ fn push_image(
 ) -> Result<MadeManifest, BuildError> {
     let mut repositories: BTreeMap<String, (Reference, Vec<String>)> = BTreeMap::new();
     for name in names(&output.names, image) {
-        let (_, tags) =
-            repositories.entry(name.full_name()).or_insert_with(|| (name.clone(), Vec::new()));
+        let (_, tags) = repositories.entry(name.full_name()).or_insert_with(|| (name.clone(), Vec::new()));
         if !output.by_digest {
             tags.push(name.tag().unwrap_or("latest").to_owned());
         }

@@ -14,9 +14,14 @@ use super::loader::Loader;
 #[derive(Debug)]
 pub enum Output {
     /// The image's files, in a directory; `delete`: what it does not have is removed there.
-    Local { dest: PathBuf, delete: bool },
+    Local {
+        dest: PathBuf,
+        delete: bool,
+    },
     /// The image's files as one tar.
-    Tar { dest: Dest },
+    Tar {
+        dest: Dest,
+    },
     Archive(ArchiveOutput),
     /// More names for the image in the store.
     Names(Vec<Reference>),

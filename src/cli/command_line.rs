@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, rmi, run,
-    tag,
+    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, push, rmi,
+    run, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -57,6 +57,8 @@ pub enum Command {
     Images(images::ImagesArgs),
     /// Give an image one more name
     Tag(tag::TagArgs),
+    /// Push an image to the registry of its name
+    Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     Rmi(rmi::RmiArgs),
     /// Show all that is known of an image or a build step

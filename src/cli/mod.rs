@@ -5,12 +5,14 @@
 //! `ui` all printing, `world` all that is read from the environment. Nothing
 //! here does the work itself.
 
+mod annotations;
 mod build;
 mod call;
 mod check;
 mod command_line;
 mod context;
 mod contexts;
+mod csv;
 mod doctor;
 mod error;
 mod expand;
@@ -25,7 +27,9 @@ mod images;
 mod inspect;
 mod json;
 mod no_effect;
+mod outputs;
 mod parse;
+mod push;
 mod resources;
 mod rmi;
 mod run;
@@ -89,22 +93,29 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Build(args) => {
+            // A program that waits for the image must not be in the user namespace that comes now.
+            let outputs = args.read_outputs()?;
+            let world = World::new(&line.global, true)?;
+            build::build(&world, *args, outputs)?;
+            return Ok(0);
+        }
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
-        Command::Build(args) => build::build(&world, *args)?,
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
+        Command::Push(args) => push::push(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
-        Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
+        Command::Build(_) | Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
     }
     Ok(0)
 }

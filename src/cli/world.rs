@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use super::error::{CommandError, chain};
 use crate::build::Engine;
 use crate::net::ProxySettings;
+use crate::registry::{Registries, RegistryOptions};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -45,6 +46,8 @@ pub struct World {
     /// Starts sandboxes.
     pub launcher: LazyLauncher,
     networks: OnceLock<Result<NetworkPool, NoNetwork>>,
+    registries: OnceLock<Registries>,
+    insecure: OnceLock<Vec<String>>,
     /// The host's /etc/resolv.conf.
     pub resolv_conf: String,
 }
@@ -67,6 +70,8 @@ impl World {
             sync: !global.no_sync,
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
             networks: OnceLock::new(),
+            registries: OnceLock::new(),
+            insecure: OnceLock::new(),
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         })
     }
@@ -98,6 +103,22 @@ impl World {
     pub fn networks(&self) -> Result<&NetworkPool, &NoNetwork> {
         let find = || NetworkPool::find(&std::env::var("PATH").unwrap_or_default());
         self.networks.get_or_init(find).as_ref()
+    }
+
+    /// Lets registries be insecure, for this command; to be said before they are reached.
+    pub fn allow_insecure(&self, hosts: Vec<String>) {
+        let _ = self.insecure.set(hosts);
+    }
+
+    /// Returns how registries are reached.
+    pub fn registries(&self) -> &Registries {
+        self.registries.get_or_init(|| {
+            Registries::new(RegistryOptions {
+                proxies: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+                insecure: self.insecure.get().cloned().unwrap_or_default(),
+                ..RegistryOptions::default()
+            })
+        })
     }
 
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
@@ -135,6 +156,7 @@ impl World {
             launcher: &self.launcher,
             networks: self.networks(),
             resolv_conf: self.resolv_conf.clone(),
+            registries: self.registries(),
             fetch: fetch_options(),
             single_id: single.map(|identity| identity.ids.why.clone()),
             reporter,

@@ -26,40 +26,6 @@ pub fn write_layer(upper: &RootDir, xattrs: OverlayXattrs, out: &mut impl Write)
     Ok(())
 }
 
-/// Writes the deterministic tar of a tree of files that is no layer: the merged view of several.
-///
-/// Every entry has the time `time`, in seconds since 1970, where one is given.
-pub fn write_files(
-    root: &RootDir,
-    xattrs: OverlayXattrs,
-    time: Option<i64>,
-    out: &mut impl Write,
-) -> Result<(), LayerError> {
-    let mut tar = Timed { tar: TarSink::new(out), time };
-    walk(root, xattrs, &mut tar)?;
-    tar.tar.finish()?;
-    Ok(())
-}
-
-/// Passes entries on with another time.
-struct Timed<W> {
-    tar: TarSink<W>,
-    time: Option<i64>,
-}
-
-impl<W: Write> Sink for Timed<W> {
-    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), LayerError> {
-        match self.time {
-            None => self.tar.entry(entry),
-            Some(time) => self.tar.entry(&Entry { mtime_seconds: time, mtime_nanos: 0, ..*entry }),
-        }
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
-        self.tar.data(bytes)
-    }
-}
-
 /// Writes entries as tar.
 pub(super) struct TarSink<W> {
     out: W,

@@ -10,4 +10,7 @@ pub struct RegistryOptions {
     /// The environment's.
     pub proxies: ProxySettings,
     pub retry: RetryPolicy,
+    /// Registries (`host[:port]`, as in references) that may be spoken to by http and with any certificate,
+    /// besides those of this machine.
+    pub insecure: Vec<String>,
 }

@@ -73,11 +73,8 @@ pub fn push(
     let image = store.image(&request.image)?;
     let repository = registries.repository(&request.name);
     let directory = store.temp_dir()?;
-    let packing = request.packing.unwrap_or(Packing {
-        compression: Compression::Gzip,
-        level: None,
-        force: false,
-    });
+    let packing =
+        request.packing.unwrap_or(Packing { compression: Compression::Gzip, level: None, force: false });
     if request.manifest.docker_types && packing.compression == Compression::Zstd {
         return Err(PushError::NoDockerZstd);
     }

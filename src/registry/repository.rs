@@ -28,12 +28,9 @@ pub struct Repository<'r> {
 
 impl<'r> Repository<'r> {
     pub(super) fn new(registries: &'r Registries, name: &Reference) -> Repository<'r> {
-        Repository {
-            registries,
-            path: name.path().to_owned(),
-            name: name.familiar_name(),
-            home: Endpoint::of(name),
-        }
+        let mut home = Endpoint::of(name);
+        home.insecure |= registries.options.insecure.iter().any(|host| host == name.domain());
+        Repository { registries, path: name.path().to_owned(), name: name.familiar_name(), home }
     }
 
     /// Fetches a manifest or an index by tag or digest.

@@ -37,15 +37,15 @@ pub struct Entry<'a> {
 /// Makes files.
 pub struct Place<'a> {
     root: &'a RootDir,
-    time: Option<i64>,
+    latest: Option<i64>,
     /// The first name of each file with several, by device and inode.
     first_names: HashMap<(u64, u64), PathBuf>,
     pub done: LocalResult,
 }
 
 impl<'a> Place<'a> {
-    pub fn new(root: &'a RootDir, time: Option<i64>) -> Place<'a> {
-        Place { root, time, first_names: HashMap::new(), done: LocalResult::default() }
+    pub fn new(root: &'a RootDir, latest: Option<i64>) -> Place<'a> {
+        Place { root, latest, first_names: HashMap::new(), done: LocalResult::default() }
     }
 
     /// Opens the directory of this name, making it where there is none.
@@ -68,7 +68,7 @@ impl<'a> Place<'a> {
         let (from, to) = (source.current(), dest.current());
         self.done.left_out_xattrs += xattr::copy_xattrs(Target::Fd(from), Target::Fd(to))?;
         rustix::fs::fchmod(to, Mode::from_raw_mode(stat.mode))?;
-        let (seconds, nanos) = time_of(self.time, stat);
+        let (seconds, nanos) = time_of(self.latest, stat);
         set_times(to, seconds, nanos)
     }
 
@@ -124,7 +124,7 @@ impl<'a> Place<'a> {
         let copied = xattr::copy_xattrs(Target::Name(source, name), Target::Name(dest, name))?;
         self.done.left_out_xattrs += copied;
         self.done.files += 1;
-        let (seconds, nanos) = time_of(self.time, &stat);
+        let (seconds, nanos) = time_of(self.latest, &stat);
         set_times_at(dest, name, seconds, nanos)
     }
 
@@ -166,10 +166,10 @@ fn make<T>(dest: BorrowedFd<'_>, name: &OsStr, make: impl Fn() -> io::Result<T>)
     make()
 }
 
-fn time_of(time: Option<i64>, stat: &Stat) -> (i64, u32) {
-    match time {
-        Some(seconds) => (seconds, 0),
-        None => (stat.mtime_seconds, stat.mtime_nanos),
+fn time_of(latest: Option<i64>, stat: &Stat) -> (i64, u32) {
+    match latest {
+        Some(latest) if stat.mtime_seconds >= latest => (latest, 0),
+        _ => (stat.mtime_seconds, stat.mtime_nanos),
     }
 }
 
@@ -193,7 +193,7 @@ impl Queue {
 
 /// What the threads that fill files share.
 pub struct Copies {
-    time: Option<i64>,
+    latest: Option<i64>,
     state: Arc<Mutex<State>>,
 }
 
@@ -211,8 +211,8 @@ pub struct Copied {
 }
 
 impl Copies {
-    pub fn new(time: Option<i64>) -> Copies {
-        Copies { time, state: Arc::default() }
+    pub fn new(latest: Option<i64>) -> Copies {
+        Copies { latest, state: Arc::default() }
     }
 
     /// Starts the threads; they end before the scope does, once the queue is gone.
@@ -249,7 +249,7 @@ impl Copies {
                 // The queue is emptied, so that the walk is not left waiting.
                 continue;
             }
-            match fill(&file, self.time) {
+            match fill(&file, self.latest) {
                 Ok(copied) => {
                     let mut state = locked(&self.state);
                     state.done.bytes += copied.bytes;
@@ -263,13 +263,12 @@ impl Copies {
     }
 }
 
-fn fill(file: &File, time: Option<i64>) -> io::Result<Copied> {
+fn fill(file: &File, latest: Option<i64>) -> io::Result<Copied> {
     let bytes = if file.stat.size > 0 { clone_file(&file.from, &file.to)? } else { 0 };
-    let left_out_xattrs =
-        xattr::copy_xattrs(Target::Fd(file.from.as_fd()), Target::Fd(file.to.as_fd()))?;
+    let left_out_xattrs = xattr::copy_xattrs(Target::Fd(file.from.as_fd()), Target::Fd(file.to.as_fd()))?;
     // After the bytes, which clear set-user-ID.
     rustix::fs::fchmod(&file.to, Mode::from_raw_mode(file.stat.mode))?;
-    let (seconds, nanos) = time_of(time, &file.stat);
+    let (seconds, nanos) = time_of(latest, &file.stat);
     set_times(&file.to, seconds, nanos)?;
     Ok(Copied { bytes, left_out_xattrs })
 }

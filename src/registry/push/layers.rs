@@ -179,8 +179,8 @@ pub fn upload(
 
 /// How many layers are packed at once.
 fn packers(packing: &Packing) -> usize {
-    let hungry = packing.compression == Compression::Zstd
-        && packing.level.is_some_and(|level| level >= HUNGRY_LEVEL);
+    let hungry =
+        packing.compression == Compression::Zstd && packing.level.is_some_and(|level| level >= HUNGRY_LEVEL);
     match hungry {
         true => 1,
         false => std::thread::available_parallelism().map_or(1, usize::from).min(AT_ONCE),

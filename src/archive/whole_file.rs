@@ -1,6 +1,4 @@
-//! A file that a user asked for by its path: there whole, or not at all.
-//!
-//! Not here: what is in it.
+//! A file that is there whole or not at all.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,11 +9,11 @@ use crate::sys::atomic;
 
 use super::ArchiveError;
 
-/// Writes a file through `write`, and puts it in its place when that is done.
+/// Has `write` fill a file, which takes its name only when it is whole.
 ///
-/// What is no regular file (a pipe, a terminal) is written directly. `mode` is that of a new file,
-/// less the umask. With `sync` the bytes are on the disk before the file is in its place.
-pub fn write_file<T>(
+/// What is no regular file (a pipe, a terminal) is written directly; a link to a file stays one. `mode`
+/// is that of the new file, less the umask; `sync` puts it on the disk before it has its name.
+pub fn write_whole<T>(
     path: &Path,
     mode: u32,
     sync: bool,
@@ -26,14 +24,13 @@ pub fn write_file<T>(
         let out = OpenOptions::new().write(true).open(path).map_err(failed)?;
         return write(&out);
     }
-    // A link to a file stays one.
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (temporary, file) = beside(path, mode).map_err(failed)?;
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (temporary, file) = beside(&target, mode).map_err(failed)?;
     let written = write(&file).and_then(|value| {
         if sync {
             file.sync_all().map_err(failed)?;
         }
-        std::fs::rename(&temporary, path).map_err(failed)?;
+        std::fs::rename(&temporary, &target).map_err(failed)?;
         Ok(value)
     });
     written.inspect_err(|_| {
