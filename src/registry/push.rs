@@ -9,7 +9,7 @@ mod layers;
 #[cfg(test)]
 mod tests;
 
-use crate::content::{Blob, ContentError, Layer, ManifestOptions, Packing};
+use crate::content::{Blob, Layer, ManifestOptions, Packing};
 use crate::content::{config_blob, manifest_blob, original_parts};
 use crate::image::{DiffId, Digest, ImageId, MediaType, Reference};
 use crate::layer::Compression;
@@ -80,6 +80,12 @@ pub fn push(
     }
     let as_it_was = request.packing.is_none() && request.manifest == ManifestOptions::default();
     let original = if as_it_was { original_parts(store, &image)? } else { None };
+    let config = match &original {
+        Some((_, config, _)) => config.clone(),
+        None => config_blob(&image, &request.manifest),
+    };
+    // Asked first: where the registry says no, nothing is packed.
+    let has_config = repository.has_blob(&config.digest, cancel)?;
     let mut jobs = Vec::with_capacity(image.layers.len());
     for (position, id) in image.layers.iter().enumerate() {
         let layer = Layer::find(store, &image.id, id)?;
@@ -96,38 +102,33 @@ pub fn push(
         cancel,
     };
     let layers = pipeline.run(jobs)?;
-    let (manifest, config) = match original {
-        Some((manifest, config, _)) => (manifest, config),
-        None => {
-            let config = config_blob(&image, &request.manifest);
-            (manifest_blob(&config, &layers, &request.manifest), config)
-        }
+    if !has_config {
+        layers::upload(store, &repository, &config, cancel)?;
+    }
+    let manifest = match original {
+        Some((manifest, _, _)) => manifest,
+        None => manifest_blob(&config, &layers, &request.manifest),
     };
-    finish(store, &repository, &config, &manifest, &request.tags, cancel)?;
+    put(store, &repository, &manifest, &request.tags, cancel)?;
     let named = format!("{}@{}", request.name.full_name(), manifest.digest);
     store.tag(&named.parse().expect("a name and a digest are a reference"), &image.id)?;
     store.sync()?;
     Ok(Pushed { digest: manifest.digest, size: manifest.size, media_type: manifest.media_type })
 }
 
-/// Sends what names the layers: the config, and last what makes the image one that others see.
-fn finish(
+/// Sends what makes the image one that others see.
+fn put(
     store: &Store,
     repository: &Repository<'_>,
-    config: &Blob,
     manifest: &Blob,
     tags: &[String],
     cancel: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), PushError> {
-    if !repository.has_blob(&config.digest, cancel)? {
-        layers::upload(store, repository, config, cancel)?;
-    }
     let mut bytes = Vec::with_capacity(usize::try_from(manifest.size).unwrap_or(0));
-    manifest.write(store, &mut bytes).map_err(|error: ContentError| PushError::Content(error))?;
+    manifest.write(store, &mut bytes)?;
     let media_type = manifest.media_type.to_string();
     let by_digest = [manifest.digest.to_string()];
-    let names = if tags.is_empty() { &by_digest[..] } else { tags };
-    for name in names {
+    for name in if tags.is_empty() { &by_digest[..] } else { tags } {
         repository.put_manifest(name, &media_type, &bytes, cancel)?;
     }
     Ok(())
