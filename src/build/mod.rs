@@ -14,6 +14,7 @@ mod loader;
 mod log;
 mod output;
 mod prepare;
+mod pulls;
 mod request;
 mod source;
 mod steps;
@@ -28,7 +29,7 @@ pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, Output
 pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
-    NamedContextFrom, Wanted,
+    NamedContextFrom, PullPolicy, Wanted,
 };
 pub use source::Source;
 

@@ -29,14 +29,27 @@ pub struct Engine<'a> {
     pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
     /// The host's /etc/resolv.conf, as text.
     pub resolv_conf: String,
-    /// Where images come from and go to.
-    pub registries: &'a Registries,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
+    /// Where images come from that are not in the store, and where they go to.
+    pub registries: &'a Registries,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
     pub reporter: &'a dyn Reporter,
     pub cancel: &'a Cancel,
+}
+
+/// When an image that a build needs is asked for at its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Where the store has none of that name for the platform.
+    #[default]
+    Missing,
+    /// Always: a registry that cannot be asked is an error.
+    Always,
+    /// Always; what the store has will do where the registry cannot be asked or has none.
+    Newer,
+    Never,
 }
 
 /// Where the Dockerfile is read from.
@@ -111,6 +124,7 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
+    pub pull: PullPolicy,
     /// What is written of all images, in this order; with several, none that holds but one.
     pub outputs: Vec<Output>,
 }
@@ -133,6 +147,7 @@ impl BuildRequest {
             step: StepOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            pull: PullPolicy::default(),
             outputs: Vec::new(),
         }
     }

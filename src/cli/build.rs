@@ -10,6 +10,7 @@ use clap::Args;
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
+use super::pull_policy::PullArg;
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
 use super::ui;
@@ -72,6 +73,8 @@ pub struct BuildArgs {
     pub steps: StepInputArgs,
     #[command(flatten)]
     pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub pull: PullArg,
     #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
@@ -136,6 +139,7 @@ pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(),
     notes.extend(args.resources.apply(&mut request.step)?);
     request.wanted = wanted;
     request.no_cache = args.no_cache;
+    request.pull = args.pull.policy()?;
     request.no_cache_filter = args.no_cache_filter.clone();
     request.outputs = std::mem::take(&mut outputs.list);
     if let Some(file) = &args.ca_cert {

@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, push, rmi,
+    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, pull, push, rmi,
     run, tag,
 };
 
@@ -53,6 +53,8 @@ pub enum Command {
     Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive or a directory
     Import(image_import::ImportArgs),
+    /// Fetch an image from a registry
+    Pull(pull::PullArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image one more name

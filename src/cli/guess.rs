@@ -9,7 +9,7 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 26] = [
+const MISSING_COMMANDS: [&str; 25] = [
     "attach",
     "commit",
     "container",
@@ -26,7 +26,6 @@ const MISSING_COMMANDS: [&str; 26] = [
     "logout",
     "logs",
     "ps",
-    "pull",
     "push",
     "restart",
     "rm",
@@ -39,7 +38,7 @@ const MISSING_COMMANDS: [&str; 26] = [
 ];
 
 /// Options of `docker build` and `docker run` that have no counterpart here.
-const MISSING_OPTIONS: [&str; 40] = [
+const MISSING_OPTIONS: [&str; 39] = [
     "--add-host",
     "--allow",
     "--build-context",
@@ -69,7 +68,6 @@ const MISSING_OPTIONS: [&str; 40] = [
     "--privileged",
     "--provenance",
     "--publish-all",
-    "--pull",
     "--push",
     "--restart",
     "--sbom",
@@ -93,7 +91,7 @@ pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandEr
     let error =
         CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
     Err(match word {
-        "pull" | "load" => error.hint(format!(
+        "load" => error.hint(format!(
             "this version has no `{word}`: a base image comes from a tar of its files, as in \
              `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`"
         )),
@@ -163,7 +161,7 @@ mod tests {
         };
         check("bulid", "did you mean `rbuild build`?");
         check("imges", "did you mean `rbuild images`?");
-        check("pull", "rbuild import");
+        check("load", "rbuild import");
         check("ps", "this version has no `ps`");
         check("xyzzy", "rbuild --help");
         // A directory that is there, paths, options: for the build to say.

@@ -29,6 +29,8 @@ mod json;
 mod no_effect;
 mod outputs;
 mod parse;
+mod pull;
+mod pull_policy;
 mod push;
 mod resources;
 mod rmi;
@@ -107,6 +109,7 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
+        Command::Pull(args) => pull::pull(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
         Command::Push(args) => push::push(&world, args)?,

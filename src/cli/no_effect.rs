@@ -28,9 +28,6 @@ pub struct NoEffectArgs {
     /// Images to take cached steps from: the store's own cache is always used
     #[arg(long, value_name = "IMAGE")]
     pub cache_from: Vec<String>,
-    /// Look for newer base images: this version cannot pull
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "WHEN")]
-    pub pull: Option<String>,
 }
 
 impl NoEffectArgs {
@@ -60,17 +57,6 @@ impl NoEffectArgs {
         }
         if !self.cache_from.is_empty() {
             note("--cache-from", "this version has the cache of its own store only, which is always used");
-        }
-        match self.pull.as_deref() {
-            None | Some("false" | "never") => {}
-            Some("true" | "always" | "missing" | "newer") => {
-                note("--pull", "this version cannot pull; base images are those in the store");
-            }
-            Some(other) => {
-                return Err(
-                    CommandError::usage(format!("bad value `{other}` of --pull")).hint("it is true or false")
-                );
-            }
         }
         Ok(notes)
     }
@@ -130,12 +116,13 @@ mod tests {
     #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
-        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a --pull";
+        let all =
+            "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a";
         let lines = notes(all).unwrap();
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
-        assert!(notes("--compress=false --pull=false").unwrap().is_empty());
+        assert!(notes("--compress=false").unwrap().is_empty());
         assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
-        assert!(notes("--pull=perhaps").is_err() && notes("--rm=perhaps").is_err());
+        assert!(notes("--rm=perhaps").is_err());
     }
 }

@@ -19,5 +19,6 @@ pub use pack::{Blob, Layer, Packing, pack_layer, pack_layer_until, pack_layers};
 pub use parts::{ManifestOptions, config_blob, manifest_blob, original_parts};
 pub use receive::{
     ExpectedLayer, UnpackedLayer, already_there, receive_files, receive_layer, receive_own_files,
+    receive_partial,
 };
 pub use stream::{DigestReader, DigestWriter, Tee};

@@ -58,6 +58,8 @@ pub(super) struct Paths {
     pub git: PathBuf,
     /// Made by the first cache mount.
     pub cache_mounts: PathBuf,
+    /// Made by the first blob that is received in parts.
+    pub partials: PathBuf,
     pub builds: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
@@ -84,6 +86,7 @@ impl Paths {
             downloads: base.join("cache/downloads"),
             git: base.join("cache/git"),
             cache_mounts: base.join("cache/mounts"),
+            partials: base.join("cache/partials"),
             builds: base.join("builds"),
             leases: base.join("leases"),
             locks: base.join("locks"),

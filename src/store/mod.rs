@@ -24,6 +24,8 @@
 //!   cache/downloads/           files from URLs; its files are the context's own
 //!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
+//!   cache/partials/HEX         the first bytes of a blob that is being received, or was (flock: held by
+//!                              who receives it; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
@@ -34,7 +36,7 @@
 //! Reading writes nothing, so readers need no lock; a file that vanishes was not there.
 //!
 //! **Locks**, in the order they may be taken: a step's lock, `lock` (shared), those of cache mounts
-//! (by name), `names.lock`.
+//! (by name), that of one blob being received, `names.lock`.
 //! Whoever writes, or reads layers, first holds `lock` shared and a lease ([`Store::hold`];
 //! writing functions do it by themselves); both end with the process, however it ends.
 //!
@@ -64,6 +66,7 @@ mod layout;
 mod leases;
 mod origins;
 mod packed;
+mod partials;
 mod records;
 mod references;
 mod removal;
@@ -94,6 +97,7 @@ pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
 pub use origins::Origin;
 pub use packed::PackedLayer;
+pub use partials::{PARTIAL_KEPT, Partial};
 pub use records::Record;
 pub use removal::Removal;
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};

@@ -67,6 +67,7 @@ impl Sweep<'_> {
         let store = self.store;
         let (living, pinned) = leases::living(&store.paths)?;
         self.clear_temporary(&living)?;
+        store.clear_partials(super::PARTIAL_KEPT)?;
         let (mut layers, mut blobs): (BTreeSet<SnapshotId>, BTreeSet<Digest>) = Default::default();
         layers.extend(pinned);
         for id in store.image_ids()? {

@@ -110,7 +110,6 @@ both! {
             (&["--disable-content-trust"], "--disable-content-trust"),
             (&["--isolation", "default"], "--isolation"),
             (&["--cache-from", "some/image"], "--cache-from"),
-            (&["--pull"], "--pull"),
         ] {
             let outcome = step(env, "true", words).has(&format!("note: {option} has no effect: "));
             assert_eq!(outcome.both.matches("note: ").count(), 1, "{outcome}");

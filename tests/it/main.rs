@@ -35,6 +35,8 @@ mod offline;
 mod parse;
 mod perf_guard;
 mod registry;
+mod registry_hostile;
+mod registry_pull;
 mod remote;
 mod reproducible;
 mod run;

@@ -37,6 +37,8 @@ pub enum Body {
     Endless,
     /// These bytes of many more, then nothing.
     Stuck(Vec<u8>),
+    /// These bytes of so many, then nothing until the client has gone.
+    Held(Vec<u8>, u64),
     /// Not even headers.
     Silent,
     /// The connection is closed at once.
@@ -199,6 +201,10 @@ impl Drop for Server {
 
 fn serve(stream: impl Read + Write, asked: &Mutex<Vec<Asked>>, handler: &Handler) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
+    // One who tries TLS where there is none: a handshake's record begins with 22 (RFC 8446, 5.1).
+    if stream.fill_buf()?.first() == Some(&22) {
+        return Ok(());
+    }
     let mut first = String::new();
     stream.read_line(&mut first)?;
     let mut words = first.split_whitespace();
@@ -225,7 +231,7 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
     let length = match &answer.body {
         Body::Whole(bytes) if answer.status != 304 => Some(bytes.len() as u64),
         Body::Whole(_) | Body::Endless => None,
-        Body::Short(_, announced) => Some(*announced),
+        Body::Short(_, announced) | Body::Held(_, announced) => Some(*announced),
         Body::Stuck(_) => Some(1 << 20),
         Body::Silent => return Ok(()),
         Body::Closed => return Err(std::io::ErrorKind::ConnectionAborted.into()),
@@ -237,7 +243,7 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
     stream.flush()?;
     match answer.body {
         _ if head => {}
-        Body::Whole(bytes) | Body::Stuck(bytes) => stream.write_all(&bytes)?,
+        Body::Whole(bytes) | Body::Stuck(bytes) | Body::Held(bytes, _) => stream.write_all(&bytes)?,
         Body::Short(bytes, _) => {
             stream.write_all(&bytes)?;
             stream.flush()?;

@@ -4,7 +4,7 @@
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
-//! `git`: one for repositories. `registry`: a registry of images.
+//! `git`: one for repositories. `registry`: a registry of images. `script`: one that lies and breaks off.
 
 pub mod archive;
 pub mod base;
@@ -15,6 +15,7 @@ pub mod env;
 pub mod git;
 pub mod http;
 pub mod registry;
+pub mod script;
 
 pub use archive::Exported;
 pub use cage::Caged;
