@@ -26,6 +26,8 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod login;
+mod logout;
 mod no_effect;
 mod outputs;
 mod parse;
@@ -89,7 +91,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
-    // What only reads text needs no store, and no namespaces.
+    // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
+    // them is to see its user's own ids.
     match line.command {
         Command::Build(args) if args.is_call() => return call::build(&args),
         Command::Check(args) => return check::check(args),
@@ -102,6 +105,8 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }
+        Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
+        Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
@@ -118,7 +123,12 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
-        Command::Build(_) | Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
+        Command::Build(_)
+        | Command::Check(_)
+        | Command::Parse(_)
+        | Command::Expand(_)
+        | Command::Login(_)
+        | Command::Logout(_) => {}
     }
     Ok(0)
 }
