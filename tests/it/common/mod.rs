@@ -5,6 +5,7 @@
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
 //! `git`: one for repositories. `registry`: a registry of images. `script`: one that lies and breaks off.
+//! `hold`: a proxy that stops at a byte. `peers`: other engines.
 
 pub mod archive;
 pub mod base;
@@ -13,7 +14,9 @@ pub mod command;
 pub mod context;
 pub mod env;
 pub mod git;
+pub mod hold;
 pub mod http;
+pub mod peers;
 pub mod registry;
 pub mod script;
 
