@@ -18,12 +18,16 @@ pub enum ArchiveError {
     Unpack(#[source] LayerError),
     #[error("cannot read the directory")]
     Directory(#[source] LayerError),
+    #[error("cannot read the files")]
+    Files(#[source] LayerError),
     #[error("cannot read the archive")]
     Read(#[source] io::Error),
     #[error("`{}` is not an OCI image layout that can be used: {why}", path.display())]
     Layout { path: PathBuf, why: String },
+    #[error("stopped")]
+    Stopped,
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
-    #[error("cannot write the archive `{}`", path.display())]
+    #[error("cannot write `{}`", path.display())]
     WriteFile { path: PathBuf, source: io::Error },
 }

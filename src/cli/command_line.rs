@@ -12,7 +12,7 @@ use super::guess;
 use super::world::Global;
 use super::{
     build, check, context, diff, doctor, expand, graph, groups, history, image_import, images, inspect,
-    login, logout, parse, prune, pull, rmi, run, system_df, tag,
+    login, logout, parse, prune, pull, push, rmi, run, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -59,6 +59,8 @@ pub enum Command {
     Images(images::ImagesArgs),
     /// Give an image one more name
     Tag(tag::TagArgs),
+    /// Push an image to the registry of its name
+    Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     Rmi(rmi::RmiArgs),
     /// Show all that is known of an image or a build step

@@ -6,7 +6,7 @@
 use clap::{Args, Subcommand};
 
 use super::command_line::Command;
-use super::{build, history, image_import, images, inspect, prune, pull, rmi, system_df, tag};
+use super::{build, history, image_import, images, inspect, prune, pull, push, rmi, system_df, tag};
 
 /// Manage images.
 #[derive(Debug, Args)]
@@ -33,6 +33,8 @@ pub enum ImageCommand {
     Prune(prune::ImagePruneArgs),
     /// Bring an image here from a registry
     Pull(pull::PullArgs),
+    /// Send an image to its registry
+    Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
@@ -87,6 +89,7 @@ impl Command {
                 ImageCommand::Ls(args) => Command::Images(args),
                 ImageCommand::Prune(args) => Command::ImagePrune(args),
                 ImageCommand::Pull(args) => Command::Pull(args),
+                ImageCommand::Push(args) => Command::Push(args),
                 ImageCommand::Rm(args) => Command::Rmi(args),
                 ImageCommand::Tag(args) => Command::Tag(args),
             },

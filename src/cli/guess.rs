@@ -22,7 +22,6 @@ const MISSING_COMMANDS: &[&str] = &[
     "load",
     "logs",
     "ps",
-    "push",
     "restart",
     "rm",
     "save",

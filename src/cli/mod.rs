@@ -5,12 +5,14 @@
 //! `ui` all printing, `world` all that is read from the environment. Nothing
 //! here does the work itself.
 
+mod annotations;
 mod build;
 mod call;
 mod check;
 mod command_line;
 mod context;
 mod contexts;
+mod csv;
 mod diff;
 mod doctor;
 mod error;
@@ -29,10 +31,12 @@ mod json;
 mod login;
 mod logout;
 mod no_effect;
+mod outputs;
 mod parse;
 mod prune;
 mod pull;
 mod pull_policy;
+mod push;
 mod resources;
 mod rmi;
 mod rows;
@@ -101,19 +105,26 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Build(args) => {
+            // A program that waits for the image must not be in the user namespace that comes now.
+            let outputs = args.read_outputs()?;
+            let world = World::new(&line.global, true)?;
+            build::build(&world, *args, outputs)?;
+            return Ok(0);
+        }
         Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
-        Command::Build(args) => build::build(&world, *args)?,
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
         Command::Pull(args) => pull::pull(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
+        Command::Push(args) => push::push(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
@@ -125,7 +136,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::SystemPrune(args) => prune::system(&world, args)?,
         Command::SystemDf(args) => system_df::df(&world, args)?,
         Command::Image(_) | Command::System(_) | Command::Builder(_) => {}
-        Command::Check(_)
+        Command::Build(_)
+        | Command::Check(_)
         | Command::Parse(_)
         | Command::Expand(_)
         | Command::Login(_)

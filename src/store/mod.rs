@@ -12,6 +12,7 @@
 //!   snapshots/ID/meta          JSON [SnapshotMeta]; mode 0400 once the layer is durable, 0600 before
 //!   snapshots/ID/digests       JSON, written when the layer was read through
 //!   snapshots/ID/packed        JSON, which digests its compressed forms have
+//!   snapshots/ID/origins       JSON, which repositories of registries have had its blobs
 //!   images/HEX                 JSON: layers, manifest; HEX is the image id, its config a blob
 //!   references/HEX             JSON: name and image id; HEX is the digest of the name
 //!   steps/ID                   JSON [StepRecord], or the id of the step it became
@@ -66,6 +67,7 @@ mod known;
 mod layout;
 mod leases;
 mod measure;
+mod origins;
 mod packed;
 mod partials;
 mod prune;
@@ -100,6 +102,7 @@ pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
 pub use leases::RunningContainer;
+pub use origins::Origin;
 pub use packed::PackedLayer;
 pub use partials::{PARTIAL_KEPT, Partial};
 pub use prune::{CachePruned, PruneRequest, choose};
