@@ -24,6 +24,14 @@ pub enum ArchiveError {
     Read(#[source] io::Error),
     #[error("`{}` is not an OCI image layout that can be used: {why}", path.display())]
     Layout { path: PathBuf, why: String },
+    #[error("{0}")]
+    Unusable(String),
+    #[error("{0}")]
+    NoImages(String),
+    #[error("cannot open `{}`", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("cannot keep the archive in `{}` while it is read, after {written} bytes", path.display())]
+    Spool { path: PathBuf, written: u64, source: io::Error },
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
     #[error("cannot write the archive `{}`", path.display())]
