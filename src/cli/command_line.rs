@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, rmi, run,
-    tag,
+    build, check, context, doctor, expand, export, graph, history, image_import, images, inspect, load,
+    parse, rmi, run, save, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -51,8 +51,14 @@ pub enum Command {
     Parse(parse::ParseArgs),
     /// Print what a word with variables expands to
     Expand(expand::ExpandArgs),
-    /// Make an image from the files of a tar archive or a directory
+    /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
+    /// Write the files of an image or a build step as a tar
+    Export(export::ExportArgs),
+    /// Load images from an archive or a directory
+    Load(load::LoadArgs),
+    /// Save images to an archive
+    Save(save::SaveArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image one more name

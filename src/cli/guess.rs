@@ -9,7 +9,7 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 26] = [
+const MISSING_COMMANDS: [&str; 23] = [
     "attach",
     "commit",
     "container",
@@ -17,11 +17,9 @@ const MISSING_COMMANDS: [&str; 26] = [
     "create",
     "diff",
     "exec",
-    "export",
     "image",
     "info",
     "kill",
-    "load",
     "login",
     "logout",
     "logs",
@@ -30,7 +28,6 @@ const MISSING_COMMANDS: [&str; 26] = [
     "push",
     "restart",
     "rm",
-    "save",
     "search",
     "start",
     "stop",
@@ -93,12 +90,9 @@ pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandEr
     let error =
         CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
     Err(match word {
-        "pull" | "load" => error.hint(format!(
-            "this version has no `{word}`: a base image comes from a tar of its files, as in \
-             `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`"
-        )),
-        "save" => error.hint(
-            "this version has no `save`: a build writes archives itself, with `-o type=docker,dest=FILE`",
+        "pull" => error.hint(
+            "this version has no `pull`: a base image comes from an archive (`rbuild load`) or a tar of its \
+             files, as in `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`",
         ),
         "version" => error.hint("did you mean `rbuild --version`?"),
         _ if MISSING_COMMANDS.contains(&word) => error.hint(format!("this version has no `{word}`")),

@@ -14,6 +14,7 @@ mod contexts;
 mod doctor;
 mod error;
 mod expand;
+mod export;
 mod filter;
 mod find;
 mod findings;
@@ -24,11 +25,13 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod load;
 mod no_effect;
 mod parse;
 mod resources;
 mod rmi;
 mod run;
+mod save;
 mod step_inputs;
 mod table;
 mod tag;
@@ -97,6 +100,9 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
+        Command::Export(args) => export::export(&world, args)?,
+        Command::Load(args) => load::load(&world, args)?,
+        Command::Save(args) => save::save(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
 use crate::build::Engine;
-use crate::net::ProxySettings;
+use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -98,6 +98,11 @@ impl World {
     pub fn networks(&self) -> Result<&NetworkPool, &NoNetwork> {
         let find = || NetworkPool::find(&std::env::var("PATH").unwrap_or_default());
         self.networks.get_or_init(find).as_ref()
+    }
+
+    /// Makes what fetches over http and https, through the proxies of the environment.
+    pub fn http_client(&self) -> Client {
+        Client::new(ClientOptions { proxies: fetch_options().proxies, ..ClientOptions::default() })
     }
 
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
