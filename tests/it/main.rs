@@ -9,6 +9,7 @@
 #[macro_use]
 mod common;
 
+mod archives;
 mod attack;
 mod bad_input;
 mod build;
@@ -21,6 +22,7 @@ mod contexts;
 mod cookbook;
 mod copy;
 mod corpus;
+mod export;
 mod flags;
 mod fuzz_corpus;
 mod grammar;
