@@ -28,6 +28,8 @@ pub enum ArchiveError {
     Unusable(String),
     #[error("{0}")]
     NoImages(String),
+    #[error("its layer `{file}`")]
+    Layer { file: String, source: ContentError },
     #[error("cannot open `{}`", path.display())]
     Open { path: PathBuf, source: io::Error },
     #[error("cannot keep the archive in `{}` while it is read, after {written} bytes", path.display())]

@@ -76,7 +76,8 @@ impl<'a> Layout<'a> {
         if let Some(version) = version.version.filter(|version| !version.starts_with("1.")) {
             return Err(bad(format!("its layout has version `{}`, not 1", version.escape_debug())));
         }
-        match content::read_document(&small("index.json")?, None).map_err(|e| bad(e.to_string()))? {
+        let of_index = |e| bad(format!("its file `index.json`: {e}"));
+        match content::read_document(&small("index.json")?, None).map_err(of_index)? {
             Document::Index(index) => Ok(Layout { files, index: *index }),
             Document::Manifest(_) => Err(bad("its file `index.json` is no index")),
         }

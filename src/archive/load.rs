@@ -21,6 +21,7 @@ use super::files::{Files, bad};
 use super::layout::Layout;
 use super::planned::{PlannedImage, PlannedLayer, Received};
 use super::source::{self, Source};
+use super::tar_files::TarFiles;
 
 /// So many layers are unpacked at once at most.
 const MOST_AT_ONCE: usize = 4;
@@ -71,7 +72,18 @@ pub fn load(
     Ok(loaded)
 }
 
-/// Reads all that is small of an archive; for tests of hostile ones, too.
+/// Says which images a tar holds, and their names, without unpacking anything.
+///
+/// All is checked but the layers.
+pub fn contents(
+    file: std::fs::File,
+    platform: Option<&Platform>,
+) -> Result<Vec<(ImageId, Vec<Reference>)>, ArchiveError> {
+    let images = plan(&TarFiles::index(file)?, platform)?;
+    Ok(images.into_iter().map(|image| (image.id, image.names)).collect())
+}
+
+/// Reads and checks all that is small of an archive.
 pub(super) fn plan(
     files: &dyn Files,
     platform: Option<&Platform>,
@@ -173,7 +185,8 @@ fn receive_one(
     // One more than it may be, so that a longer blob is not taken for one that was cut.
     let reader = opened.reader.take(size.saturating_add(1));
     let reader = Counted { reader, diff_id, bytes: 0, told: 0, of: size, progress };
-    let id = content::receive_layer(store, reader, &expected)?;
+    let of_layer = |source| ArchiveError::Layer { file: layer.file.clone(), source };
+    let id = content::receive_layer(store, reader, &expected).map_err(of_layer)?;
     progress(LoadProgress::LayerDone { diff_id, bytes: size });
     Ok(id)
 }

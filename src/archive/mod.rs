@@ -26,7 +26,7 @@ pub use error::ArchiveError;
 pub use export::{ExportImage, ExportOptions, Format, export, export_file};
 pub use import::{ImportOptions, Imported, import, import_directory};
 pub use layout::load_layout;
-pub use load::{LoadProgress, LoadedImage, load};
+pub use load::{LoadProgress, LoadedImage, contents, load};
 pub use rootfs::export_rootfs;
 pub use source::Source;
 pub use tar_files::TarFiles;

@@ -58,7 +58,7 @@ impl TarFiles {
         Ok(TarFiles { file, nodes })
     }
 
-    /// Returns the names of the regular files, with where each begins and how long it is; for tests.
+    /// Returns the names of the regular files, with where each begins and how long it is.
     pub fn regular_files(&self) -> impl Iterator<Item = (&str, u64, u64)> {
         self.nodes.iter().filter_map(|(name, node)| match node {
             Node::File { offset, size } => Some((name.as_str(), *offset, *size)),
