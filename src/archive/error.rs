@@ -26,6 +26,16 @@ pub enum ArchiveError {
     Layout { path: PathBuf, why: String },
     #[error("stopped")]
     Stopped,
+    #[error("{0}")]
+    Unusable(String),
+    #[error("{0}")]
+    NoImages(String),
+    #[error("its layer `{file}`")]
+    Layer { file: String, source: ContentError },
+    #[error("cannot open `{}`", path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("cannot keep the archive in `{}` while it is read, after {written} bytes", path.display())]
+    Spool { path: PathBuf, written: u64, source: io::Error },
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
     #[error("cannot write `{}`", path.display())]

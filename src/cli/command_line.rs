@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, diff, doctor, expand, graph, groups, history, image_import, images, inspect,
-    login, logout, parse, prune, pull, push, rmi, run, system_df, tag,
+    build, check, context, diff, doctor, expand, export, graph, groups, history, image_import, images,
+    inspect, load, login, logout, parse, prune, pull, push, rmi, run, save, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -51,10 +51,16 @@ pub enum Command {
     Parse(parse::ParseArgs),
     /// Print what a word with variables expands to
     Expand(expand::ExpandArgs),
-    /// Make an image from the files of a tar archive or a directory
+    /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
+    /// Write the files of an image or a build step as a tar
+    Export(export::ExportArgs),
+    /// Load images from an archive or a directory
+    Load(load::LoadArgs),
+    /// Save images to an archive
+    Save(save::SaveArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image one more name

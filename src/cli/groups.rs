@@ -6,7 +6,9 @@
 use clap::{Args, Subcommand};
 
 use super::command_line::Command;
-use super::{build, history, image_import, images, inspect, prune, pull, push, rmi, system_df, tag};
+use super::{
+    build, history, image_import, images, inspect, load, prune, pull, push, rmi, save, system_df, tag,
+};
 
 /// Manage images.
 #[derive(Debug, Args)]
@@ -26,6 +28,8 @@ pub enum ImageCommand {
     Import(image_import::ImportArgs),
     /// Show all that is known of an image
     Inspect(inspect::InspectArgs),
+    /// Load images from an archive or a directory
+    Load(load::LoadArgs),
     /// List images
     #[command(visible_alias = "list")]
     Ls(images::ImagesArgs),
@@ -38,6 +42,8 @@ pub enum ImageCommand {
     /// Remove names of images, and images that have none left
     #[command(visible_alias = "remove")]
     Rm(rmi::RmiArgs),
+    /// Save images to an archive
+    Save(save::SaveArgs),
     /// Give an image one more name
     Tag(tag::TagArgs),
 }
@@ -86,6 +92,8 @@ impl Command {
                 ImageCommand::History(args) => Command::History(args),
                 ImageCommand::Import(args) => Command::Import(args),
                 ImageCommand::Inspect(args) => Command::Inspect(args.of_image()),
+                ImageCommand::Load(args) => Command::Load(args),
+                ImageCommand::Save(args) => Command::Save(args),
                 ImageCommand::Ls(args) => Command::Images(args),
                 ImageCommand::Prune(args) => Command::ImagePrune(args),
                 ImageCommand::Pull(args) => Command::Pull(args),

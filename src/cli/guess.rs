@@ -16,15 +16,12 @@ const MISSING_COMMANDS: &[&str] = &[
     "cp",
     "create",
     "exec",
-    "export",
     "info",
     "kill",
-    "load",
     "logs",
     "ps",
     "restart",
     "rm",
-    "save",
     "search",
     "start",
     "stop",
@@ -85,13 +82,6 @@ pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandEr
     let error =
         CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
     Err(match word {
-        "load" => error.hint(format!(
-            "this version has no `{word}`: a base image comes from a tar of its files, as in \
-             `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`"
-        )),
-        "save" => error.hint(
-            "this version has no `save`: a build writes archives itself, with `-o type=docker,dest=FILE`",
-        ),
         "version" => error.hint("did you mean `rbuild --version`?"),
         _ if MISSING_COMMANDS.contains(&word) => error.hint(format!("this version has no `{word}`")),
         _ => match nearest(word, &commands) {

@@ -17,6 +17,7 @@ mod diff;
 mod doctor;
 mod error;
 mod expand;
+mod export;
 mod filter;
 mod find;
 mod findings;
@@ -28,6 +29,7 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod load;
 mod login;
 mod logout;
 mod no_effect;
@@ -41,6 +43,7 @@ mod resources;
 mod rmi;
 mod rows;
 mod run;
+mod save;
 mod step_inputs;
 mod system_df;
 mod table;
@@ -122,6 +125,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
         Command::Pull(args) => pull::pull(&world, args)?,
+        Command::Export(args) => export::export(&world, args)?,
+        Command::Load(args) => load::load(&world, args)?,
+        Command::Save(args) => save::save(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
         Command::Push(args) => push::push(&world, args)?,

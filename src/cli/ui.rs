@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
+use crate::layer::LeftOut;
 use crate::report::clean::without_codes;
 
 /// Prints a result; no line end is added.
@@ -30,6 +31,22 @@ pub fn read_line() -> Option<String> {
     let mut line = String::new();
     let read = io::stdin().lock().take(1024).read_line(&mut line).ok()?;
     (read > 0).then_some(line)
+}
+
+/// Shows one line of progress on the terminal at standard error, over the one before.
+pub fn progress(text: &str) {
+    let _ = write!(io::stderr().lock(), "\r\x1b[K{}", without_codes(text));
+}
+
+/// Warns of what an ordinary user's store could not put on disk; says nothing where there is nothing.
+pub fn left_out(left_out: &LeftOut) {
+    if *left_out != LeftOut::default() {
+        note(&format!(
+            "warning: left out on disk, for an ordinary user cannot make them: {} devices, the owners of {} files; \
+             they stay in the image when it is written to an archive\n",
+            left_out.devices, left_out.owners
+        ));
+    }
 }
 
 /// Tells whether standard output is a terminal.

@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
 use crate::build::Engine;
-use crate::net::ProxySettings;
+use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
@@ -123,6 +123,11 @@ impl World {
             let insecure = self.insecure.get().cloned().unwrap_or_default();
             Registries::new(RegistryOptions { insecure, ..registry_options(self.daemon_json.as_deref()) })
         })
+    }
+
+    /// Makes what fetches over http and https, through the proxies of the environment.
+    pub fn http_client(&self) -> Client {
+        Client::new(ClientOptions { proxies: fetch_options().proxies, ..ClientOptions::default() })
     }
 
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.

@@ -1,9 +1,9 @@
 //! `images`, `tag`, `rmi`, `inspect`, `history`, ids, and archives read by other tools.
 
 use std::fs;
-use std::process::Command;
 
 use super::common::Exported;
+use super::common::Podman;
 use super::common::TestEnv;
 use super::common::Who;
 use super::common::base::busybox_tar;
@@ -353,8 +353,8 @@ fn archive(env: &TestEnv, kind: &str) -> String {
     file
 }
 
-/// An image written as `who`, loaded and run by podman. With runc, since crun wants one kind of
-/// cgroups; with limits that a root without CAP_SYS_RESOURCE may set.
+/// An image written as `who`, loaded and run by podman, with limits that a root without
+/// CAP_SYS_RESOURCE may set.
 fn podman_runs_it(who: Who) {
     let env = match TestEnv::new(who) {
         Ok(env) => env,
@@ -364,22 +364,8 @@ fn podman_runs_it(who: Who) {
         return not_here("podman is tried as root only");
     }
     app(&env);
-    let home = env.path_str("podman");
-    let podman = |args: &[&str]| {
-        let own = [
-            "--root",
-            &home,
-            "--runroot",
-            &format!("{home}-run"),
-            "--storage-driver",
-            "vfs",
-            "--cgroup-manager",
-            "cgroupfs",
-            "--runtime",
-            "runc",
-        ];
-        env.program("podman", &[&own[..], args].concat()).without_changing_user().output()
-    };
+    let podman = Podman::new(&env);
+    let podman = |args: &[&str]| podman.run(args);
     for kind in ["oci", "docker"] {
         podman(&["load", "-i", &archive(&env, kind)]).ok();
         let image = podman(&["images", "-q"]).ok().stdout;
@@ -406,61 +392,4 @@ fn podman_runs_what_root_built() {
 #[test]
 fn podman_runs_what_a_user_built() {
     podman_runs_it(Who::User);
-}
-
-/// Images written by rbuild, loaded and run by a Docker engine that this test starts.
-#[test]
-fn a_docker_engine_runs_it() {
-    let env = match TestEnv::new(Who::Root) {
-        Ok(env) => env,
-        Err(why) => return skip(&why),
-    };
-    for tool in ["dockerd", "docker"] {
-        if !Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
-        {
-            return skip(&format!("{tool} is not installed"));
-        }
-    }
-    app(&env);
-    let base = env.path_str("docker");
-    fs::create_dir(&base).unwrap();
-    let host = format!("unix://{base}/sock");
-    let daemon = env
-        .program(
-            "dockerd",
-            &[
-                "--data-root",
-                &format!("{base}/data"),
-                "--exec-root",
-                &format!("{base}/exec"),
-                "--pidfile",
-                &format!("{base}/pid"),
-                "-H",
-                &host,
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--storage-driver=vfs",
-            ],
-        )
-        // Own mount namespace: what the engine leaves mounted goes with it.
-        .behind(&["unshare", "--mount", "--propagation", "private"])
-        .spawn();
-    daemon.wait_for("API listen on");
-    let docker = |args: &[&str]| env.program("docker", &[&["-H", &host], args].concat()).output();
-    for kind in ["docker", "oci"] {
-        let loaded = docker(&["load", "-i", &archive(&env, kind)]);
-        // Engines before 25 read no OCI archives; theirs is the other kind.
-        if kind == "oci" && loaded.code != Some(0) {
-            let version = docker(&["version", "-f", "{{.Server.Version}}"]).ok().stdout;
-            let major: u32 = version.split('.').next().unwrap().parse().unwrap();
-            assert!(major < 25, "{loaded}");
-            continue;
-        }
-        loaded.ok().has("app:1");
-        docker(&["run", "--rm", "--network=none", "peer.example/app:1"]).ok().prints(APP_SAYS);
-        docker(&["rmi", "-f", "peer.example/app:1"]).ok();
-    }
-    daemon.signal(rustix::process::Signal::TERM);
-    daemon.finish();
 }

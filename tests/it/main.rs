@@ -9,6 +9,7 @@
 #[macro_use]
 mod common;
 
+mod archives;
 mod attack;
 mod bad_input;
 mod build;
@@ -22,6 +23,7 @@ mod cookbook;
 mod copy;
 mod corpus;
 mod diff_images;
+mod export;
 mod flags;
 mod fuzz_corpus;
 mod grammar;

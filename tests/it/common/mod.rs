@@ -31,6 +31,8 @@ pub use env::TestEnv;
 pub use env::Who;
 pub use env::not_here;
 pub use env::skip;
+pub use peers::Docker;
+pub use peers::Podman;
 
 /// Makes of each function two tests, `name::root` and `name::user`.
 ///
