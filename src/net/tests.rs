@@ -206,7 +206,7 @@ fn what_may_pass_is_asked_again() {
 #[test]
 fn a_body_must_be_whole_and_not_too_long() {
     let once = ClientOptions { retry: RetryPolicy::none(), ..options() };
-    let check = |body: Body, limit: u64, expect: &str| {
+    let check = |body: test_server::Body, limit: u64, expect: &str| {
         let server = Server::start(move |_| Answer::bad(body.clone()));
         let client = Client::new(once.clone());
         let reply = client.send(&Request::get(server.url("/")), &never).unwrap();

@@ -79,6 +79,17 @@ fn blobs_go_both_ways() {
 }
 
 #[test]
+fn blobs_of_unknown_size_go_out_in_chunks() {
+    let registry = Registry::plain();
+    let all = registries();
+    let repository = all.repository(&reference(&registry, "a"));
+    let bytes = noise(3_000_001, 2);
+    let (digest, size) = repository.upload_stream(&mut |out| out.write_all(&bytes), &never).unwrap();
+    assert_eq!((digest, size), (Digest::of(&bytes), bytes.len() as u64));
+    assert!(read(&repository, &digest, size, 0) == (0, bytes));
+}
+
+#[test]
 fn blobs_are_mounted_from_other_repositories() {
     let registry = Registry::plain();
     let all = registries();
