@@ -73,7 +73,9 @@ pub(super) fn images(
             if name.tag().is_none() || name.digest().is_some() {
                 return Err(bad(format!("it has a bad name: `{name}` has no tag")));
             }
-            image.names.push(name);
+            if !image.names.contains(&name) {
+                image.names.push(name);
+            }
         }
         image.add_to(&mut images);
     }

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -26,6 +27,37 @@ pub(super) trait Files: Sync {
     ///
     /// `None` where nothing has the name.
     fn open(&self, name: &str) -> Result<Option<Opened<'_>>, ArchiveError>;
+
+    /// Tells whether so many more bytes may be read into memory.
+    fn may_read(&self, bytes: u64) -> bool {
+        let _ = bytes;
+        true
+    }
+}
+
+/// The most bytes of JSON that are read of one archive, counted each time they are read.
+const MOST_METADATA: u64 = 512 << 20;
+
+/// Files of which only so much is read into memory: an archive may name one large file many times.
+pub(super) struct Metered<'a> {
+    files: &'a dyn Files,
+    read: AtomicU64,
+}
+
+impl<'a> Metered<'a> {
+    pub fn new(files: &'a dyn Files) -> Metered<'a> {
+        Metered { files, read: AtomicU64::new(0) }
+    }
+}
+
+impl Files for Metered<'_> {
+    fn open(&self, name: &str) -> Result<Option<Opened<'_>>, ArchiveError> {
+        self.files.open(name)
+    }
+
+    fn may_read(&self, bytes: u64) -> bool {
+        self.read.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= MOST_METADATA
+    }
 }
 
 /// Makes the error of an archive that cannot be used.
@@ -55,6 +87,10 @@ impl dyn Files + '_ {
         if opened.size > limit {
             let size = opened.size;
             return Err(bad(format!("its file `{name}` has {size} bytes, more than the {limit} allowed")));
+        }
+        if !self.may_read(opened.size) {
+            let why = "its manifests and configs have more than 512 MiB together";
+            return Err(bad(format!("{why}, each counted as often as it is named")));
         }
         let mut bytes = Vec::with_capacity(usize::try_from(opened.size).unwrap_or(0));
         // A file of a directory may grow while it is read.
@@ -113,6 +149,18 @@ mod tests {
         for name in ["/a", "..", "a/../b", "a/..", "a\0b"] {
             assert!(clean_name(name).unwrap_err().to_string().contains("outside"), "{name}");
         }
+    }
+
+    #[test]
+    fn one_large_file_is_not_read_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::create(directory.path().join("large")).unwrap();
+        file.set_len(8 << 20).unwrap();
+        let files = DirectoryFiles::open(directory.path()).unwrap();
+        let metered = Metered::new(&files);
+        let files: &dyn Files = &metered;
+        let read = (0..100).take_while(|_| files.small("large", 8 << 20).is_ok()).count();
+        assert_eq!(read, 64);
     }
 
     #[test]

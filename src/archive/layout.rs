@@ -125,11 +125,13 @@ impl<'a> Layout<'a> {
 
     /// Returns the digests of the configs of all images whose manifests are there.
     pub fn configs(&self) -> Result<BTreeSet<Digest>, ArchiveError> {
-        let mut configs = BTreeSet::new();
+        let (mut configs, mut seen) = (BTreeSet::new(), BTreeSet::new());
         let mut left: Vec<(Descriptor, usize)> =
             self.index.manifests().iter().map(|entry| (entry.clone(), 0)).collect();
         while let Some((entry, depth)) = left.pop() {
-            if depth > MAX_NESTING || self.files.open(&blob_name(&digest_of(&entry)?))?.is_none() {
+            let digest = digest_of(&entry)?;
+            let is_new = depth <= MAX_NESTING && seen.insert(digest);
+            if !is_new || self.files.open(&blob_name(&digest))?.is_none() {
                 continue;
             }
             match self.document(&entry)?.1 {
@@ -191,7 +193,7 @@ impl<'a> Layout<'a> {
         platform: Option<&Platform>,
     ) -> Result<PlannedImage, ArchiveError> {
         if let Some(other) =
-            manifest.layers().iter().find(|l| !content::is_layer_type(&l.media_type().to_string()))
+            manifest.layers().iter().find(|l| !content::is_layer_type(l.media_type().as_ref()))
         {
             let kind = other.media_type().to_string();
             return Err(bad(format!("it has something that is no image: a part of type `{kind}`")));

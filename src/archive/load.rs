@@ -17,7 +17,7 @@ use crate::store::Store;
 
 use super::ArchiveError;
 use super::docker;
-use super::files::{Files, bad};
+use super::files::{Files, Metered, bad};
 use super::layout::Layout;
 use super::planned::{PlannedImage, PlannedLayer, Received};
 use super::source::{self, Source};
@@ -88,6 +88,7 @@ pub(super) fn plan(
     files: &dyn Files,
     platform: Option<&Platform>,
 ) -> Result<Vec<PlannedImage>, ArchiveError> {
+    let files: &dyn Files = &Metered::new(files);
     let images = if Layout::is_one(files)? {
         let layout = Layout::open(files)?;
         let of_docker = docker::configs(files)?;
@@ -137,8 +138,7 @@ pub(super) fn receive(
     let next = AtomicUsize::new(0);
     let done: Mutex<(HashMap<_, SnapshotId>, Option<ArchiveError>)> = Mutex::default();
     let work = || {
-        loop {
-            let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+        while let Some(layer) = layers.get(next.fetch_add(1, Ordering::Relaxed)) {
             let received = receive_one(store, files, layer, progress);
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match received {

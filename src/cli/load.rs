@@ -116,7 +116,7 @@ fn failed(shown: &str, error: &ArchiveError) -> CommandError {
 fn show(progress: LoadProgress) {
     const WIDTH: u64 = 50;
     let line = |id: String, bytes: u64, of: u64| {
-        let done = if of == 0 { WIDTH } else { (bytes.saturating_mul(WIDTH) / of).min(WIDTH) };
+        let done = bytes.saturating_mul(WIDTH).checked_div(of).unwrap_or(WIDTH).min(WIDTH);
         let arrow = if done < WIDTH { ">" } else { "" };
         let bar = format!("{:WIDTH$}", "=".repeat(done as usize) + arrow, WIDTH = WIDTH as usize);
         format!("{id}: Loading layer [{bar}] {:>8}/{}", units::size(bytes), units::size(of))
