@@ -282,8 +282,8 @@ mod tests {
         directory: tempfile::TempDir,
         store: Store,
         launcher: LazyLauncher,
-        cancel: Cancel,
         registries: Registries,
+        cancel: Cancel,
         single_id: Option<String>,
     }
 
@@ -297,7 +297,7 @@ mod tests {
             store.put_image_as(&record, &["base".parse().unwrap()]).unwrap();
             let launcher = LazyLauncher::new("/proc/self/exe".into());
             let registries = Registries::new(RegistryOptions::default());
-            Place { directory, store, launcher, cancel: Cancel::new(), registries, single_id: None }
+            Place { directory, store, launcher, registries, cancel: Cancel::new(), single_id: None }
         }
 
         fn file(&self, name: &str, text: &str) {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::error::Findings;
+use super::output::{Output, OutputResult};
 use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
@@ -30,7 +31,7 @@ pub struct Engine<'a> {
     pub resolv_conf: String,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
-    /// Where images come from that are not in the store.
+    /// Where images come from that are not in the store, and where they go to.
     pub registries: &'a Registries,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
@@ -101,23 +102,6 @@ pub enum ContextFrom {
     Nothing,
 }
 
-/// An archive to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    pub kind: OutputKind,
-    /// `None` is standard output.
-    pub dest: Option<PathBuf>,
-}
-
-/// The kind of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
-    /// An OCI image layout.
-    Oci,
-    /// What `docker save` writes.
-    Docker,
-}
-
 /// A build.
 #[derive(Debug)]
 pub struct BuildRequest {
@@ -141,7 +125,7 @@ pub struct BuildRequest {
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
     pub pull: PullPolicy,
-    /// Outputs of the one image; a build of several has none.
+    /// What is written of all images, in this order; with several, none that holds but one.
     pub outputs: Vec<Output>,
 }
 
@@ -176,6 +160,8 @@ pub struct BuildResult {
     pub images: Vec<BuiltImage>,
     /// What there is to say about the Dockerfile; none is an error.
     pub warnings: Findings,
+    /// The id of the build, by which its log is kept.
+    pub id: String,
 }
 
 /// One image that was made.
@@ -184,4 +170,5 @@ pub struct BuiltImage {
     pub target: Option<String>,
     pub image: ImageId,
     pub tags: Vec<Reference>,
+    pub output: OutputResult,
 }

@@ -9,31 +9,22 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 25] = [
+const MISSING_COMMANDS: &[&str] = &[
     "attach",
     "commit",
     "container",
     "cp",
     "create",
-    "diff",
     "exec",
-    "export",
-    "image",
     "info",
     "kill",
-    "load",
-    "login",
-    "logout",
     "logs",
     "ps",
-    "push",
     "restart",
     "rm",
-    "save",
     "search",
     "start",
     "stop",
-    "system",
     "wait",
 ];
 
@@ -91,13 +82,6 @@ pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandEr
     let error =
         CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
     Err(match word {
-        "load" => error.hint(format!(
-            "this version has no `{word}`: a base image comes from a tar of its files, as in \
-             `mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm`"
-        )),
-        "save" => error.hint(
-            "this version has no `save`: a build writes archives itself, with `-o type=docker,dest=FILE`",
-        ),
         "version" => error.hint("did you mean `rbuild --version`?"),
         _ if MISSING_COMMANDS.contains(&word) => error.hint(format!("this version has no `{word}`")),
         _ => match nearest(word, &commands) {

@@ -28,9 +28,6 @@ pub struct NoEffectArgs {
     /// Images to take cached steps from: the store's own cache is always used
     #[arg(long, value_name = "IMAGE")]
     pub cache_from: Vec<String>,
-    /// The image is put in the store in any case
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub load: Option<bool>,
 }
 
 impl NoEffectArgs {
@@ -60,9 +57,6 @@ impl NoEffectArgs {
         }
         if !self.cache_from.is_empty() {
             note("--cache-from", "this version has the cache of its own store only, which is always used");
-        }
-        if self.load == Some(false) {
-            note("--load=false", "what is built is put in the store in any case");
         }
         Ok(notes)
     }
@@ -128,9 +122,6 @@ mod tests {
         assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
         assert!(notes("--compress=false").unwrap().is_empty());
-        // This is what happens anyway: there is nothing to say.
-        assert!(notes("--load").unwrap().is_empty());
-        assert_eq!(notes("--load=false").unwrap().len(), 1);
         assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
         assert!(notes("--rm=perhaps").is_err());
     }

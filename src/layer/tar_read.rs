@@ -19,6 +19,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
+use std::io::Seek;
 
 use super::LayerError;
 use super::error::shown;
@@ -100,6 +101,20 @@ pub struct TarReader<R> {
     current: Vec<u8>,
     ended: bool,
     may_just_end: bool,
+}
+
+impl<R: Read + Seek> TarReader<R> {
+    /// Passes over what is left of the current entry without reading it.
+    ///
+    /// That the archive ends inside it is an error only of what is read next.
+    pub fn seek_past_data(&mut self) -> Result<(), LayerError> {
+        let left = self.left.saturating_add(self.padding);
+        let distance = i64::try_from(left).map_err(|_| self.truncated())?;
+        self.inner.seek_relative(distance).map_err(|e| self.failed(e))?;
+        self.position += left;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
 }
 
 impl<R: Read> TarReader<R> {
@@ -203,6 +218,11 @@ impl<R: Read> TarReader<R> {
                 Err(e) => return Err(self.failed(e)),
             }
         }
+    }
+
+    /// Returns how many bytes of the archive were taken: after `next_entry`, where its data begins.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// Reads the header block at the current position; `None` at the end marker.

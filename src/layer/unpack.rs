@@ -142,7 +142,7 @@ struct Unpacker<'a> {
 }
 
 /// Cleans a name: no `.`, no empty part, `..` takes one part back. Tells whether `..` went above the root.
-fn clean(name: &[u8]) -> (Vec<&[u8]>, bool) {
+pub(super) fn clean(name: &[u8]) -> (Vec<&[u8]>, bool) {
     let mut parts = Vec::new();
     let mut above = false;
     for part in name.split(|&b| b == b'/') {

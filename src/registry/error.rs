@@ -60,7 +60,7 @@ pub enum RegistryError {
     )]
     Insecure {
         host: String,
-        why: &'static str,
+        why: String,
         #[source]
         source: Option<NetError>,
     },

@@ -292,11 +292,13 @@ fn explain(endpoint: &Endpoint, error: NetError) -> RegistryError {
     let why = match error.problem() {
         _ if endpoint.insecure => return RegistryError::Net(error),
         Problem::Tls { unknown_issuer: true, .. } => {
-            "has a certificate of an authority that is not known here: put the authority's certificate in \
-             /etc/docker/certs.d/HOST/ca.crt"
+            format!(
+                "has a certificate of an authority that is not known here: put that authority's own in \
+                 /etc/docker/certs.d/{host}/ca.crt"
+            )
         }
-        Problem::Tls { .. } if is_plain(&error) => "speaks http, not https",
-        Problem::Tls { .. } => "has no certificate that can be believed",
+        Problem::Tls { .. } if is_plain(&error) => "speaks http, not https".to_owned(),
+        Problem::Tls { .. } => "has no certificate that can be believed".to_owned(),
         _ => return RegistryError::Net(error),
     };
     RegistryError::Insecure { host, why, source: Some(error) }

@@ -6,6 +6,7 @@
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
 //! `git`: one for repositories. `registry`: a registry of images, `tokens`: who lets in there,
 //! `script`: one that lies and breaks off. `proxy`: names of hosts for what listens on the loopback.
+//! `hold`: a proxy that stops at a byte. `peers`: other engines.
 
 pub mod archive;
 pub mod base;
@@ -14,7 +15,9 @@ pub mod command;
 pub mod context;
 pub mod env;
 pub mod git;
+pub mod hold;
 pub mod http;
+pub mod peers;
 pub mod proxy;
 pub mod registry;
 pub mod script;
@@ -28,6 +31,8 @@ pub use env::TestEnv;
 pub use env::Who;
 pub use env::not_here;
 pub use env::skip;
+pub use peers::Docker;
+pub use peers::Podman;
 
 /// Makes of each function two tests, `name::root` and `name::user`.
 ///
