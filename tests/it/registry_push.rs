@@ -20,7 +20,8 @@ fn app(env: &TestEnv, name: &str) -> String {
         .dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\nCOPY c /c\nCMD [\"/a\"]\n")
         .file("a", "first")
         .file("b", noise(300_000, 1))
-        .file("c", "x".repeat(200_000));
+        // Several members of gzip.
+        .file("c", "some words ".repeat(400_000));
     env.build_id(&ctx, &["-t", name])
 }
 
