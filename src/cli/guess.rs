@@ -9,7 +9,7 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: [&str; 25] = [
+const MISSING_COMMANDS: [&str; 22] = [
     "attach",
     "commit",
     "container",
@@ -22,11 +22,8 @@ const MISSING_COMMANDS: [&str; 25] = [
     "info",
     "kill",
     "load",
-    "login",
-    "logout",
     "logs",
     "ps",
-    "push",
     "restart",
     "rm",
     "save",
@@ -38,11 +35,10 @@ const MISSING_COMMANDS: [&str; 25] = [
 ];
 
 /// Options of `docker build` and `docker run` that have no counterpart here.
-const MISSING_OPTIONS: [&str; 39] = [
+const MISSING_OPTIONS: [&str; 36] = [
     "--add-host",
     "--allow",
     "--build-context",
-    "--annotation",
     "--attest",
     "--builder",
     "--cache-from",
@@ -59,7 +55,6 @@ const MISSING_OPTIONS: [&str; 39] = [
     "--hostname",
     "--isolation",
     "--memory",
-    "--metadata-file",
     "--mount",
     "--name",
     "--no-cache-filter",
@@ -68,7 +63,6 @@ const MISSING_OPTIONS: [&str; 39] = [
     "--privileged",
     "--provenance",
     "--publish-all",
-    "--push",
     "--restart",
     "--sbom",
     "--secret",

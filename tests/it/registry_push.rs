@@ -112,6 +112,7 @@ both! {
         elsewhere.rbuild(&["tag", &name, &other]).ok();
         let pushed = elsewhere.rbuild(&["push", &other]).ok();
         assert_eq!(digest_of(&pushed.stdout), digest_of(&zstd.stdout));
+        assert_eq!(pushed.stdout.matches(": Mounted from a/app\n").count(), 3, "{pushed}");
     }
 
     fn what_cannot_be_pushed(env) {
