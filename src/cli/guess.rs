@@ -29,11 +29,10 @@ const MISSING_COMMANDS: &[&str] = &[
 ];
 
 /// Options of `docker build` and `docker run` that have no counterpart here.
-const MISSING_OPTIONS: [&str; 39] = [
+const MISSING_OPTIONS: [&str; 36] = [
     "--add-host",
     "--allow",
     "--build-context",
-    "--annotation",
     "--attest",
     "--builder",
     "--cache-from",
@@ -50,7 +49,6 @@ const MISSING_OPTIONS: [&str; 39] = [
     "--hostname",
     "--isolation",
     "--memory",
-    "--metadata-file",
     "--mount",
     "--name",
     "--no-cache-filter",
@@ -59,7 +57,6 @@ const MISSING_OPTIONS: [&str; 39] = [
     "--privileged",
     "--provenance",
     "--publish-all",
-    "--push",
     "--restart",
     "--sbom",
     "--secret",
@@ -138,14 +135,14 @@ mod tests {
 
     #[test]
     fn first_words() {
-        let commands = ["build", "images", "import", "inspect"].map(str::to_owned);
+        let commands = ["build", "images", "import", "inspect", "load"].map(str::to_owned);
         let check = |word: &str, expect: &str| {
             let text = check_first_word(word, &commands).err().map(|e| e.text()).unwrap_or_default();
             assert!(text.contains(expect) && text.is_empty() == expect.is_empty(), "{word}: {text}");
         };
         check("bulid", "did you mean `rbuild build`?");
         check("imges", "did you mean `rbuild images`?");
-        check("load", "rbuild import");
+        check("loda", "did you mean `rbuild load`?");
         check("ps", "this version has no `ps`");
         check("xyzzy", "rbuild --help");
         // A directory that is there, paths, options: for the build to say.

@@ -10,12 +10,11 @@ use std::io;
 use std::io::{BufReader, Chain, Cursor, Read, Write};
 
 use bzip2::bufread::MultiBzDecoder;
-use flate2::GzBuilder;
 use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use lzma_rust2::XzReader;
 
 use super::LayerError;
+use super::gzip::ParallelGzip;
 
 /// How a layer's tar is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +34,9 @@ pub enum Packing {
 
 /// How many first bytes are needed to tell the formats apart.
 const SNIFF: usize = 10;
+
+/// gzip's level where none is asked for: a fifth less work than the usual 6, for layers 2 % larger.
+const GZIP_LEVEL: u32 = 4;
 
 /// The most memory an xz stream may ask for, in KiB: a dictionary of 128 MiB (`xz -9` takes
 /// 64 MiB), as much as the window that zstd's library allows, and what the decoder itself needs.
@@ -140,23 +142,21 @@ pub struct Encoder<W: Write>(Output<W>);
 
 enum Output<W: Write> {
     Plain(W),
-    Gzip(GzEncoder<W>),
+    Gzip(ParallelGzip<W>),
     Zstd(zstd::stream::write::Encoder<'static, W>),
 }
 
 /// Starts compressing into `out`; `level` is the format's own, `None` its default.
 ///
 /// The same bytes and level give the same output everywhere: gzip's header
-/// holds no time and says "unknown" for the operating system.
+/// holds no time and says "unknown" for the operating system. Large gzip streams are made by
+/// several threads.
 pub fn compress<W: Write>(kind: Compression, level: Option<i32>, out: W) -> io::Result<Encoder<W>> {
     Ok(Encoder(match kind {
         Compression::None => Output::Plain(out),
         Compression::Gzip => {
-            let level = match level.map(|level| u32::try_from(level).unwrap_or(0).min(9)) {
-                Some(level) => flate2::Compression::new(level),
-                None => flate2::Compression::default(),
-            };
-            Output::Gzip(GzBuilder::new().mtime(0).operating_system(255).write(out, level))
+            let level = level.map_or(GZIP_LEVEL, |level| u32::try_from(level).unwrap_or(0).min(9));
+            Output::Gzip(ParallelGzip::new(out, flate2::Compression::new(level)))
         }
         Compression::Zstd => {
             let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(0))?;

@@ -23,7 +23,7 @@ pub struct Repository<'r> {
     pub(super) path: String,
     /// As people know it.
     pub(super) name: String,
-    domain: String,
+    pub(super) domain: String,
 }
 
 impl<'r> Repository<'r> {

@@ -13,7 +13,8 @@ use super::error::read_if_there;
 use super::snapshots::{compression_of, compression_word};
 use super::{Store, StoreError};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version of rbuild, and of the form in which it packs.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " form 2");
 
 /// One packed form of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

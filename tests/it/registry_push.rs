@@ -20,7 +20,8 @@ fn app(env: &TestEnv, name: &str) -> String {
         .dockerfile("FROM scratch\nCOPY a /a\nCOPY b /b\nCOPY c /c\nCMD [\"/a\"]\n")
         .file("a", "first")
         .file("b", noise(300_000, 1))
-        .file("c", "x".repeat(200_000));
+        // Several members of gzip.
+        .file("c", "some words ".repeat(400_000));
     env.build_id(&ctx, &["-t", name])
 }
 
@@ -111,6 +112,7 @@ both! {
         elsewhere.rbuild(&["tag", &name, &other]).ok();
         let pushed = elsewhere.rbuild(&["push", &other]).ok();
         assert_eq!(digest_of(&pushed.stdout), digest_of(&zstd.stdout));
+        assert_eq!(pushed.stdout.matches(": Mounted from a/app\n").count(), 3, "{pushed}");
     }
 
     fn what_cannot_be_pushed(env) {

@@ -24,7 +24,7 @@ both! {
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),
             (&["--secret", "id=x", "."], "id=ID,src=FILE or id=ID,env=VARIABLE"),
             (&["nothing-here"], "does not exist"),
-            (&["import", "https://example.org/base.tar"], "not supported"),
+            (&["import", "ftp://example.org/base.tar"], "ftp"),
             (&["--root", "/nowhere", "images"], "`rbuild images --root`"),
         ] {
             let outcome = env.rbuild(words).fails().has(hint);

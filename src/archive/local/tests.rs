@@ -80,7 +80,7 @@ fn what_is_in_the_way_goes_and_is_not_followed() {
     symlink(&outside, dest.join("d")).unwrap();
     symlink(outside.join("g"), dest.join("g")).unwrap();
     for _ in 0..2 {
-        write(&store, &[id.clone()], &dest, LocalOptions::default());
+        write(&store, std::slice::from_ref(&id), &dest, LocalOptions::default());
         for file in ["d/f", "e", "g"] {
             assert_eq!(fs::read_to_string(dest.join(file)).unwrap(), "new", "{file}");
             assert!(fs::symlink_metadata(dest.join(file)).unwrap().is_file());
@@ -144,7 +144,8 @@ fn a_place_that_is_none_is_an_error() {
     let id = layer(&store, |dir| fs::write(dir.join("f"), "x").unwrap());
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = write_local(&store, &[id.clone()], &file, LocalOptions::default(), &|| false).unwrap_err();
+    let error = write_local(&store, std::slice::from_ref(&id), &file, LocalOptions::default(), &|| false)
+        .unwrap_err();
     assert!(matches!(error, ArchiveError::WriteFile { .. }), "{error:?}");
     let dest = directory.path().join("dest");
     let stopped = write_local(&store, &[id], &dest, LocalOptions::default(), &|| true).unwrap_err();

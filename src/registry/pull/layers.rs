@@ -13,7 +13,7 @@ use super::{Cancelled, PullError, PullEvent, resolve};
 use crate::content::{ExpectedLayer, already_there, receive_layer, receive_partial};
 use crate::image::{Descriptor, DiffId, ImageConfig, ImageManifest, SnapshotId};
 use crate::net::Problem;
-use crate::store::Store;
+use crate::store::{Origin, Store};
 
 /// How many layers come at once.
 const AT_ONCE: usize = 4;
@@ -126,7 +126,19 @@ pub fn receive(
     });
     match failure {
         Some(error) => Err(error),
-        None => Ok(found.into_iter().flatten().collect()),
+        None => {
+            let layers: Vec<SnapshotId> = found.into_iter().flatten().collect();
+            for (layer, wanted) in layers.iter().zip(wanted) {
+                // What is pushed to the same registry can be taken over from here.
+                let origin = Origin {
+                    digest: wanted.expected.digest,
+                    registry: repository.domain.clone(),
+                    repository: repository.path.clone(),
+                };
+                store.note_origin(layer, origin)?;
+            }
+            Ok(layers)
+        }
     }
 }
 
