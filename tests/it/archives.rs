@@ -249,7 +249,7 @@ both! {
             ("no archive", b"no archive ".repeat(300), "not a tar"),
             ("empty", Vec::new(), "empty"),
             ("a broken layer", with(|a| a.layer.truncate(600)), "its layer `one/layer.tar`"),
-            ("a layer with a broken tail", { let mut a = good.clone(); a.layer = layer[..1024].to_vec(); a.config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", sha256(&a.layer))]); a.whole() }, "end marker"),
+            ("a layer with a broken tail", { let mut a = good.clone(); a.layer = layer[..700].to_vec(); a.config["rootfs"]["diff_ids"] = json!([format!("sha256:{}", sha256(&a.layer))]); a.whole() }, "its layer `one/layer.tar`"),
         ];
         for (what, bytes, expect) in cases {
             for way in [0, 1] {
