@@ -15,6 +15,7 @@ pub mod layer;
 pub mod net;
 pub mod pattern;
 pub mod plan;
+pub mod registry;
 pub mod remote;
 pub mod report;
 pub mod sandbox;

@@ -3,8 +3,7 @@
 //! Not here: waiting for the network (`exchange`), the rules themselves (`redirect`, `retry`,
 //! `proxy`).
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,18 +13,19 @@ use url::Url;
 use super::address::{self, Origin, show_url};
 use super::error::{NetError, Problem, explain};
 use super::exchange::{Network, Stop, TICK};
+use super::pipe::Pipe;
 use super::proxy::ProxySettings;
 use super::redirect;
 use super::reply::Reply;
-use super::request::{Credentials, Method, Request};
+use super::request::{Body, Credentials, Method, Request};
 use super::retry::{RetryPolicy, retry_after};
+use super::tls::TlsOptions;
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     pub proxies: ProxySettings,
-    /// Certificates (PEM) believed besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub tls: TlsOptions,
     pub retry: RetryPolicy,
     /// For one connection, from the look-up of the name to the end of the TLS handshake.
     pub connect_timeout: Duration,
@@ -38,7 +38,7 @@ impl Default for ClientOptions {
     fn default() -> ClientOptions {
         ClientOptions {
             proxies: ProxySettings::default(),
-            ca_file: None,
+            tls: TlsOptions::default(),
             retry: RetryPolicy::default(),
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
@@ -46,13 +46,13 @@ impl Default for ClientOptions {
     }
 }
 
-/// Fetches over http and https; threads share it by reference.
+/// Speaks http and https; threads share it by reference.
 ///
 /// Making one costs nothing: certificates are read and the network is set up at the first request.
 /// It keeps no cookies, and asks for bodies as they are, never for compressed ones.
 pub struct Client {
     options: ClientOptions,
-    network: OnceLock<Result<Network, String>>,
+    network: OnceLock<Result<Arc<Network>, String>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -75,7 +75,7 @@ impl Client {
     /// Sends a request, again if that may help, and returns a good answer.
     ///
     /// `cancel` is looked at every 50 ms, whatever is being waited for.
-    pub fn send(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply<'_>, NetError> {
+    pub fn send(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply, NetError> {
         self.retrying(cancel, || self.send_once(request, cancel))
     }
 
@@ -105,8 +105,36 @@ impl Client {
         }
     }
 
+    /// Returns how often and how fast requests are repeated.
+    pub fn retry_policy(&self) -> &RetryPolicy {
+        &self.options.retry
+    }
+
     /// Sends a request once, following redirects.
-    pub fn send_once(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply<'_>, NetError> {
+    pub fn send_once(&self, request: &Request, cancel: &dyn Fn() -> bool) -> Result<Reply, NetError> {
+        self.send_body(request, Body::None, cancel)
+    }
+
+    /// Sends a request once, with a body.
+    ///
+    /// An answer that comes before all of a stream was sent ends its writer, and counts. Redirects
+    /// are followed by GET and HEAD alone, and without the body.
+    pub fn send_body(
+        &self,
+        request: &Request,
+        body: Body<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, NetError> {
+        let sending = !request.method.is_safe();
+        self.send_hops(request, body, cancel).map_err(|error| error.sending(sending))
+    }
+
+    fn send_hops(
+        &self,
+        request: &Request,
+        mut body: Body<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, NetError> {
         let mut url = address::parse(&request.url)?;
         let user_info = address::take_user_info(&mut url);
         let home = Origin::of(&url);
@@ -115,22 +143,25 @@ impl Client {
         let mut brought = None;
         let mut authenticated = false;
         for _ in 0..=redirect::MOST {
-            let credentials = match Origin::of(&url) == home {
+            let at_home = Origin::of(&url) == home;
+            let credentials = match at_home {
                 true => own.as_ref(),
                 false => brought.as_ref(),
             };
             authenticated |= credentials.is_some();
-            let reply = self.exchange(request, &url, credentials, cancel)?;
+            let hop = Hop { url: &url, credentials, at_home };
+            let body = std::mem::replace(&mut body, Body::None);
+            let reply = self.exchange(request, hop, body, cancel)?;
             let fail = |problem| NetError::new(address::show(&url), problem).through(reply.proxy.clone());
+            let follow = request.follow && request.method.is_safe();
             match reply.status() {
-                200..=299 => return Ok(reply),
-                304 if request.is_conditional() => return Ok(reply),
-                status if redirect::is_redirect(status) => {
+                status if follow && redirect::is_redirect(status) => {
                     let location = reply.header("location");
                     let mut next = redirect::target(&url, location, authenticated).map_err(fail)?;
                     brought = address::take_user_info(&mut next);
                     url = next;
                 }
+                status if request.is_answer(status) => return Ok(reply),
                 status => {
                     let asked = reply.header("retry-after");
                     let retry_after = asked.and_then(|value| retry_after(value, Timestamp::now()));
@@ -145,10 +176,11 @@ impl Client {
     fn exchange(
         &self,
         request: &Request,
-        url: &Url,
-        credentials: Option<&Credentials>,
+        hop: Hop<'_>,
+        body: Body<'_>,
         cancel: &dyn Fn() -> bool,
-    ) -> Result<Reply<'_>, NetError> {
+    ) -> Result<Reply, NetError> {
+        let url = hop.url;
         let shown = address::show(url);
         let proxy = self.options.proxies.proxy_for(url)?;
         let proxy_shown = proxy.as_ref().map(address::show);
@@ -162,51 +194,98 @@ impl Client {
         {
             return Err(fail(Problem::NoCertificates(why.clone())));
         }
-        let mut builder = match request.method {
-            Method::Get => network.http.get(url.clone()),
-            Method::Head => network.http.head(url.clone()),
-        };
-        builder = match credentials {
-            Some(Credentials::Basic { user, password }) => builder.basic_auth(user, Some(password)),
-            Some(Credentials::Header(value)) => {
-                let mut value = header::HeaderValue::from_bytes(value).map_err(|_| {
-                    fail(Problem::Protocol("the credentials hold bytes that no header may hold".to_owned()))
-                })?;
-                value.set_sensitive(true);
-                builder.header(header::AUTHORIZATION, value)
-            }
-            None => builder,
-        };
-        if let Some(tag) = &request.if_none_match {
-            builder = builder.header(header::IF_NONE_MATCH, tag);
-        }
-        if let Some(date) = &request.if_modified_since {
-            builder = builder.header(header::IF_MODIFIED_SINCE, date);
-        }
+        let builder = build(&network.http, request, &hop).map_err(|why| fail(Problem::Protocol(why)))?;
         // Connecting has its own limit, which ends first and says so.
-        let limit = self.options.connect_timeout + self.options.idle_timeout;
-        let host = proxy.as_ref().unwrap_or(url).host_str().unwrap_or_default();
-        match network.wait(limit, cancel, builder.send()) {
-            Ok(Ok(response)) => {
-                let idle = self.options.idle_timeout;
-                Ok(Reply { network, response, url: shown, proxy: proxy_shown, idle })
+        let idle = self.options.idle_timeout;
+        let limit = self.options.connect_timeout + request.patience.unwrap_or(idle);
+        let sent = match body {
+            Body::None => network.wait(limit, cancel, builder.send()),
+            Body::Bytes(bytes) => network.wait(limit, cancel, builder.body(bytes).send()),
+            Body::Stream { length, write } => {
+                let pipe = Pipe::new();
+                let builder = builder.body(reqwest::Body::wrap(pipe.body(length)));
+                std::thread::scope(|scope| {
+                    let writer = scope.spawn(|| pipe.fill(length, write));
+                    let sent = network.wait_moving(limit, cancel, &|| pipe.moved(), builder.send());
+                    pipe.close();
+                    let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                    written.map(|()| sent).map_err(|e| fail(Problem::Source(e)))
+                })?
             }
+        };
+        let host = proxy.as_ref().unwrap_or(url).host_str().unwrap_or_default();
+        match sent {
+            Ok(Ok(response)) => Ok(Reply { network, response, url: shown, proxy: proxy_shown, idle }),
             Ok(Err(error)) if error.is_timeout() => {
                 Err(fail(Problem::NoAnswer(self.options.connect_timeout)))
             }
             Ok(Err(error)) => Err(fail(explain(&error, host))),
             Err(Stop::Cancelled) => Err(fail(Problem::Cancelled)),
-            Err(Stop::TimedOut) => Err(fail(Problem::NoAnswer(self.options.idle_timeout))),
+            Err(Stop::TimedOut) => Err(fail(Problem::NoAnswer(request.patience.unwrap_or(idle)))),
         }
     }
 
-    fn network(&self) -> Result<&Network, String> {
-        self.network.get_or_init(|| Network::new(&self.options)).as_ref().map_err(String::clone)
+    fn network(&self) -> Result<Arc<Network>, String> {
+        self.network.get_or_init(|| Network::new(&self.options).map(Arc::new)).clone()
     }
 }
 
+/// One request on the way of redirects.
+struct Hop<'a> {
+    url: &'a Url,
+    credentials: Option<&'a Credentials>,
+    /// Whether it goes to the origin that the request was for.
+    at_home: bool,
+}
+
+/// Headers that are of no interest to others than who reads them anyway.
+const FOR_ALL: [&str; 2] = ["accept", "range"];
+
+/// Puts a request together; an error says what no request may hold.
+fn build(
+    http: &reqwest::Client,
+    request: &Request,
+    hop: &Hop<'_>,
+) -> Result<reqwest::RequestBuilder, String> {
+    let method = match request.method {
+        Method::Get => reqwest::Method::GET,
+        Method::Head => reqwest::Method::HEAD,
+        Method::Post => reqwest::Method::POST,
+        Method::Put => reqwest::Method::PUT,
+        Method::Patch => reqwest::Method::PATCH,
+        Method::Delete => reqwest::Method::DELETE,
+    };
+    let mut builder = http.request(method, hop.url.clone());
+    for (name, value) in &request.headers {
+        if !hop.at_home && !FOR_ALL.contains(&name.to_ascii_lowercase().as_str()) {
+            continue;
+        }
+        let refuse = || format!("`{}` cannot be a header, or not with its value", name.escape_debug());
+        let name = header::HeaderName::from_bytes(name.as_bytes()).map_err(|_| refuse())?;
+        let value = header::HeaderValue::from_str(value).map_err(|_| refuse())?;
+        builder = builder.header(name, value);
+    }
+    builder = match hop.credentials {
+        Some(Credentials::Basic { user, password }) => builder.basic_auth(user, Some(password)),
+        Some(Credentials::Header(value)) => {
+            let mut value = header::HeaderValue::from_bytes(value)
+                .map_err(|_| "the credentials hold bytes that no header may hold".to_owned())?;
+            value.set_sensitive(true);
+            builder.header(header::AUTHORIZATION, value)
+        }
+        None => builder,
+    };
+    if let Some(tag) = &request.if_none_match {
+        builder = builder.header(header::IF_NONE_MATCH, tag);
+    }
+    if let Some(date) = &request.if_modified_since {
+        builder = builder.header(header::IF_MODIFIED_SINCE, date);
+    }
+    Ok(builder)
+}
+
 /// Sleeps unless cancelled; tells whether it slept to the end.
-fn sleep(pause: Duration, cancel: &dyn Fn() -> bool) -> bool {
+pub fn sleep(pause: Duration, cancel: &dyn Fn() -> bool) -> bool {
     let started = Instant::now();
     loop {
         if cancel() {

@@ -17,6 +17,7 @@ struct Inner {
     url: String,
     proxy: Option<String>,
     tries: u32,
+    sending: bool,
     problem: Problem,
 }
 
@@ -61,6 +62,8 @@ pub enum Problem {
     Protocol(String),
     #[error("what came could not be written")]
     Write(#[source] io::Error),
+    #[error("what was to be sent could not be read")]
+    Source(#[source] io::Error),
     #[error("cancelled")]
     Cancelled,
 }
@@ -86,13 +89,26 @@ fn meaning(status: u16) -> &'static str {
 impl NetError {
     /// Makes an error about a URL that is fit to be shown.
     pub(super) fn new(url: String, problem: Problem) -> NetError {
-        NetError(Box::new(Inner { url, proxy: None, tries: 1, problem }))
+        NetError(Box::new(Inner { url, proxy: None, tries: 1, sending: false, problem }))
     }
 
     /// Adds the proxy that was used, fit to be shown.
     pub(super) fn through(mut self, proxy: Option<String>) -> NetError {
         self.0.proxy = proxy;
         self
+    }
+
+    /// Says that it was about sending something, not about fetching.
+    pub(super) fn sending(mut self, sending: bool) -> NetError {
+        self.0.sending = sending;
+        self
+    }
+
+    /// Takes the error out of one of I/O, if it is one of the network's.
+    ///
+    /// What reads a body as a stream fails with such errors.
+    pub fn from_io(error: io::Error) -> Result<NetError, io::Error> {
+        error.downcast()
     }
 
     /// Adds how often it was tried.
@@ -165,8 +181,11 @@ impl NetError {
 
 impl fmt::Display for NetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { url, proxy, tries, problem } = &*self.0;
-        write!(f, "cannot fetch `{url}`")?;
+        let Inner { url, proxy, tries, sending, problem } = &*self.0;
+        match sending {
+            true => write!(f, "cannot send to `{url}`")?,
+            false => write!(f, "cannot fetch `{url}`")?,
+        }
         if let Some(proxy) = proxy {
             write!(f, " through the proxy `{proxy}`")?;
         }

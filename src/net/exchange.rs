@@ -33,7 +33,7 @@ pub enum Stop {
 impl Network {
     /// Reads the certificates and sets everything up; sends nothing.
     pub fn new(options: &ClientOptions) -> Result<Network, String> {
-        let tls = tls::load(options.ca_file.as_deref()).map_err(|e| e.to_string())?;
+        let tls = tls::load(&options.tls).map_err(|e| e.to_string())?;
         let proxies = options.proxies.clone();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -61,13 +61,29 @@ impl Network {
         cancel: &dyn Fn() -> bool,
         future: impl Future<Output = T>,
     ) -> Result<T, Stop> {
+        self.wait_moving(limit, cancel, &|| 0, future)
+    }
+
+    /// Does [`Network::wait`], and starts `limit` again whenever `moved` returns another number.
+    pub fn wait_moving<T>(
+        &self,
+        limit: Duration,
+        cancel: &dyn Fn() -> bool,
+        moved: &dyn Fn() -> u64,
+        future: impl Future<Output = T>,
+    ) -> Result<T, Stop> {
         let runtime = self.runtime.as_ref().expect("it is there until it is dropped");
         runtime.block_on(async {
             let mut future = pin!(future);
-            let started = Instant::now();
+            let mut started = Instant::now();
+            let mut before = moved();
             loop {
                 if cancel() {
                     return Err(Stop::Cancelled);
+                }
+                let now = moved();
+                if now != before {
+                    (before, started) = (now, Instant::now());
                 }
                 let left = limit.saturating_sub(started.elapsed());
                 if left.is_zero() {

@@ -1,7 +1,7 @@
 //! The one way out: everything rbuild fetches over HTTP goes through [`Client`].
 //!
 //! `client` sends one request and follows redirects, `exchange` waits for the network, `reply`
-//! is an answer and its body; `redirect`, `retry`, `proxy` and `address` are the rules, pure;
+//! is an answer and its body; `pipe` brings the bytes of a streamed body to the network; `redirect`, `retry`, `proxy` and `address` are the rules, pure;
 //! `tls` finds the certificates; `error` has the words. The network code beneath is
 //! asynchronous and stays in this room: what it offers blocks and looks at the caller's
 //! cancellation many times a second. Nothing here reads the environment, but that the system's
@@ -12,6 +12,7 @@ mod address;
 mod client;
 mod error;
 mod exchange;
+mod pipe;
 mod proxy;
 mod redirect;
 mod reply;
@@ -26,9 +27,10 @@ pub(crate) mod test_server;
 mod tests;
 
 pub use address::show_url;
-pub use client::{Client, ClientOptions};
+pub use client::{Client, ClientOptions, sleep};
 pub use error::{NetError, Problem};
 pub use proxy::ProxySettings;
-pub use reply::Reply;
-pub use request::{Credentials, Method, Request};
-pub use retry::RetryPolicy;
+pub use reply::{BodyReader, Reply};
+pub use request::{Answers, Body, Credentials, Method, Request, WriteBody};
+pub use retry::{RetryPolicy, retry_after};
+pub use tls::TlsOptions;

@@ -375,7 +375,11 @@ fn believes_only_known_authorities() {
     let trusting = |name: &str, pem: &str| {
         let path = directory.path().join(name);
         std::fs::write(&path, pem).unwrap();
-        ClientOptions { ca_file: Some(path), retry: RetryPolicy::none(), ..options() }
+        ClientOptions {
+            tls: TlsOptions { ca_files: vec![path], ..TlsOptions::default() },
+            retry: RetryPolicy::none(),
+            ..options()
+        }
     };
     let own = trusting("own", server.ca_pem.as_ref().unwrap());
     let foreign = trusting("foreign", other.ca_pem.as_ref().unwrap());

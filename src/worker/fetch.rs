@@ -10,7 +10,7 @@ use crate::context::{
     ContextError, DEFAULT_LIMIT, DigestCache, Downloads, Git, GitAccess, GitError, GitOptions, GitTree,
     HttpFile, HttpRequest,
 };
-use crate::net::{Client, ClientOptions, ProxySettings};
+use crate::net::{Client, ClientOptions, ProxySettings, TlsOptions};
 use crate::plan::graph::HttpOp;
 use crate::remote::GitAddress;
 use crate::solve::Cancel;
@@ -51,7 +51,7 @@ impl<'a> Fetcher<'a> {
     pub fn new(store: &'a Store, options: FetchOptions, secret: SecretOf<'a>) -> Fetcher<'a> {
         let client = Client::new(ClientOptions {
             proxies: options.proxies,
-            ca_file: options.ca_file.clone(),
+            tls: TlsOptions { ca_files: options.ca_file.iter().cloned().collect(), ..TlsOptions::default() },
             ..ClientOptions::default()
         });
         let git = Git::new(GitOptions {

@@ -34,6 +34,7 @@ mod mounts;
 mod offline;
 mod parse;
 mod perf_guard;
+mod registry;
 mod remote;
 mod reproducible;
 mod run;

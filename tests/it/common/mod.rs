@@ -4,7 +4,7 @@
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
-//! `git`: one for repositories.
+//! `git`: one for repositories. `registry`: a registry of images.
 
 pub mod archive;
 pub mod base;
@@ -14,6 +14,7 @@ pub mod context;
 pub mod env;
 pub mod git;
 pub mod http;
+pub mod registry;
 
 pub use archive::Exported;
 pub use cage::Caged;

@@ -1,0 +1,225 @@
+//! One request to a registry: its scheme, its repetition, where its redirects lead.
+//!
+//! Not here: what is asked for (`repository`, `upload`).
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use url::Url;
+
+use super::answer;
+use super::error::RegistryError;
+use super::host::Endpoint;
+use super::registries::Registries;
+use crate::net::{
+    Answers, Body, Client, Method, NetError, Problem, Reply, Request, WriteBody, retry_after, sleep,
+};
+
+/// How long a server may think about what it was sent: it may have to move it to where it keeps it.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(300);
+
+/// How many redirects are followed.
+const MOST_REDIRECTS: usize = 5;
+
+/// A request.
+pub struct Ask<'b> {
+    pub method: Method,
+    pub target: Target,
+    pub headers: Vec<(String, String)>,
+    pub body: Payload<'b>,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// A path with its query on the endpoint.
+    Path(String),
+    /// Where the server itself said to go on.
+    Url(Url),
+}
+
+/// What a request carries.
+pub enum Payload<'b> {
+    None,
+    Bytes(&'b [u8]),
+    Stream { length: Option<u64>, write: WriteBody<'b> },
+}
+
+impl Payload<'_> {
+    fn body(&mut self) -> Body<'_> {
+        match self {
+            Payload::None => Body::None,
+            Payload::Bytes(bytes) => Body::Bytes(bytes.to_vec()),
+            Payload::Stream { length, write } => Body::Stream { length: *length, write: &mut **write },
+        }
+    }
+}
+
+impl<'b> Ask<'b> {
+    /// Makes a request without a body.
+    pub fn new(method: Method, path: String) -> Ask<'b> {
+        Ask { method, target: Target::Path(path), headers: Vec::new(), body: Payload::None }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Ask<'b> {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+impl Registries {
+    /// Sends a request once and returns its answer of any status, redirects of reads followed.
+    pub(super) fn ask(
+        &self,
+        endpoint: &Endpoint,
+        ask: &mut Ask<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, RegistryError> {
+        let mut reply = match ask.target.clone() {
+            Target::Path(path) => self.ask_endpoint(endpoint, &path, ask, cancel)?,
+            Target::Url(url) => self.send(endpoint, &url, ask, cancel)?,
+        };
+        for _ in 0..MOST_REDIRECTS {
+            if !ask.method.is_safe() || !matches!(reply.status(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(reply);
+            }
+            let url = location(endpoint, &reply)?;
+            reply = self.send(endpoint, &url, ask, cancel)?;
+        }
+        Err(protocol(endpoint, "it redirects too often"))
+    }
+
+    /// Repeats `attempt` while its errors may pass.
+    pub(super) fn retrying<T>(
+        &self,
+        cancel: &dyn Fn() -> bool,
+        mut attempt: impl FnMut() -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let mut tried = 0;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.is_transient() => error,
+                other => return other,
+            };
+            tried += 1;
+            let Some(pause) = self.options.retry.pause(tried, error.retry_after()) else {
+                return Err(error);
+            };
+            // Cancelled while waiting: the next request says so at once.
+            if !sleep(pause, cancel) {
+                return attempt();
+            }
+        }
+    }
+
+    /// Asks by https; by http where the endpoint is insecure and speaks nothing else.
+    fn ask_endpoint(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        ask: &mut Ask<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, RegistryError> {
+        let url = |scheme: &str| {
+            Url::parse(&format!("{scheme}://{}{path}", endpoint.host))
+                .map_err(|e| protocol(endpoint, &format!("that is no host: {e}")))
+        };
+        if let Some(scheme) = self.scheme(&endpoint.host) {
+            return self.send(endpoint, &url(scheme)?, ask, cancel);
+        }
+        let (secure, plain) = (url("https")?, url("http")?);
+        match self.send(endpoint, &secure, ask, cancel) {
+            Err(RegistryError::Net(error)) if endpoint.insecure && speaks_no_tls(&error) => {
+                let reply = self.send(endpoint, &plain, ask, cancel)?;
+                self.set_scheme(&endpoint.host, "http");
+                Ok(reply)
+            }
+            Err(RegistryError::Net(error)) => Err(explain(endpoint, error)),
+            Ok(reply) => {
+                self.set_scheme(&endpoint.host, "https");
+                Ok(reply)
+            }
+            other => other,
+        }
+    }
+
+    /// Sends to a URL, which need not be the endpoint's.
+    fn send(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        ask: &mut Ask<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, RegistryError> {
+        let client: &Client = &self.client(endpoint);
+        let mut request = Request::new(ask.method, url.as_str());
+        request.headers = ask.headers.clone();
+        request.answers = Answers::Any;
+        request.follow = false;
+        request.patience = (!ask.method.is_safe()).then_some(UPLOAD_PATIENCE);
+        Ok(client.send_body(&request, ask.body.body(), cancel)?)
+    }
+}
+
+/// Reads where an answer sends the client on; relative to where it came from.
+pub fn location(endpoint: &Endpoint, reply: &Reply) -> Result<Url, RegistryError> {
+    let bad = |why: &str| protocol(endpoint, why);
+    let text = reply.header("location").ok_or_else(|| bad("an answer has no Location"))?;
+    let base = Url::parse(reply.url()).map_err(|_| bad("an answer came from nowhere"))?;
+    let url = base.join(text).map_err(|_| bad("the Location of an answer is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(bad("the Location of an answer is not of http or https"));
+    }
+    Ok(url)
+}
+
+/// Makes the error of an answer.
+///
+/// `name`: the repository; `what`: what was asked for, in words.
+pub fn refused(
+    endpoint: &Endpoint,
+    name: &str,
+    what: &str,
+    reply: Reply,
+    cancel: &dyn Fn() -> bool,
+) -> RegistryError {
+    let status = reply.status();
+    let retry_after = reply.header("retry-after").and_then(|value| retry_after(value, Timestamp::now()));
+    let errors = answer::read(&reply.bytes_up_to(answer::LONGEST_BODY, cancel));
+    let host = endpoint.host.clone();
+    let what = what.to_owned();
+    match status {
+        401 | 403 => RegistryError::Denied { name: name.to_owned(), login: host, errors },
+        404 => RegistryError::NotFound { what, errors },
+        429 => RegistryError::TooMany { host, retry_after, errors },
+        _ => RegistryError::Status { host, what, status, retry_after, errors },
+    }
+}
+
+/// Makes the error of a server that does not keep to the protocol.
+pub fn protocol(endpoint: &Endpoint, why: &str) -> RegistryError {
+    RegistryError::Protocol { host: endpoint.host.clone(), why: why.to_owned() }
+}
+
+fn speaks_no_tls(error: &NetError) -> bool {
+    matches!(
+        error.problem(),
+        Problem::Tls { .. } | Problem::Refused | Problem::Connect(_) | Problem::Interrupted(_)
+    )
+}
+
+fn explain(endpoint: &Endpoint, error: NetError) -> RegistryError {
+    let host = endpoint.host.clone();
+    match error.problem() {
+        Problem::Tls { unknown_issuer: true, .. } => RegistryError::Insecure {
+            host,
+            why: "has a certificate of an authority that is not known here",
+            source: Some(error),
+        },
+        Problem::Tls { .. } if !endpoint.insecure => {
+            RegistryError::Insecure { host, why: "cannot be spoken to securely", source: Some(error) }
+        }
+        _ => RegistryError::Net(error),
+    }
+}

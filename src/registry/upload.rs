@@ -1,0 +1,106 @@
+//! What is written to a repository: blobs and manifests (distribution-spec, "Push").
+//!
+//! Not here: which blobs an image needs, and in which order they go.
+
+use std::io;
+use std::io::Write;
+
+use url::Url;
+
+use super::error::RegistryError;
+use super::repository::{Repository, digest_or_tag};
+use super::transport::{Ask, Payload, Target, location};
+use crate::image::Digest;
+use crate::net::Method;
+
+impl Repository<'_> {
+    /// Takes a blob over from another repository of the same registry, by its path (`library/debian`).
+    ///
+    /// `false`: the registry did not, and the blob must be uploaded.
+    pub fn mount_blob(
+        &self,
+        digest: &Digest,
+        from: &str,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<bool, RegistryError> {
+        let what = format!("the blob {digest} of `{from}`");
+        self.registries.retrying(cancel, || {
+            let query: String = url::form_urlencoded::Serializer::new(String::new())
+                .append_pair("mount", &digest.to_string())
+                .append_pair("from", from)
+                .finish();
+            let mut ask = self.ask(Method::Post, &format!("blobs/uploads/?{query}"));
+            let reply = self.expect(&self.home, &mut ask, &[201, 202], &what, cancel)?;
+            if reply.status() == 201 {
+                return Ok(true);
+            }
+            // It opened an upload instead, which nobody will use; one that stays is swept by the registry.
+            if let Ok(url) = location(&self.home, &reply) {
+                let mut ask = Ask { target: Target::Url(url), ..Ask::new(Method::Delete, String::new()) };
+                let _ = self.registries.ask(&self.home, &mut ask, cancel);
+            }
+            Ok(false)
+        })
+    }
+
+    /// Uploads a blob of `size` bytes.
+    ///
+    /// `write` writes all of it, from the start, each time it is called: again after a connection
+    /// that broke. It runs on a thread of its own, and its error ends the upload. The registry
+    /// checks the digest.
+    pub fn upload_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: &mut (dyn FnMut(&mut dyn Write) -> io::Result<()> + Send),
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<(), RegistryError> {
+        let what = format!("the upload of the blob {digest} to `{}`", self.name);
+        self.registries.retrying(cancel, || {
+            let url = self.start_upload(&what, cancel)?;
+            let mut ask = Ask {
+                method: Method::Put,
+                target: Target::Url(with_digest(url, digest)),
+                headers: vec![("Content-Type".to_owned(), "application/octet-stream".to_owned())],
+                body: Payload::Stream { length: Some(size), write: &mut *write },
+            };
+            self.expect(&self.home, &mut ask, &[201, 204], &what, cancel)?;
+            Ok(())
+        })
+    }
+
+    /// Stores a manifest under a tag or its digest, and returns its digest.
+    pub fn put_manifest(
+        &self,
+        which: &str,
+        media_type: &str,
+        bytes: &[u8],
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Digest, RegistryError> {
+        let wanted = digest_or_tag(which)?;
+        let digest = Digest::of(bytes);
+        let what = format!("the manifest `{which}` of `{}`", self.name);
+        if wanted.is_some_and(|wanted| wanted != digest) {
+            return Err(RegistryError::Digest { what, found: digest });
+        }
+        self.registries.retrying(cancel, || {
+            let mut ask = self.ask(Method::Put, &format!("manifests/{which}"));
+            ask = ask.header("Content-Type", media_type);
+            ask.body = Payload::Bytes(bytes);
+            self.expect(&self.home, &mut ask, &[200, 201, 202], &what, cancel)?;
+            Ok(digest)
+        })
+    }
+
+    fn start_upload(&self, what: &str, cancel: &dyn Fn() -> bool) -> Result<Url, RegistryError> {
+        let mut ask = self.ask(Method::Post, "blobs/uploads/");
+        let reply = self.expect(&self.home, &mut ask, &[202], what, cancel)?;
+        location(&self.home, &reply)
+    }
+}
+
+/// Adds the digest to where an upload ends; what the server put there stays as it is.
+fn with_digest(mut url: Url, digest: &Digest) -> Url {
+    url.query_pairs_mut().append_pair("digest", &digest.to_string());
+    url
+}
