@@ -295,7 +295,7 @@ impl Worker for Fake {
             let created = *self.image_created.lock().unwrap();
             let kept = Snapshot { files, kind: "image".into(), created, kept: true };
             self.world.snapshots.lock().unwrap().insert(snapshot.clone(), kept);
-            Layer { snapshot, content, created_unix_ms: created }
+            Layer { snapshot, content, portable: content, created_unix_ms: created }
         });
         Ok(layers.collect())
     }

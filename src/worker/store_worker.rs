@@ -300,7 +300,8 @@ impl Worker for StoreWorker<'_> {
             let digests = self.options.store.digests(&snapshot)?;
             let content = digests.map_or_else(|| image_layer_digest(diff_id), |d| d.content);
             let created = self.options.store.meta(&snapshot)?.map(|meta| meta.created.as_millisecond());
-            Ok(Layer { snapshot, content, created_unix_ms: created.unwrap_or_default() })
+            let portable = image_layer_digest(diff_id);
+            Ok(Layer { snapshot, content, portable, created_unix_ms: created.unwrap_or_default() })
         };
         image.layers.into_iter().zip(&image.config.rootfs.diff_ids).map(layer).collect()
     }
