@@ -41,6 +41,11 @@ impl Reply {
         self.response.headers().get(name)?.to_str().ok()
     }
 
+    /// Returns all headers of that name that are text.
+    pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
     /// Returns the body's length as the server announced it; not of an answer to HEAD.
     pub fn content_length(&self) -> Option<u64> {
         self.response.content_length()

@@ -17,12 +17,12 @@ pub enum RegistryError {
     Net(#[from] NetError),
     /// 401, or 403 with `DENIED`.
     #[error(
-        "access to `{name}` was denied: it does not exist, or needs `rbuild login {login}`{}",
+        "access to `{name}` was denied: it does not exist, or needs `{login}`{}",
         said(.errors)
     )]
     Denied { name: String, login: String, errors: Vec<ServerError> },
-    #[error("the credentials for `{host}` were not accepted{}: `rbuild login {host}` stores others", said(.errors))]
-    BadCredentials { host: String, errors: Vec<ServerError> },
+    #[error("the user name or password for `{host}` was not accepted{}; `{login}` stores others", said(.errors))]
+    BadCredentials { host: String, login: String, errors: Vec<ServerError> },
     #[error("{what} was not found{}", said(.errors))]
     NotFound { what: String, errors: Vec<ServerError> },
     #[error(
@@ -48,12 +48,14 @@ pub enum RegistryError {
     Short { what: String, expected: u64, found: u64 },
     #[error("the manifest cannot be used: {why}")]
     Manifest { why: String },
+    #[error("`{text}` is not the host of a registry: it should be HOST or HOST:PORT")]
+    NoSuchHost { text: String },
     #[error("`{text}` is neither a tag nor a digest")]
     NoSuchName { text: String },
     #[error("`{host}` does not keep to the registry protocol: {why}")]
     Protocol { host: String, why: String },
     #[error(
-        "`{host}` {why}; if you trust it and the network to it, add it to `insecure-registries` of \
+        "`{host}` {why}; if you trust it and the network to it, add \"{host}\" to `insecure-registries` of \
          /etc/docker/daemon.json"
     )]
     Insecure {
@@ -64,6 +66,17 @@ pub enum RegistryError {
     },
     #[error("`{}` cannot be used: {why}", .path.display())]
     Settings { path: PathBuf, why: String },
+    #[error("the credential helper `{name}`, which docker's config.json names for `{key}`, failed: {why}")]
+    Helper { name: String, key: String, why: String },
+    #[error("there is no place for credentials: neither DOCKER_CONFIG nor HOME is set")]
+    NoConfigFile,
+    #[error(
+        "`{host}` wants its credentials sent to `{realm}`, {why}; they were not sent. If that is right, name \
+         the host in `token-hosts` of registries.json: {{\"token-hosts\": {{\"{host}\": [\"{realm_host}\"]}}}}"
+    )]
+    Realm { host: String, realm: String, realm_host: String, why: &'static str },
+    #[error("`{host}` leads from https to `{to}`, which is not protected; it was not asked")]
+    Downgrade { host: String, to: String },
 }
 
 fn said(errors: &[ServerError]) -> String {

@@ -4,10 +4,14 @@
 
 use std::net::IpAddr;
 
-use crate::image::Reference;
+use url::Url;
+
+use super::settings::{Mirror, Settings, host_of};
 
 /// The registry of names without a host.
 pub const DOCKER_HUB: &str = "docker.io";
+/// The server that has it.
+pub const DOCKER_HUB_SERVER: &str = "registry-1.docker.io";
 
 /// A server that is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,16 +20,60 @@ pub struct Endpoint {
     pub host: String,
     /// Whether http will do, and any certificate.
     pub insecure: bool,
+    /// Whether it is asked by http alone: a mirror that is written so.
+    pub plain: bool,
 }
 
 impl Endpoint {
-    /// Returns the server of a registry itself, as docker knows it.
-    pub fn of(reference: &Reference) -> Endpoint {
-        let host = match reference.domain() {
-            DOCKER_HUB => "registry-1.docker.io",
+    /// Returns the server of a registry itself.
+    pub fn home(domain: &str, settings: &Settings) -> Endpoint {
+        let host = match domain {
+            DOCKER_HUB => DOCKER_HUB_SERVER,
             domain => domain,
         };
-        Endpoint { host: host.to_owned(), insecure: is_loopback(host) }
+        Endpoint::new(host.to_owned(), settings)
+    }
+
+    /// Returns the servers to read from before the registry itself, in order.
+    pub fn mirrors(domain: &str, settings: &Settings) -> Vec<Endpoint> {
+        let mirror = |mirror: &Mirror| Endpoint {
+            plain: mirror.plain,
+            ..Endpoint::new(mirror.host.clone(), settings)
+        };
+        match domain {
+            DOCKER_HUB => settings.mirrors.iter().map(mirror).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the server that a URL is of.
+    pub fn of_url(url: &Url, settings: &Settings) -> Endpoint {
+        Endpoint::new(host_of(url), settings)
+    }
+
+    fn new(host: String, settings: &Settings) -> Endpoint {
+        let insecure = settings.is_insecure(&host);
+        Endpoint { host, insecure, plain: false }
+    }
+
+    /// Tells whether a URL is of this server, and as safe as this server has to be.
+    pub fn owns(&self, url: &Url) -> bool {
+        let own = Url::parse(&format!("{}://{}/", url.scheme(), self.host));
+        let same = own.is_ok_and(|own| own.origin() == url.origin());
+        same && (url.scheme() == "https" || self.insecure || self.plain)
+    }
+
+    /// Tells whether credentials may go to a URL of this server.
+    pub fn may_see_credentials(&self, url: &Url) -> bool {
+        self.owns(url) && (url.scheme() == "https" || self.insecure)
+    }
+
+    /// Returns the command that stores credentials for it.
+    pub fn login(&self) -> String {
+        match self.host.as_str() {
+            DOCKER_HUB_SERVER => "rbuild login".to_owned(),
+            host => format!("rbuild login {host}"),
+        }
     }
 }
 
@@ -47,6 +95,45 @@ pub fn name_of(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_belongs_to_its_server() {
+        let endpoint = |host: &str, insecure, plain| Endpoint { host: host.to_owned(), insecure, plain };
+        let check = |endpoint: &Endpoint, url: &str, owns: bool, credentials: bool| {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(
+                (endpoint.owns(&url), endpoint.may_see_credentials(&url)),
+                (owns, credentials),
+                "{url}"
+            );
+        };
+        let secure = endpoint("r.example.com", false, false);
+        check(&secure, "https://r.example.com/v2/", true, true);
+        check(&secure, "https://R.example.com:443/", true, true);
+        check(&secure, "http://r.example.com/", false, false);
+        check(&secure, "https://r.example.com:444/", false, false);
+        check(&secure, "https://s3.example.com/", false, false);
+        check(&secure, "https://r.example.com.evil.net/", false, false);
+        let insecure = endpoint("r.example.com:5000", true, false);
+        check(&insecure, "http://r.example.com:5000/", true, true);
+        check(&insecure, "https://r.example.com:5000/", true, true);
+        check(&insecure, "http://r.example.com/", false, false);
+        let mirror = endpoint("m", false, true);
+        check(&mirror, "http://m/", true, false);
+    }
+
+    #[test]
+    fn mirrors_are_for_docker_io() {
+        let mut settings = Settings::default();
+        settings.mirrors.push(Mirror { host: "m".into(), plain: true });
+        let hosts = |domain: &str| {
+            let mirrors = Endpoint::mirrors(domain, &settings);
+            let all = mirrors.into_iter().chain([Endpoint::home(domain, &settings)]);
+            all.map(|endpoint| (endpoint.host, endpoint.plain)).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts("docker.io"), [("m".to_owned(), true), ("registry-1.docker.io".to_owned(), false)]);
+        assert_eq!(hosts("quay.io"), [("quay.io".to_owned(), false)]);
+    }
 
     #[test]
     fn the_loopback_is_this_machine() {

@@ -2,12 +2,23 @@
 //!
 //! Not here: reading the files that are named.
 
+use std::path::PathBuf;
+
+use super::credentials::CredentialOptions;
+use super::settings::SettingsFile;
 use crate::net::{ProxySettings, RetryPolicy};
 
 /// How registries are reached; nothing of it is read before it is needed.
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// The environment's.
+    /// The environment's; where it names none, those of docker's files count.
     pub proxies: ProxySettings,
     pub retry: RetryPolicy,
+    /// Certificates (PEM) believed besides the system's, for all hosts.
+    pub ca_file: Option<PathBuf>,
+    pub credentials: CredentialOptions,
+    /// Insecure registries and mirrors: docker's `daemon.json`, our `registries.json`.
+    pub settings: Vec<SettingsFile>,
+    /// docker's `certs.d`.
+    pub certificate_folders: Vec<PathBuf>,
 }

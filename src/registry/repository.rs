@@ -7,7 +7,7 @@ use super::error::RegistryError;
 use super::host::Endpoint;
 use super::registries::Registries;
 use super::stream::BlobStream;
-use super::transport::{Ask, protocol, refused};
+use super::transport::{Ask, Target, protocol, refused};
 use crate::image::{Digest, Reference, is_tag};
 use crate::net::{Method, Reply};
 
@@ -23,7 +23,7 @@ pub struct Repository<'r> {
     pub(super) path: String,
     /// As people know it.
     pub(super) name: String,
-    pub(super) home: Endpoint,
+    domain: String,
 }
 
 impl<'r> Repository<'r> {
@@ -32,7 +32,7 @@ impl<'r> Repository<'r> {
             registries,
             path: name.path().to_owned(),
             name: name.familiar_name(),
-            home: Endpoint::of(name),
+            domain: name.domain().to_owned(),
         }
     }
 
@@ -134,9 +134,10 @@ impl<'r> Repository<'r> {
     pub fn has_blob(&self, digest: &Digest, cancel: &dyn Fn() -> bool) -> Result<bool, RegistryError> {
         // For what is pushed there; a mirror's word does not count.
         let what = format!("the blob {digest} of `{}`", self.name);
+        let home = self.home()?;
         let found = self.registries.retrying(cancel, || {
-            let mut ask = self.ask(Method::Head, &format!("blobs/{digest}"));
-            self.expect(&self.home, &mut ask, &[200], &what, cancel)
+            let mut ask = self.ask_to_push(Method::Head, &format!("blobs/{digest}"));
+            self.expect(&home, &mut ask, &[200], &what, cancel)
         });
         match found {
             Ok(_) => Ok(true),
@@ -161,7 +162,7 @@ impl<'r> Repository<'r> {
                 // What is no tag can be asked for by nobody.
                 tags.extend(page.into_iter().filter(|tag| is_tag(tag)));
                 match next {
-                    Some(next) if !ended && tags.len() < MOST_TAGS => ask = Ask::new(Method::Get, next),
+                    Some(next) if !ended && tags.len() < MOST_TAGS => ask.target = Target::Path(next),
                     _ => break,
                 }
             }
@@ -171,9 +172,23 @@ impl<'r> Repository<'r> {
         })
     }
 
-    /// Makes a request about this repository.
-    pub(super) fn ask<'b>(&self, method: Method, rest: &str) -> Ask<'b> {
-        Ask::new(method, format!("/v2/{}/{rest}", self.path))
+    /// Returns the registry's own server.
+    pub(super) fn home(&self) -> Result<Endpoint, RegistryError> {
+        Ok(Endpoint::home(&self.domain, &self.registries.known()?.settings))
+    }
+
+    /// Makes a request that reads this repository.
+    fn ask<'b>(&self, method: Method, rest: &str) -> Ask<'b> {
+        let mut ask = Ask::new(method, format!("/v2/{}/{rest}", self.path));
+        ask.wanted.scopes = vec![format!("repository:{}:pull", self.path)];
+        ask
+    }
+
+    /// Makes a request of somebody who writes this repository.
+    pub(super) fn ask_to_push<'b>(&self, method: Method, rest: &str) -> Ask<'b> {
+        let mut ask = self.ask(method, rest);
+        ask.wanted.scopes = vec![format!("repository:{}:pull,push", self.path)];
+        ask
     }
 
     /// Sends a request and takes only these statuses for an answer.
@@ -207,7 +222,16 @@ impl<'r> Repository<'r> {
         cancel: &dyn Fn() -> bool,
         mut read: impl FnMut(&Endpoint) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
-        self.registries.retrying(cancel, || read(&self.home))
+        for mirror in Endpoint::mirrors(&self.domain, &self.registries.known()?.settings) {
+            match read(&mirror) {
+                Err(error) if error.is_cancelled() => return Err(error),
+                // Whatever a mirror lacks, the registry itself may have.
+                Err(_) => {}
+                good => return good,
+            }
+        }
+        let home = self.home()?;
+        self.registries.retrying(cancel, || read(&home))
     }
 }
 

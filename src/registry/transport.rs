@@ -8,11 +8,14 @@ use jiff::Timestamp;
 use url::Url;
 
 use super::answer;
+use super::auth::Wanted;
+use super::challenge;
 use super::error::RegistryError;
 use super::host::Endpoint;
 use super::registries::Registries;
 use crate::net::{
-    Answers, Body, Client, Method, NetError, Problem, Reply, Request, WriteBody, retry_after, sleep,
+    Answers, Body, Credentials, Method, NetError, Problem, Reply, Request, WriteBody, retry_after, show_url,
+    sleep,
 };
 
 /// How long a server may think about what it was sent: it may have to move it to where it keeps it.
@@ -27,6 +30,7 @@ pub struct Ask<'b> {
     pub target: Target,
     pub headers: Vec<(String, String)>,
     pub body: Payload<'b>,
+    pub wanted: Wanted,
 }
 
 /// Where a request goes.
@@ -58,7 +62,13 @@ impl Payload<'_> {
 impl<'b> Ask<'b> {
     /// Makes a request without a body.
     pub fn new(method: Method, path: String) -> Ask<'b> {
-        Ask { method, target: Target::Path(path), headers: Vec::new(), body: Payload::None }
+        Ask {
+            method,
+            target: Target::Path(path),
+            headers: Vec::new(),
+            body: Payload::None,
+            wanted: Wanted::default(),
+        }
     }
 
     /// Adds a header.
@@ -70,6 +80,8 @@ impl<'b> Ask<'b> {
 
 impl Registries {
     /// Sends a request once and returns its answer of any status, redirects of reads followed.
+    ///
+    /// Credentials are sent to the endpoint alone, wherever redirects and upload locations lead.
     pub(super) fn ask(
         &self,
         endpoint: &Endpoint,
@@ -78,14 +90,14 @@ impl Registries {
     ) -> Result<Reply, RegistryError> {
         let mut reply = match ask.target.clone() {
             Target::Path(path) => self.ask_endpoint(endpoint, &path, ask, cancel)?,
-            Target::Url(url) => self.send(endpoint, &url, ask, cancel)?,
+            Target::Url(url) => self.ask_url(endpoint, &url, ask, cancel)?,
         };
         for _ in 0..MOST_REDIRECTS {
             if !ask.method.is_safe() || !matches!(reply.status(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(reply);
             }
             let url = location(endpoint, &reply)?;
-            reply = self.send(endpoint, &url, ask, cancel)?;
+            reply = self.ask_url(endpoint, &url, ask, cancel)?;
         }
         Err(protocol(endpoint, "it redirects too often"))
     }
@@ -125,15 +137,23 @@ impl Registries {
             Url::parse(&format!("{scheme}://{}{path}", endpoint.host))
                 .map_err(|e| protocol(endpoint, &format!("that is no host: {e}")))
         };
-        if let Some(scheme) = self.scheme(&endpoint.host) {
-            return self.send(endpoint, &url(scheme)?, ask, cancel);
+        if let Some(scheme) = self.scheme(endpoint) {
+            return self.ask_home(endpoint, &url(scheme)?, ask, cancel);
         }
         let (secure, plain) = (url("https")?, url("http")?);
-        match self.send(endpoint, &secure, ask, cancel) {
+        match self.ask_home(endpoint, &secure, ask, cancel) {
             Err(RegistryError::Net(error)) if endpoint.insecure && speaks_no_tls(&error) => {
-                let reply = self.send(endpoint, &plain, ask, cancel)?;
-                self.set_scheme(&endpoint.host, "http");
-                Ok(reply)
+                match self.ask_home(endpoint, &plain, ask, cancel) {
+                    Ok(reply) => {
+                        self.set_scheme(&endpoint.host, "http");
+                        Ok(reply)
+                    }
+                    // Where neither answers, how https failed says more.
+                    Err(RegistryError::Net(second)) if !second.is_cancelled() && !is_plain(&error) => {
+                        Err(RegistryError::Net(error))
+                    }
+                    other => other,
+                }
             }
             Err(RegistryError::Net(error)) => Err(explain(endpoint, error)),
             Ok(reply) => {
@@ -144,17 +164,69 @@ impl Registries {
         }
     }
 
-    /// Sends to a URL, which need not be the endpoint's.
-    fn send(
+    /// Asks where a server said to go on: the endpoint itself, or others without credentials.
+    fn ask_url(
         &self,
         endpoint: &Endpoint,
         url: &Url,
         ask: &mut Ask<'_>,
         cancel: &dyn Fn() -> bool,
     ) -> Result<Reply, RegistryError> {
-        let client: &Client = &self.client(endpoint);
+        if endpoint.owns(url) {
+            return self.ask_home(endpoint, url, ask, cancel);
+        }
+        let other = Endpoint::of_url(url, &self.known()?.settings);
+        let from_https = self.scheme(endpoint) != Some("http");
+        if url.scheme() == "http" && from_https && !other.insecure {
+            let to = answer::show(&show_url(url.as_str()));
+            return Err(RegistryError::Downgrade { host: endpoint.host.clone(), to });
+        }
+        self.send(&other, url, ask, None, cancel).map_err(|error| match error {
+            RegistryError::Net(error) => explain(&other, error),
+            error => error,
+        })
+    }
+
+    /// Asks the endpoint, and once more with credentials if it wants some.
+    fn ask_home(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        ask: &mut Ask<'_>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, RegistryError> {
+        let may_see = endpoint.may_see_credentials(url);
+        let remembered = match may_see {
+            true => self.remembered(endpoint, &ask.wanted, cancel)?,
+            false => None,
+        };
+        let reply = self.send(endpoint, url, ask, remembered, cancel)?;
+        if reply.status() != 401 || !may_see {
+            return Ok(reply);
+        }
+        let Some(challenge) = challenge::read(reply.headers("www-authenticate")) else { return Ok(reply) };
+        self.forget(endpoint, &ask.wanted);
+        match self.authorize(endpoint, &challenge, &ask.wanted, cancel)? {
+            None => Ok(reply),
+            credentials => self.send(endpoint, url, ask, credentials, cancel),
+        }
+    }
+
+    fn send(
+        &self,
+        endpoint: &Endpoint,
+        url: &Url,
+        ask: &mut Ask<'_>,
+        credentials: Option<Credentials>,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Reply, RegistryError> {
+        let client = self.client(endpoint)?;
         let mut request = Request::new(ask.method, url.as_str());
         request.headers = ask.headers.clone();
+        if endpoint.owns(url) {
+            request.headers.extend(self.known()?.headers.iter().cloned());
+        }
+        request.credentials = credentials;
         request.answers = Answers::Any;
         request.follow = false;
         request.patience = (!ask.method.is_safe()).then_some(UPLOAD_PATIENCE);
@@ -190,7 +262,7 @@ pub fn refused(
     let host = endpoint.host.clone();
     let what = what.to_owned();
     match status {
-        401 | 403 => RegistryError::Denied { name: name.to_owned(), login: host, errors },
+        401 | 403 => RegistryError::Denied { name: name.to_owned(), login: endpoint.login(), errors },
         404 => RegistryError::NotFound { what, errors },
         429 => RegistryError::TooMany { host, retry_after, errors },
         _ => RegistryError::Status { host, what, status, retry_after, errors },
@@ -209,17 +281,22 @@ fn speaks_no_tls(error: &NetError) -> bool {
     )
 }
 
+/// Tells whether a server answered to TLS with something else.
+fn is_plain(error: &NetError) -> bool {
+    matches!(error.problem(), Problem::Tls { why, .. } if why.contains("does not speak TLS"))
+}
+
 fn explain(endpoint: &Endpoint, error: NetError) -> RegistryError {
     let host = endpoint.host.clone();
-    match error.problem() {
-        Problem::Tls { unknown_issuer: true, .. } => RegistryError::Insecure {
-            host,
-            why: "has a certificate of an authority that is not known here",
-            source: Some(error),
-        },
-        Problem::Tls { .. } if !endpoint.insecure => {
-            RegistryError::Insecure { host, why: "cannot be spoken to securely", source: Some(error) }
+    let why = match error.problem() {
+        _ if endpoint.insecure => return RegistryError::Net(error),
+        Problem::Tls { unknown_issuer: true, .. } => {
+            "has a certificate of an authority that is not known here: put the authority's certificate in \
+             /etc/docker/certs.d/HOST/ca.crt"
         }
-        _ => RegistryError::Net(error),
-    }
+        Problem::Tls { .. } if is_plain(&error) => "speaks http, not https",
+        Problem::Tls { .. } => "has no certificate that can be believed",
+        _ => return RegistryError::Net(error),
+    };
+    RegistryError::Insecure { host, why, source: Some(error) }
 }

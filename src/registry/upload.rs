@@ -8,10 +8,13 @@ use std::io::Write;
 use url::Url;
 
 use super::error::RegistryError;
+use super::host::Endpoint;
 use super::repository::{Repository, digest_or_tag};
-use super::transport::{Ask, Payload, Target, location};
+use super::transport::{Payload, Target, location};
 use crate::image::Digest;
 use crate::net::Method;
+
+const BYTES: &str = "application/octet-stream";
 
 impl Repository<'_> {
     /// Takes a blob over from another repository of the same registry, by its path (`library/debian`).
@@ -24,20 +27,24 @@ impl Repository<'_> {
         cancel: &dyn Fn() -> bool,
     ) -> Result<bool, RegistryError> {
         let what = format!("the blob {digest} of `{from}`");
+        let home = self.home()?;
         self.registries.retrying(cancel, || {
             let query: String = url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("mount", &digest.to_string())
                 .append_pair("from", from)
                 .finish();
-            let mut ask = self.ask(Method::Post, &format!("blobs/uploads/?{query}"));
-            let reply = self.expect(&self.home, &mut ask, &[201, 202], &what, cancel)?;
+            let mut ask = self.ask_to_push(Method::Post, &format!("blobs/uploads/?{query}"));
+            ask.wanted.scopes.push(format!("repository:{from}:pull"));
+            ask.wanted.scopes.sort();
+            let reply = self.expect(&home, &mut ask, &[201, 202], &what, cancel)?;
             if reply.status() == 201 {
                 return Ok(true);
             }
             // It opened an upload instead, which nobody will use; one that stays is swept by the registry.
-            if let Ok(url) = location(&self.home, &reply) {
-                let mut ask = Ask { target: Target::Url(url), ..Ask::new(Method::Delete, String::new()) };
-                let _ = self.registries.ask(&self.home, &mut ask, cancel);
+            if let Ok(url) = location(&home, &reply) {
+                let mut ask = self.ask_to_push(Method::Delete, "");
+                ask.target = Target::Url(url);
+                let _ = self.registries.ask(&home, &mut ask, cancel);
             }
             Ok(false)
         })
@@ -56,15 +63,13 @@ impl Repository<'_> {
         cancel: &dyn Fn() -> bool,
     ) -> Result<(), RegistryError> {
         let what = format!("the upload of the blob {digest} to `{}`", self.name);
+        let home = self.home()?;
         self.registries.retrying(cancel, || {
-            let url = self.start_upload(&what, cancel)?;
-            let mut ask = Ask {
-                method: Method::Put,
-                target: Target::Url(with_digest(url, digest)),
-                headers: vec![("Content-Type".to_owned(), "application/octet-stream".to_owned())],
-                body: Payload::Stream { length: Some(size), write: &mut *write },
-            };
-            self.expect(&self.home, &mut ask, &[201, 204], &what, cancel)?;
+            let url = self.start_upload(&home, &what, cancel)?;
+            let mut ask = self.ask_to_push(Method::Put, "").header("Content-Type", BYTES);
+            ask.target = Target::Url(with_digest(url, digest));
+            ask.body = Payload::Stream { length: Some(size), write: &mut *write };
+            self.expect(&home, &mut ask, &[201, 204], &what, cancel)?;
             Ok(())
         })
     }
@@ -83,19 +88,25 @@ impl Repository<'_> {
         if wanted.is_some_and(|wanted| wanted != digest) {
             return Err(RegistryError::Digest { what, found: digest });
         }
+        let home = self.home()?;
         self.registries.retrying(cancel, || {
-            let mut ask = self.ask(Method::Put, &format!("manifests/{which}"));
+            let mut ask = self.ask_to_push(Method::Put, &format!("manifests/{which}"));
             ask = ask.header("Content-Type", media_type);
             ask.body = Payload::Bytes(bytes);
-            self.expect(&self.home, &mut ask, &[200, 201, 202], &what, cancel)?;
+            self.expect(&home, &mut ask, &[200, 201, 202], &what, cancel)?;
             Ok(digest)
         })
     }
 
-    fn start_upload(&self, what: &str, cancel: &dyn Fn() -> bool) -> Result<Url, RegistryError> {
-        let mut ask = self.ask(Method::Post, "blobs/uploads/");
-        let reply = self.expect(&self.home, &mut ask, &[202], what, cancel)?;
-        location(&self.home, &reply)
+    fn start_upload(
+        &self,
+        home: &Endpoint,
+        what: &str,
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<Url, RegistryError> {
+        let mut ask = self.ask_to_push(Method::Post, "blobs/uploads/");
+        let reply = self.expect(home, &mut ask, &[202], what, cancel)?;
+        location(home, &reply)
     }
 }
 
