@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::archive::ArchiveError;
 use crate::context::ContextError;
+use crate::remote_cache::RemoteCacheError;
 use crate::report::{Diagnostic, excerpt};
 use crate::solve::CacheError;
 use crate::store::StoreError;
@@ -27,6 +28,9 @@ pub enum BuildError {
     Archive(#[from] ArchiveError),
     #[error("cannot write `{}`", path.display())]
     Output { path: PathBuf, source: std::io::Error },
+    /// The image is built; a cache could not be written.
+    #[error("cannot write the cache to {to}: {error}")]
+    CacheExport { to: String, error: RemoteCacheError },
     #[error("cannot share the result of a step")]
     Cache(#[source] CacheError),
     #[error("cannot start a thread")]

@@ -268,6 +268,7 @@ mod tests {
     use super::*;
     use crate::image::ImageConfig;
     use crate::plan::graph::NetworkMode;
+    use crate::registry::{Registries, RegistryOptions};
     use crate::report::Silent;
     use crate::sandbox::LazyLauncher;
     use crate::sandbox::network::NoNetwork;
@@ -281,6 +282,7 @@ mod tests {
         store: Store,
         launcher: LazyLauncher,
         cancel: Cancel,
+        registries: Registries,
         single_id: Option<String>,
     }
 
@@ -293,7 +295,8 @@ mod tests {
             let record = ImageRecord { config: config.to_bytes(), manifest: None, layers: Vec::new() };
             store.put_image_as(&record, &["base".parse().unwrap()]).unwrap();
             let launcher = LazyLauncher::new("/proc/self/exe".into());
-            Place { directory, store, launcher, cancel: Cancel::new(), single_id: None }
+            let registries = Registries::new(RegistryOptions::default());
+            Place { directory, store, launcher, cancel: Cancel::new(), registries, single_id: None }
         }
 
         fn file(&self, name: &str, text: &str) {
@@ -307,6 +310,7 @@ mod tests {
                 networks: Err(&NoNetwork::NotInstalled),
                 resolv_conf: String::new(),
                 fetch: FetchOptions::default(),
+                registries: &self.registries,
                 single_id: self.single_id.clone(),
                 reporter: &Silent,
                 cancel: &self.cancel,

@@ -8,6 +8,8 @@ use super::error::Findings;
 use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
+use crate::registry::Registries;
+use crate::remote_cache::{Export, ImportFrom};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -29,6 +31,8 @@ pub struct Engine<'a> {
     pub resolv_conf: String,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
+    /// How registries are reached.
+    pub registries: &'a Registries,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
     pub reporter: &'a dyn Reporter,
@@ -124,6 +128,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
+    /// Caches of elsewhere that answer where the store does not.
+    pub cache_from: Vec<ImportFrom>,
+    /// Caches to write.
+    pub cache_to: Vec<Export>,
     /// Outputs of the one image; a build of several has none.
     pub outputs: Vec<Output>,
 }
@@ -146,6 +154,8 @@ impl BuildRequest {
             step: StepOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             outputs: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
 use super::resources::{ConsentArgs, ResourceArgs};
@@ -74,6 +75,8 @@ pub struct BuildArgs {
     #[command(flatten)]
     pub resources: ResourceArgs,
     #[command(flatten)]
+    pub cache: CacheArgs,
+    #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
 
@@ -128,6 +131,7 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
     request.wanted = wanted;
     request.no_cache = args.no_cache;
     request.no_cache_filter = args.no_cache_filter.clone();
+    (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
     if request.wanted.len() > 1 && !outputs.is_empty() {
         return Err(CommandError::usage("-o writes one image, and several targets are asked for")
             .hint("build the target to be written alone: its steps are cached"));

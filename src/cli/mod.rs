@@ -6,6 +6,7 @@
 //! here does the work itself.
 
 mod build;
+mod cache_options;
 mod call;
 mod check;
 mod command_line;

@@ -25,9 +25,6 @@ pub struct NoEffectArgs {
     /// On Linux there is one isolation, `default`
     #[arg(long, value_name = "default")]
     pub isolation: Option<String>,
-    /// Images to take cached steps from: the store's own cache is always used
-    #[arg(long, value_name = "IMAGE")]
-    pub cache_from: Vec<String>,
     /// The image is put in the store in any case
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub load: Option<bool>,
@@ -61,9 +58,6 @@ impl NoEffectArgs {
                     .hint("leave the option out, or write `default`"));
             }
         }
-        if !self.cache_from.is_empty() {
-            note("--cache-from", "this version has the cache of its own store only, which is always used");
-        }
         if self.load == Some(false) {
             note("--load=false", "what is built is put in the store in any case");
         }
@@ -83,8 +77,7 @@ impl NoEffectArgs {
 }
 
 /// Build arguments of BuildKit that mean something to it and nothing here, and why.
-const ARGUMENTS: [(&str, &str); 5] = [
-    ("BUILDKIT_INLINE_CACHE", "this version writes no cache into images"),
+const ARGUMENTS: [(&str, &str); 4] = [
     ("BUILDKIT_MULTI_PLATFORM", "this version makes images of one platform"),
     ("BUILDKIT_BUILD_NAME", "builds have no names"),
     ("BUILDKIT_SBOM_SCAN_CONTEXT", "this version makes no SBOM"),
@@ -125,20 +118,18 @@ mod tests {
             assert_eq!(arguments(&words), expect, "{words:?}");
         };
         check(
-            &["A=1", "BUILDKIT_INLINE_CACHE=1", "BUILDKIT_SANDBOX_HOSTNAME=h"],
-            &[
-                "note: --build-arg BUILDKIT_INLINE_CACHE has no effect: this version writes no cache into images",
-            ],
+            &["A=1", "BUILDKIT_BUILD_NAME=n", "BUILDKIT_SANDBOX_HOSTNAME=h"],
+            &["note: --build-arg BUILDKIT_BUILD_NAME has no effect: builds have no names"],
         );
-        check(&["BUILDKIT_INLINE_CACHE=0", "BUILDKIT_MULTI_PLATFORM=false", "BUILDKIT_BUILD_NAME"], &[]);
+        check(&["BUILDKIT_MULTI_PLATFORM=false", "BUILDKIT_BUILD_NAME"], &[]);
     }
 
     #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
-        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a --pull";
+        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --pull";
         let lines = notes(all).unwrap();
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
         assert!(notes("--compress=false --pull=false").unwrap().is_empty());
         // This is what happens anyway: there is nothing to say.

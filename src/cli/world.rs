@@ -13,6 +13,7 @@ use signal_hook::iterator::Signals;
 use super::error::{CommandError, chain};
 use crate::build::Engine;
 use crate::net::ProxySettings;
+use crate::registry::{Registries, RegistryOptions};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -45,6 +46,7 @@ pub struct World {
     /// Starts sandboxes.
     pub launcher: LazyLauncher,
     networks: OnceLock<Result<NetworkPool, NoNetwork>>,
+    registries: OnceLock<Registries>,
     /// The host's /etc/resolv.conf.
     pub resolv_conf: String,
 }
@@ -67,6 +69,7 @@ impl World {
             sync: !global.no_sync,
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
             networks: OnceLock::new(),
+            registries: OnceLock::new(),
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         })
     }
@@ -122,7 +125,15 @@ impl World {
             .code(128u8.saturating_add(signal.clamp(0, 64) as u8))
     }
 
-    /// Makes what builds work with.
+    /// Returns how registries are reached.
+    pub fn registries(&self) -> &Registries {
+        self.registries.get_or_init(|| {
+            let proxies = ProxySettings::from_variables(|name| std::env::var(name).ok());
+            Registries::new(RegistryOptions { proxies, ..RegistryOptions::default() })
+        })
+    }
+
+    /// Returns what builds work with.
     pub fn engine<'a>(
         &'a self,
         store: &'a Store,
@@ -136,6 +147,7 @@ impl World {
             networks: self.networks(),
             resolv_conf: self.resolv_conf.clone(),
             fetch: fetch_options(),
+            registries: self.registries(),
             single_id: single.map(|identity| identity.ids.why.clone()),
             reporter,
             cancel,
