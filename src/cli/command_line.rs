@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, parse, rmi, run,
-    tag,
+    build, check, context, doctor, expand, graph, history, image_import, images, inspect, login, logout,
+    parse, rmi, run, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -63,6 +63,10 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
+    /// Log in to a registry
+    Login(login::LoginArgs),
+    /// Forget the credentials for a registry
+    Logout(logout::LogoutArgs),
     /// Run a command in a new container from an image
     Run(run::RunArgs),
     /// Say what this machine has, what it lacks, and how to get it
@@ -80,6 +84,8 @@ impl Command {
                 | Command::Context(_)
                 | Command::Parse(_)
                 | Command::Expand(_)
+                | Command::Login(_)
+                | Command::Logout(_)
         )
     }
 }

@@ -25,6 +25,8 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod login;
+mod logout;
 mod no_effect;
 mod parse;
 mod resources;
@@ -84,12 +86,15 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
-    // What only reads text needs no store, and no namespaces.
+    // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
+    // them is to see its user's own ids.
     match line.command {
         Command::Build(args) if args.is_call() => return call::build(&args),
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
+        Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
@@ -105,7 +110,11 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
-        Command::Check(_) | Command::Parse(_) | Command::Expand(_) => {}
+        Command::Check(_)
+        | Command::Parse(_)
+        | Command::Expand(_)
+        | Command::Login(_)
+        | Command::Logout(_) => {}
     }
     Ok(0)
 }

@@ -2,7 +2,7 @@
 //!
 //! The only place that reads the environment for them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 use super::error::{CommandError, chain};
 use crate::build::Engine;
 use crate::net::ProxySettings;
-use crate::registry::{Registries, RegistryOptions};
+use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -35,6 +35,11 @@ pub struct Global {
     /// Do not wait until what was written is safe on the disk
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_sync: bool,
+    /// Docker's settings for registries: insecure-registries, registry-mirrors, proxies
+    ///
+    /// Without it: /etc/docker/daemon.json and ~/.config/docker/daemon.json, if they are there.
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub daemon_json: Option<PathBuf>,
 }
 
 /// What commands work with.
@@ -43,6 +48,7 @@ pub struct World {
     /// Where the store is.
     pub store_root: PathBuf,
     sync: bool,
+    daemon_json: Option<PathBuf>,
     /// Starts sandboxes.
     pub launcher: LazyLauncher,
     networks: OnceLock<Result<NetworkPool, NoNetwork>>,
@@ -67,6 +73,7 @@ impl World {
             store_root: store_root(global, rootless)?,
             identity,
             sync: !global.no_sync,
+            daemon_json: global.daemon_json.clone(),
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
             networks: OnceLock::new(),
             registries: OnceLock::new(),
@@ -105,32 +112,17 @@ impl World {
 
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
     pub fn cancel_on_signals(&self) -> Result<Cancel, CommandError> {
-        let cancel = Cancel::new();
-        let raised = cancel.clone();
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if STOPPED_BY.swap(signal, Ordering::SeqCst) == 0 {
-                    raised.cancel();
-                }
-            }
-        })?;
-        Ok(cancel)
+        cancel_on_signals()
     }
 
     /// Returns the error of a command that a signal stopped.
     pub fn interrupted(&self) -> CommandError {
-        let signal = STOPPED_BY.load(Ordering::SeqCst);
-        CommandError::new("stopped; nothing was left behind")
-            .code(128u8.saturating_add(signal.clamp(0, 64) as u8))
+        interrupted()
     }
 
-    /// Returns how registries are reached.
+    /// Returns the registries, as the environment and the options say how they are reached.
     pub fn registries(&self) -> &Registries {
-        self.registries.get_or_init(|| {
-            let proxies = ProxySettings::from_variables(|name| std::env::var(name).ok());
-            Registries::new(RegistryOptions { proxies, ..RegistryOptions::default() })
-        })
+        self.registries.get_or_init(|| Registries::new(registry_options(self.daemon_json.as_deref())))
     }
 
     /// Returns what builds work with.
@@ -152,6 +144,66 @@ impl World {
             reporter,
             cancel,
         })
+    }
+}
+
+/// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
+pub fn cancel_on_signals() -> Result<Cancel, CommandError> {
+    let cancel = Cancel::new();
+    let raised = cancel.clone();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if STOPPED_BY.swap(signal, Ordering::SeqCst) == 0 {
+                raised.cancel();
+            }
+        }
+    })?;
+    Ok(cancel)
+}
+
+/// Returns the error of a command that a signal stopped.
+pub fn interrupted() -> CommandError {
+    let signal = STOPPED_BY.load(Ordering::SeqCst);
+    CommandError::new("stopped; nothing was left behind")
+        .code(128u8.saturating_add(signal.clamp(0, 64) as u8))
+}
+
+/// Reads from the environment how to reach registries; `daemon_json`: what stands in for docker's settings.
+pub fn registry_options(daemon_json: Option<&Path>) -> RegistryOptions {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let home = variable("HOME").map(PathBuf::from);
+    let config = variable("XDG_CONFIG_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let config = config.or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let ours = |folder: &Path| SettingsFile {
+        path: folder.join("rbuild/registries.json"),
+        is_dockers: false,
+        required: false,
+    };
+    let dockers = |path: PathBuf, required| SettingsFile { path, is_dockers: true, required };
+    let mut settings = vec![ours(Path::new("/etc"))];
+    settings.extend(config.as_deref().map(ours));
+    let mut certificate_folders = vec![PathBuf::from("/etc/docker/certs.d")];
+    certificate_folders.extend(config.as_ref().map(|folder| folder.join("docker/certs.d")));
+    match daemon_json {
+        Some(file) => settings.push(dockers(file.to_owned(), true)),
+        None => {
+            settings.push(dockers(PathBuf::from("/etc/docker/daemon.json"), false));
+            settings.extend(config.map(|folder| dockers(folder.join("docker/daemon.json"), false)));
+        }
+    }
+    let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
+    let docker = docker.or_else(|| home.map(|home| home.join(".docker")));
+    RegistryOptions {
+        proxies: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+        credentials: CredentialOptions {
+            config_file: docker.map(|folder| folder.join("config.json")),
+            auth_config: std::env::var("DOCKER_AUTH_CONFIG").ok().filter(|text| !text.trim().is_empty()),
+            path: variable("PATH").unwrap_or_default(),
+        },
+        settings,
+        certificate_folders,
+        ..RegistryOptions::default()
     }
 }
 

@@ -46,7 +46,13 @@ pub fn find(folders: &[PathBuf], host: &str) -> Result<TlsOptions, RegistryError
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        // A folder that is root's alone is for root; without it the server is not believed, which is said.
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied
+            ) =>
+        {
             return Ok(Vec::new());
         }
         Err(e) => return Err(e),

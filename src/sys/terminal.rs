@@ -61,6 +61,54 @@ impl Drop for RawMode {
     }
 }
 
+/// Reads one line from a terminal, without showing what is typed where `hidden`; `None` when stopped.
+///
+/// `stopped` is looked at many times a second, and the terminal is put back in any case.
+pub fn read_line(
+    terminal: impl AsFd,
+    hidden: bool,
+    stopped: &dyn Fn() -> bool,
+) -> io::Result<Option<Vec<u8>>> {
+    let terminal = terminal.as_fd();
+    let before = rustix::termios::tcgetattr(terminal)?;
+    if hidden {
+        let mut silent = before.clone();
+        silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+    }
+    let line = read_line_as_is(terminal, stopped);
+    if hidden {
+        // A terminal that is gone has no mode.
+        let _ = rustix::termios::tcsetattr(terminal, OptionalActions::Now, &before);
+    }
+    line
+}
+
+/// Lines of a terminal come whole; a longer one is cut.
+fn read_line_as_is(terminal: BorrowedFd<'_>, stopped: &dyn Fn() -> bool) -> io::Result<Option<Vec<u8>>> {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    let mut line = vec![0; 4096];
+    while !stopped() {
+        let mut fds = [PollFd::new(&terminal, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match rustix::io::read(terminal, &mut line) {
+            Ok(count) => {
+                line.truncate(count);
+                let end = line.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                line.truncate(end.unwrap_or(count));
+                return Ok(Some(line));
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(None)
+}
+
 /// Copies keys from `input` to a sandbox's terminal and its output to `output`, until it is closed.
 ///
 /// Every `interval`, and after every piece, `changed` is asked for a new size of the
