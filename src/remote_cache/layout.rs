@@ -130,7 +130,7 @@ impl Layout {
         let publish = || {
             let temporary = path.with_extension(format!("{:x}.part", atomic::random_bits()?));
             let written = (|| {
-                let mut file = BufWriter::new(atomic::create_new(&temporary)?);
+                let mut file = BufWriter::new(File::create_new(&temporary)?);
                 write(&mut file)?;
                 file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()?;
                 std::fs::rename(&temporary, &path)

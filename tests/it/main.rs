@@ -36,6 +36,7 @@ mod parse;
 mod perf_guard;
 mod registry;
 mod remote;
+mod remote_cache;
 mod reproducible;
 mod run;
 mod sandbox;
