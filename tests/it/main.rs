@@ -37,6 +37,7 @@ mod perf_guard;
 mod registry;
 mod remote;
 mod remote_cache;
+mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;

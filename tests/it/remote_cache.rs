@@ -367,8 +367,8 @@ both! {
         let first = build(env, env.store().to_str().unwrap(), &ctx, &["--cache-to", &format!("type=registry,ref={name},mode=max")])
             .has(&format!("exporting cache to {name}"));
         let moved = registry.name("elsewhere:2");
-        let skopeo = ["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
-        skopeo(env, &[&skopeo[..], &[&format!("docker://{name}"), &format!("docker://{moved}")]].concat());
+        let words = ["--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+        skopeo(env, &[&words[..], &[&format!("docker://{name}"), &format!("docker://{moved}")]].concat());
         for (i, name) in [&name, &moved].into_iter().enumerate() {
             let store = machine(env, &format!("machine-{i}"));
             let second = nothing_ran(build(env, &store, &ctx, &["--cache-from", &format!("type=registry,ref={name}")]));
