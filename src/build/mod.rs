@@ -144,7 +144,11 @@ fn export_caches(
 ) -> Result<(), BuildError> {
     for export in request.cache_to.iter().filter(|export| export.to != ExportTo::Inline) {
         tee.event(Event::Note { text: format!("exporting cache to {}", export.to) });
-        match exporter.export(export, gathered) {
+        let exported = exporter.export(export, gathered);
+        for text in exporter.caches.map(Caches::take_failures).unwrap_or_default() {
+            tee.event(Event::Warning { text });
+        }
+        match exported {
             Ok(()) => {}
             Err(_) if exporter.cancel.is_cancelled() => return Err(BuildError::Cancelled),
             Err(error) if export.ignore_error => {

@@ -45,19 +45,19 @@ impl Solving<'_> {
                 Ok(solved) => return Ok(solved),
                 Err(error) => error,
             };
-            let import = matches!(error, SolveError::Vertex { error: WorkerError::Import(_), .. });
+            let import = matches!(*error, SolveError::Vertex { error: WorkerError::Import(_), .. });
             match self.caches {
                 Some(caches) if import && !self.cancel.is_cancelled() => {
                     if before == Some(caches.count()) {
                         caches.drop_all(&error);
                     }
                 }
-                _ => return Err(solve_error(self.prepared, error)),
+                _ => return Err(solve_error(self.prepared, *error)),
             }
         }
     }
 
-    fn once(&self) -> Result<Solved, SolveError<WorkerError>> {
+    fn once(&self) -> Result<Solved, Box<SolveError<WorkerError>>> {
         let graph = &self.prepared.graph;
         let layers_of = |id: VertexId| self.images[id.0].clone();
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
@@ -67,7 +67,7 @@ impl Solving<'_> {
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
         self.worker.save_digests();
-        let solved = solved.and_then(|solved| self.bring_images(&solved).map(|()| solved));
+        let solved = solved.map_err(Box::new).and_then(|solved| self.bring_images(&solved).map(|()| solved));
         steps.end();
         if let Some(caches) = self.caches {
             steps.arrived(&|id| caches.real(id));
@@ -79,15 +79,15 @@ impl Solving<'_> {
     }
 
     /// Brings the files of the images that were built here.
-    fn bring_images(&self, solved: &Solved) -> Result<(), SolveError<WorkerError>> {
+    fn bring_images(&self, solved: &Solved) -> Result<(), Box<SolveError<WorkerError>>> {
         let Some(caches) = self.caches else { return Ok(()) };
         for stage in self.prepared.graph.target_stages() {
             let Some(output) = stage.output else { continue };
             if let Err(error) = caches.bring(&solved.layers(output), self.cancel) {
-                return Err(match self.cancel.is_cancelled() {
+                return Err(Box::new(match self.cancel.is_cancelled() {
                     true => SolveError::Cancelled,
                     false => SolveError::Vertex { vertex: output, error: WorkerError::Import(error) },
-                });
+                }));
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::content::{self, ContentError, ExpectedLayer};
+use crate::content::{self, ExpectedLayer};
 use crate::image::{CacheKey, DiffId, Digest, Hasher, OpDigest, Platform, SelectionDigest, SnapshotId};
 use crate::registry::Registries;
 use crate::report::{Event, Reporter};
@@ -209,9 +209,10 @@ impl<'r> Caches<'r> {
             let expected = expected(&layer.diff_id, blob);
             let received = match content::already_there(self.store, &expected)? {
                 Some(there) => Ok(there),
-                None => source.place.open(&blob.digest, blob.size, &cancelled).and_then(|reader| {
-                    content::receive_layer(self.store, reader, &expected).map_err(of_receiving)
-                }),
+                None => source
+                    .place
+                    .open(&blob.digest, blob.size, &cancelled)
+                    .and_then(|reader| Ok(content::receive_layer(self.store, reader, &expected)?)),
             };
             match received {
                 Ok(id) => {
@@ -227,11 +228,6 @@ impl<'r> Caches<'r> {
         }
         Err(last)
     }
-}
-
-/// Tells an error of the connection from one of the bytes.
-fn of_receiving(error: ContentError) -> RemoteCacheError {
-    RemoteCacheError::Content(error)
 }
 
 fn expected(diff_id: &DiffId, blob: &LayerBlob) -> ExpectedLayer {

@@ -159,7 +159,7 @@ impl<'r> Place<'r> {
     ) -> Result<(), RemoteCacheError> {
         match &self.whereabouts {
             Whereabouts::Registry(repository) => {
-                repository.put_manifest(&self.which, &manifest.media_type.to_string(), bytes, cancel)?;
+                repository.put_manifest(&self.which, manifest.media_type.as_ref(), bytes, cancel)?;
                 Ok(())
             }
             Whereabouts::Local(layout) => {

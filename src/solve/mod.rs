@@ -18,6 +18,8 @@ mod traits;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod imports_tests;
+#[cfg(test)]
 mod tests;
 pub use cancel::{Cancel, Hook};
 pub use imports::{Imported, ImportedLayer, Imports, selection_name};
