@@ -12,7 +12,7 @@ use super::common::registry::Registry;
 use super::common::{Context, Exported, Outcome, TestEnv};
 
 const TWO_STAGES: &str = "FROM busybox:test AS builder\nARG WHAT=of-the-builder\n\
-    RUN echo ran-one; touch -d 2000-01-01 /one\n\
+    RUN echo ran-one; : $WHAT; touch -d 2000-01-01 /one\n\
     COPY f /src/f\nRUN mkdir /o && cp /src/f /o/f && ln /o/f /o/g && ln -s f /o/l && echo ran-two\n\
     FROM busybox:test\nENV A=1\nWORKDIR /w\nCOPY --from=builder /o /o\nRUN echo ran-three; echo 3 > /three\n";
 
@@ -189,7 +189,7 @@ both! {
             let store = machine(env, &format!("file-{}", Path::new(cache).file_name().unwrap().to_str().unwrap()));
             let outcome = build(env, &store, &changed, &["--cache-from", &from(cache), "-t", "x"])
                 .ran("ran-two").ran("ran-three").lacks("warning");
-            assert_eq!(outcome.printed("ran-one") || !outcome.both.contains("touch -d 2000-01-01 /one\n[builder]  ---> Using cache"), first_runs, "{outcome}");
+            assert_eq!(outcome.printed("ran-one"), first_runs, "{outcome}");
             env.rbuild(&["run", "--root", &store, "--network=none", "x", "cat", "/o/g"]).ok().prints("y");
         }
     }
