@@ -107,3 +107,73 @@ impl CacheConfig {
 fn unreadable(error: &serde_json::Error) -> String {
     format!("its records cannot be read: {error}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> CacheConfig {
+        let digest = |text: &str| Digest::of(text);
+        let record = |layer| RecordEntry {
+            op: OpDigest(digest("op")),
+            key: CacheKey(digest("key")),
+            text: "RUN x".to_owned(),
+            created: 1_700_000_000_123,
+            layer,
+        };
+        let layer = RecordLayer { diff_id: DiffId(digest("diff")), content: LayerDigest(digest("content")) };
+        CacheConfig {
+            layers: vec![LayerEntry { diff_id: DiffId(digest("diff")), digest: digest("blob") }],
+            records: vec![record(Some(layer)), record(None)],
+            selections: vec![SelectionEntry {
+                name: digest("name"),
+                digest: SelectionDigest(digest("files")),
+            }],
+            images: vec![ImageEntry {
+                identity: digest("config"),
+                created: "2024-01-01T00:00:00Z".to_owned(),
+            }],
+            ..CacheConfig::new()
+        }
+    }
+
+    /// Other machines have older and newer rbuilds: what is written today must be read for long.
+    #[test]
+    fn the_form_is_pinned() {
+        let text = serde_json::to_string(&sample()).unwrap();
+        let hex = |text: &str| Digest::of(text).to_string();
+        let (op, key, diff) = (hex("op"), hex("key"), hex("diff"));
+        let expect = format!(
+            "{{\"version\":1,\"layers\":[{{\"diff_id\":\"{diff}\",\"digest\":\"{}\"}}],\"records\":[\
+             {{\"op\":\"{op}\",\"key\":\"{key}\",\"text\":\"RUN x\",\"created\":1700000000123,\
+             \"layer\":{{\"diff_id\":\"{diff}\",\"content\":\"{}\"}}}},\
+             {{\"op\":\"{op}\",\"key\":\"{key}\",\"text\":\"RUN x\",\"created\":1700000000123}}],\
+             \"selections\":[{{\"name\":\"{}\",\"digest\":\"{}\"}}],\
+             \"images\":[{{\"identity\":\"{}\",\"created\":\"2024-01-01T00:00:00Z\"}}]}}",
+            hex("blob"),
+            hex("content"),
+            hex("name"),
+            hex("files"),
+            hex("config")
+        );
+        assert_eq!(text, expect);
+        assert_eq!(CacheConfig::from_bytes(text.as_bytes()).unwrap(), sample());
+        let value = serde_json::from_str(&text).unwrap();
+        assert_eq!(CacheConfig::from_value(&value).unwrap(), sample());
+    }
+
+    #[test]
+    fn what_is_no_cache_is_refused() {
+        let check = |text: &str, expect: &str| {
+            let found = CacheConfig::from_bytes(text.as_bytes()).unwrap_err();
+            assert!(found.contains(expect), "{text}: {found}");
+        };
+        check("", "cannot be read");
+        check("{}", "cannot be read");
+        check("[]", "cannot be read");
+        check(r#"{"version":2,"records":[]}"#, "version 2");
+        check(r#"{"version":1,"records":[{"op":"x"}]}"#, "cannot be read");
+        // What a later version adds without changing the rest does not matter.
+        assert!(CacheConfig::from_bytes(br#"{"version":1,"records":[],"new":1}"#).is_ok());
+    }
+}

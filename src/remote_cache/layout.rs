@@ -156,3 +156,70 @@ fn is_named(entry: &Value, tag: &str) -> bool {
 fn bad(path: &Path, why: String) -> RemoteCacheError {
     RemoteCacheError::Layout { path: path.to_owned(), why }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn descriptor(text: &str) -> Value {
+        json!({ "digest": Digest::of(text), "size": text.len(), "mediaType": "x" })
+    }
+
+    #[test]
+    fn names_stand_beside_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/cache");
+        assert!(Layout::open(&path).is_err());
+        let layout = Layout::create(&path).unwrap();
+        layout.set("one", descriptor("a")).unwrap();
+        layout.set("two", descriptor("b")).unwrap();
+        layout.set("one", descriptor("c")).unwrap();
+        let layout = Layout::open(&path).unwrap();
+        assert_eq!(layout.digest_of("one").unwrap(), Digest::of("c"));
+        assert_eq!(layout.digest_of("two").unwrap(), Digest::of("b"));
+        assert!(layout.digest_of("three").unwrap_err().to_string().contains("nothing of the name `three`"));
+        assert_eq!(layout.index().unwrap()["manifests"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn blobs_are_what_their_names_say() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
+        let digest = Digest::of("bytes");
+        assert!(!layout.has(&digest, 5));
+        layout.put(&digest, &|out| out.write_all(b"bytes")).unwrap();
+        assert!(layout.has(&digest, 5) && !layout.has(&digest, 6));
+        assert_eq!(layout.metadata(&digest).unwrap(), b"bytes");
+        let path = directory.path().join(blob(&digest));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o600, 0o600);
+        std::fs::write(&path, "other").unwrap();
+        assert!(matches!(layout.metadata(&digest), Err(RemoteCacheError::Digest { .. })));
+        // Half a blob is none.
+        let failing = |out: &mut dyn Write| out.write_all(b"by").and(Err(io::Error::other("cut")));
+        assert!(layout.put(&Digest::of("more"), &failing).is_err());
+        assert_eq!(std::fs::read_dir(directory.path().join("blobs/sha256")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_lies_outside_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("secret"), "bytes").unwrap();
+        let path = directory.path().join("cache");
+        let layout = Layout::create(&path).unwrap();
+        let digest = Digest::of("bytes");
+        std::os::unix::fs::symlink("../../../../secret", path.join(blob(&digest))).unwrap();
+        assert!(layout.open_blob(&digest).is_err() && layout.metadata(&digest).is_err());
+        std::fs::remove_file(path.join(blob(&digest))).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path.join(blob(&digest)),
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(layout.open_blob(&digest).is_err(), "nobody waits for who writes to it");
+    }
+}
