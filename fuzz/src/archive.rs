@@ -127,7 +127,7 @@ fn open_up(folder: &Path) {
 }
 
 /// Gives every header block its checksum, going from one to the next by the sizes they name.
-fn seal(archive: &mut [u8]) {
+pub fn seal(archive: &mut [u8]) {
     let mut at = 0;
     while let Some(block) = archive.get_mut(at..at + BLOCK) {
         if block.iter().any(|&byte| byte != 0) {

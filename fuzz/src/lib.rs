@@ -9,6 +9,7 @@ pub mod archive;
 mod choices;
 pub mod dockerfile;
 pub mod ignore;
+pub mod load;
 mod pattern_model;
 pub mod reference;
 mod word_model;
@@ -19,10 +20,11 @@ pub mod words;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets; each has its folder in `fuzz/corpus/` and its file in `fuzz/fuzz_targets/`.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("dockerfile", dockerfile::check),
     ("words", words::check),
     ("ignore", ignore::check),
     ("reference", reference::check),
     ("archive", archive::check),
+    ("load", load::check),
 ];

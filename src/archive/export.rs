@@ -11,10 +11,8 @@
 //! older dockers load without unpacking twice. Equal images are equal bytes.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -22,11 +20,12 @@ use serde_json::{Value, json};
 use crate::content::{Blob, Layer, ManifestOptions, Packing, config_blob, manifest_blob, pack_layers};
 use crate::image::{DiffId, Digest, ImageId, MediaType, Reference};
 use crate::layer::Compression;
-use crate::store::{Store, StoredImage};
-use crate::sys::atomic;
+use crate::store::{Store, StoredImage, TempDir};
 
 use super::ArchiveError;
+use super::layout_dir::write_layout;
 use super::tar_stream::TarStream;
+use super::whole_file::write_whole;
 
 /// Which archive to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +51,31 @@ impl ExportOptions {
     }
 }
 
+/// What is written about images besides what they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Descriptions {
+    pub manifest: ManifestOptions,
+    /// Annotations of the index.
+    pub index: BTreeMap<String, String>,
+    /// Annotations of the index's entry of each image.
+    pub descriptor: BTreeMap<String, String>,
+}
+
 /// One image of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportImage {
     pub id: ImageId,
     /// The names that loading the archive gives it; those with a digest are left out.
     pub names: Vec<Reference>,
+}
+
+/// What was written of one image: its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedManifest {
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    pub media_type: MediaType,
 }
 
 /// Writes images as one archive; what they share is in it once.
@@ -69,55 +87,7 @@ pub fn export(
     options: &ExportOptions,
     out: impl Write,
 ) -> Result<(), ArchiveError> {
-    store.hold()?;
-    let directory = store.temp_dir()?;
-    let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
-    let (mut index, mut manifests) = (Vec::new(), Vec::new());
-    let stored = images.iter().map(|i| store.image(&i.id)).collect::<Result<Vec<_>, _>>()?;
-    let made = layers_of(store, &stored, options, &directory)?;
-    for (image, stored) in images.iter().zip(stored) {
-        let layers: Vec<Blob> = stored.config.rootfs.diff_ids.iter().map(|id| made[id].clone()).collect();
-        let names: Vec<Reference> = image
-            .names
-            .iter()
-            .filter(|name| name.digest().is_none())
-            .map(|name| name.clone().with_default_tag())
-            .collect();
-        let platform = platform_of(&stored);
-        let options = ManifestOptions::default();
-        let config = config_blob(&stored, &options);
-        let manifest = manifest_blob(&config, &layers, &options);
-        index.extend(index_entries(&manifest, &platform, &names));
-        manifests.push(json!({
-            "Config": blob_name(&config),
-            "RepoTags": match names.is_empty() {
-                true => Value::Null,
-                false => names.iter().map(whole_name).collect(),
-            },
-            "Layers": layers.iter().map(blob_name).collect::<Vec<_>>(),
-        }));
-        for blob in layers.into_iter().chain([config, manifest]) {
-            blobs.insert(blob.digest, blob);
-        }
-    }
-    let index = json!({
-        "schemaVersion": 2,
-        "mediaType": MediaType::ImageIndex,
-        "manifests": index,
-    });
-    let mut tar = TarStream::new(BufWriter::with_capacity(1 << 16, out));
-    let failed = ArchiveError::Write;
-    tar.directory("blobs/").map_err(failed)?;
-    tar.directory("blobs/sha256/").map_err(failed)?;
-    for blob in blobs.values() {
-        let write = |out: &mut dyn Write| blob.write(store, out).map_err(|e| Streamed(e.into()));
-        tar.stream(&blob_name(blob), blob.size, write).map_err(|Streamed(e)| e)?;
-    }
-    tar.file("index.json", &to_bytes(&index)).map_err(failed)?;
-    tar.file("manifest.json", &to_bytes(&Value::Array(manifests))).map_err(failed)?;
-    tar.file("oci-layout", &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))).map_err(failed)?;
-    tar.finish().map_err(failed)?;
-    Ok(())
+    export_described(store, images, options, &Descriptions::default(), out).map(drop)
 }
 
 /// Does [`export`] into a file, which is there whole or not at all.
@@ -131,27 +101,108 @@ pub fn export_file(
     path: &Path,
     mode: u32,
 ) -> Result<(), ArchiveError> {
-    let failed = |source| ArchiveError::WriteFile { path: path.to_owned(), source };
-    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        let out = OpenOptions::new().write(true).open(path).map_err(failed)?;
-        return export(store, images, options, out);
-    }
-    // A link to a file stays one.
-    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (temporary, file) = beside(path, mode).map_err(failed)?;
-    let written = export(store, images, options, &file)
-        .and_then(|()| if store.options().sync { file.sync_all().map_err(failed) } else { Ok(()) })
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(failed));
-    written.inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })
+    write_whole(path, mode, store.options().sync, |file| export(store, images, options, file))
 }
 
-fn beside(path: &Path, mode: u32) -> io::Result<(PathBuf, File)> {
-    let name = format!(".rbuild-{:016x}", atomic::random_bits()?);
-    let temporary = path.with_file_name(name);
-    let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    Ok((temporary, file))
+/// Does [`export`] with descriptions; returns the images' manifests, in their order.
+pub fn export_described(
+    store: &Store,
+    images: &[ExportImage],
+    options: &ExportOptions,
+    descriptions: &Descriptions,
+    out: impl Write,
+) -> Result<Vec<ExportedManifest>, ArchiveError> {
+    let content = Content::collect(store, images, options, descriptions)?;
+    let mut tar = TarStream::new(BufWriter::with_capacity(1 << 16, out));
+    let failed = ArchiveError::Write;
+    tar.directory("blobs/").map_err(failed)?;
+    tar.directory("blobs/sha256/").map_err(failed)?;
+    for blob in content.blobs.values() {
+        let write = |out: &mut dyn Write| blob.write(store, out).map_err(|e| Streamed(e.into()));
+        tar.stream(&blob_name(blob), blob.size, write).map_err(|Streamed(e)| e)?;
+    }
+    tar.file("index.json", &to_bytes(&content.index)).map_err(failed)?;
+    tar.file("manifest.json", &to_bytes(&content.docker)).map_err(failed)?;
+    tar.file("oci-layout", &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))).map_err(failed)?;
+    tar.finish().map_err(failed)?;
+    Ok(content.manifests)
+}
+
+/// Puts images into a directory in OCI layout, which is made, or added to.
+pub fn export_directory(
+    store: &Store,
+    images: &[ExportImage],
+    options: &ExportOptions,
+    descriptions: &Descriptions,
+    directory: &Path,
+) -> Result<Vec<ExportedManifest>, ArchiveError> {
+    let content = Content::collect(store, images, options, descriptions)?;
+    write_layout(store, directory, content.blobs.values(), &content.index)?;
+    Ok(content.manifests)
+}
+
+/// All that an archive holds.
+struct Content {
+    blobs: BTreeMap<Digest, Blob>,
+    /// OCI's index, and docker's.
+    index: Value,
+    docker: Value,
+    manifests: Vec<ExportedManifest>,
+    /// What the blobs are written from.
+    _directory: TempDir,
+}
+
+impl Content {
+    fn collect(
+        store: &Store,
+        images: &[ExportImage],
+        options: &ExportOptions,
+        descriptions: &Descriptions,
+    ) -> Result<Content, ArchiveError> {
+        store.hold()?;
+        let directory = store.temp_dir()?;
+        let mut blobs: BTreeMap<Digest, Blob> = BTreeMap::new();
+        let (mut index, mut docker, mut manifests) = (Vec::new(), Vec::new(), Vec::new());
+        let stored = images.iter().map(|i| store.image(&i.id)).collect::<Result<Vec<_>, _>>()?;
+        let made = layers_of(store, &stored, options, &directory)?;
+        for (image, stored) in images.iter().zip(stored) {
+            let layers: Vec<Blob> = stored.config.rootfs.diff_ids.iter().map(|id| made[id].clone()).collect();
+            let names: Vec<Reference> = image
+                .names
+                .iter()
+                .filter(|name| name.digest().is_none())
+                .map(|name| name.clone().with_default_tag())
+                .collect();
+            let config = config_blob(&stored, &descriptions.manifest);
+            let manifest = manifest_blob(&config, &layers, &descriptions.manifest);
+            index.extend(index_entries(&manifest, &platform_of(&stored), &names, &descriptions.descriptor));
+            docker.push(json!({
+                "Config": blob_name(&config),
+                "RepoTags": match names.is_empty() {
+                    true => Value::Null,
+                    false => names.iter().map(whole_name).collect(),
+                },
+                "Layers": layers.iter().map(blob_name).collect::<Vec<_>>(),
+            }));
+            manifests.push(ExportedManifest {
+                digest: manifest.digest,
+                size: manifest.size,
+                media_type: manifest.media_type.clone(),
+            });
+            for blob in layers.into_iter().chain([config, manifest]) {
+                blobs.insert(blob.digest, blob);
+            }
+        }
+        let mut index = json!({
+            "schemaVersion": 2,
+            "mediaType": MediaType::ImageIndex,
+            "manifests": index,
+        });
+        if !descriptions.index.is_empty() {
+            index["annotations"] = json!(descriptions.index);
+        }
+        Ok(Content { blobs, index, docker: Value::Array(docker), manifests, _directory: directory })
+    }
 }
 
 /// Lets an I/O error of the tar and one of a piece pass the same way.
@@ -168,7 +219,7 @@ fn layers_of(
     store: &Store,
     images: &[StoredImage],
     options: &ExportOptions,
-    directory: &crate::store::TempDir,
+    directory: &TempDir,
 ) -> Result<BTreeMap<DiffId, Blob>, ArchiveError> {
     let mut layers: Vec<Layer> = Vec::new();
     for image in images {
@@ -184,25 +235,31 @@ fn layers_of(
 }
 
 /// Returns the index's lines of an image: one for each name, or one without.
-fn index_entries(manifest: &Blob, platform: &Value, names: &[Reference]) -> Vec<Value> {
-    let entry = |annotations: Option<Value>| {
+fn index_entries(
+    manifest: &Blob,
+    platform: &Value,
+    names: &[Reference],
+    annotations: &BTreeMap<String, String>,
+) -> Vec<Value> {
+    let entry = |annotations: &BTreeMap<String, String>| {
         let mut entry = manifest.descriptor();
         entry["platform"] = platform.clone();
-        if let Some(annotations) = annotations {
-            entry["annotations"] = annotations;
+        if !annotations.is_empty() {
+            entry["annotations"] = json!(annotations);
         }
         entry
     };
     if names.is_empty() {
-        return vec![entry(None)];
+        return vec![entry(annotations)];
     }
     let annotate = |name: &Reference| {
         // The tag alone is what OCI tools select by; the whole name is what containerd,
         // docker and podman restore.
-        entry(Some(json!({
-            "io.containerd.image.name": whole_name(name),
-            "org.opencontainers.image.ref.name": name.tag().unwrap_or("latest"),
-        })))
+        let mut annotations = annotations.clone();
+        annotations.insert("io.containerd.image.name".to_owned(), whole_name(name));
+        let tag = name.tag().unwrap_or("latest").to_owned();
+        annotations.insert("org.opencontainers.image.ref.name".to_owned(), tag);
+        entry(&annotations)
     };
     names.iter().map(annotate).collect()
 }

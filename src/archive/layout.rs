@@ -1,28 +1,30 @@
-//! An image in a directory of the OCI image layout becomes one of the store.
+//! Images in the OCI image layout: in a directory or in a tar.
 //!
-//! The format: image-spec, "OCI Image Layout". Nothing in it is trusted: every blob is read through the
-//! directory as its root and compared with the digest and the size that name it. Not here: archives of
-//! layouts, and giving names.
+//! The format: image-spec, "OCI Image Layout". Nothing in it is trusted: every blob is compared with the
+//! digest and the size that name it. Not here: docker's form of archive (`docker`), unpacking the layers
+//! (`load`).
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use serde::Deserialize;
 
-use crate::image::{
-    Descriptor, DiffId, Digest, ImageConfig, ImageId, ImageIndex, ImageManifest, Platform, SnapshotId,
-};
-use crate::store::{ImageRecord, Store};
-use crate::sys::RootDir;
+use crate::content::{self, Document, METADATA_LIMIT};
+use crate::image::{Descriptor, Digest, ImageId, ImageIndex, ImageManifest, Platform, Reference};
+use crate::store::Store;
 
 use super::ArchiveError;
-use crate::content::{self, Document, ExpectedLayer, METADATA_LIMIT};
+use super::files::{DirectoryFiles, Files, bad};
+use super::planned::{PlannedImage, PlannedLayer, checked_config};
 
 /// How deep indexes may lie in each other.
 const MAX_NESTING: usize = 4;
 /// The name that an index gives to one of its manifests: image-spec, "Annotations".
 const NAME: &str = "org.opencontainers.image.ref.name";
+/// The whole name, as containerd, docker and podman write it.
+const WHOLE_NAME: &str = "io.containerd.image.name";
+/// What marks a manifest as one about another manifest, and no image (BuildKit).
+const ABOUT: &str = "vnd.docker.reference.type";
 
 /// Stores the image that `reference` names: a tag, a digest, or, empty, the only image or `latest`.
 pub fn load_layout(
@@ -31,154 +33,253 @@ pub fn load_layout(
     reference: &str,
     platform: &Platform,
 ) -> Result<ImageId, ArchiveError> {
-    let layout = Layout::open(directory)?;
-    let (manifest_bytes, manifest) = layout.find(reference, platform)?;
-    let config_bytes = layout.blob(manifest.config())?;
-    let config: ImageConfig = serde_json::from_slice(&config_bytes)
-        .map_err(|e| layout.bad(format!("the config {} cannot be read: {e}", manifest.config().digest())))?;
-    let diff_ids = &config.rootfs.diff_ids;
-    if diff_ids.len() != manifest.layers().len() {
-        return Err(layout.bad(format!(
-            "the config names {} layers, and the manifest {}",
-            diff_ids.len(),
-            manifest.layers().len()
-        )));
-    }
-    let mut layers: Vec<SnapshotId> = Vec::with_capacity(diff_ids.len());
-    for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
-        layers.push(layout.layer(store, descriptor, *diff_id)?);
-    }
-    let record = ImageRecord { config: config_bytes, manifest: Some(manifest_bytes), layers };
-    Ok(store.put_image(&record)?)
+    let of_directory = |error| match error {
+        ArchiveError::Unusable(why) => ArchiveError::Layout { path: directory.to_owned(), why },
+        error => error,
+    };
+    let load = || {
+        let files = DirectoryFiles::open(directory).map_err(|e| bad(format!("it cannot be opened: {e}")))?;
+        let layout = Layout::open(&files)?;
+        let image = layout.find(reference, platform)?;
+        let layers = super::load::receive(store, &files, &[&image], &|_| {})?;
+        image.put(store, &layers)
+    };
+    load().map_err(of_directory)
 }
 
-struct Layout {
-    path: PathBuf,
-    root: RootDir,
+/// A layout that is being read.
+pub(super) struct Layout<'a> {
+    files: &'a dyn Files,
+    index: ImageIndex,
 }
 
-impl Layout {
-    fn open(path: &Path) -> Result<Layout, ArchiveError> {
-        let bad = |why: String| ArchiveError::Layout { path: path.to_owned(), why };
-        let root = RootDir::open(path).map_err(|e| bad(format!("it cannot be opened: {e}")))?;
-        let layout = Layout { path: path.to_owned(), root };
-        layout.small(Path::new("oci-layout"), METADATA_LIMIT)?;
-        Ok(layout)
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default, rename = "imageLayoutVersion")]
+    version: Option<String>,
+}
+
+impl<'a> Layout<'a> {
+    /// Tells whether files are those of a layout.
+    pub fn is_one(files: &dyn Files) -> Result<bool, ArchiveError> {
+        Ok(files.open("oci-layout")?.is_some() && files.open("index.json")?.is_some())
     }
 
-    fn bad(&self, why: String) -> ArchiveError {
-        ArchiveError::Layout { path: self.path.clone(), why }
+    /// Reads the version and the index.
+    pub fn open(files: &'a dyn Files) -> Result<Layout<'a>, ArchiveError> {
+        let small = |name: &str| -> Result<Vec<u8>, ArchiveError> {
+            let bytes = files.small(name, METADATA_LIMIT)?;
+            bytes.ok_or_else(|| bad(format!("its file `{name}` cannot be read: there is none")))
+        };
+        let version: Version = serde_json::from_slice(&small("oci-layout")?)
+            .map_err(|e| bad(format!("its file `oci-layout` cannot be read: {e}")))?;
+        if let Some(version) = version.version.filter(|version| !version.starts_with("1.")) {
+            return Err(bad(format!("its layout has version `{}`, not 1", version.escape_debug())));
+        }
+        let of_index = |e| bad(format!("its file `index.json`: {e}"));
+        match content::read_document(&small("index.json")?, None).map_err(of_index)? {
+            Document::Index(index) => Ok(Layout { files, index: *index }),
+            Document::Manifest(_) => Err(bad("its file `index.json` is no index")),
+        }
     }
 
-    fn small(&self, path: &Path, limit: u64) -> Result<Vec<u8>, ArchiveError> {
-        self.root
-            .read_small(path, limit as usize)
-            .map_err(|e| self.bad(format!("its file `{}` cannot be read: {e}", path.display())))
+    /// Returns all its images with their names: of each that is there for several platforms, one.
+    ///
+    /// Without a platform an image that is there for only one is taken whatever that is, and of several
+    /// the one for this machine.
+    pub fn images(&self, platform: Option<&Platform>) -> Result<Vec<PlannedImage>, ArchiveError> {
+        let mut groups: Vec<(Option<&str>, Vec<&Descriptor>)> = Vec::new();
+        for entry in self.index.manifests().iter().filter(|entry| is_image(entry)) {
+            let name = annotation(entry, WHOLE_NAME).or_else(|| annotation(entry, NAME));
+            match groups.iter_mut().find(|(there, _)| *there == name) {
+                Some((_, entries)) if entries.iter().all(|there| there.digest() != entry.digest()) => {
+                    entries.push(entry);
+                }
+                Some(_) => {}
+                None => groups.push((name, vec![entry])),
+            }
+        }
+        let mut images: Vec<PlannedImage> = Vec::new();
+        for (text, entries) in groups {
+            let (name, tag_only) = match text {
+                None => (None, None),
+                Some(text) => name_of(text)?,
+            };
+            let chosen: Vec<&Descriptor> = match (for_different_platforms(&entries), text) {
+                _ if entries.len() == 1 => entries,
+                (true, _) => vec![choose(&entries, platform)?],
+                (false, None) => entries,
+                (false, Some(text)) => {
+                    return Err(bad(format!("it has {} images of the name `{text}`", entries.len())));
+                }
+            };
+            for entry in chosen {
+                let mut image = self.image(entry, platform)?;
+                image.names.extend(name.clone());
+                image.tag_only.clone_from(&tag_only);
+                image.add_to(&mut images);
+            }
+        }
+        Ok(images)
     }
 
-    fn digest(&self, descriptor: &Descriptor) -> Result<Digest, ArchiveError> {
-        let text = descriptor.digest().to_string();
-        text.parse().map_err(|e| self.bad(format!("the digest `{text}` is not one: {e}")))
+    /// Returns the digests of the configs of all images whose manifests are there.
+    pub fn configs(&self) -> Result<BTreeSet<Digest>, ArchiveError> {
+        let (mut configs, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut left: Vec<(Descriptor, usize)> =
+            self.index.manifests().iter().map(|entry| (entry.clone(), 0)).collect();
+        while let Some((entry, depth)) = left.pop() {
+            let digest = digest_of(&entry)?;
+            let is_new = depth <= MAX_NESTING && seen.insert(digest);
+            if !is_new || self.files.open(&blob_name(&digest))?.is_none() {
+                continue;
+            }
+            match self.document(&entry)?.1 {
+                Document::Manifest(manifest) => {
+                    configs.insert(digest_of(manifest.config())?);
+                }
+                Document::Index(index) => {
+                    left.extend(index.manifests().iter().map(|entry| (entry.clone(), depth + 1)));
+                }
+            }
+        }
+        Ok(configs)
     }
 
-    fn blob_path(digest: &Digest) -> PathBuf {
-        Path::new("blobs/sha256").join(digest.hex())
+    /// Finds the image that is meant by a tag, a digest, or nothing.
+    fn find(&self, reference: &str, platform: &Platform) -> Result<PlannedImage, ArchiveError> {
+        let all = self.index.manifests();
+        let with_tag = |tag: &str| {
+            all.iter().filter(|entry| annotation(entry, NAME).is_some_and(|n| names(n, tag))).collect()
+        };
+        let chosen: Vec<&Descriptor> = match reference {
+            "" => {
+                let latest: Vec<&Descriptor> = with_tag("latest");
+                if latest.is_empty() { all.iter().collect() } else { latest }
+            }
+            digest if digest.contains(':') => {
+                all.iter().filter(|entry| entry.digest().to_string() == digest).collect()
+            }
+            tag => with_tag(tag),
+        };
+        if chosen.is_empty() {
+            let there: Vec<&str> = all.iter().filter_map(|entry| annotation(entry, NAME)).collect();
+            let there = if there.is_empty() { "no names".to_owned() } else { there.join(", ") };
+            return Err(bad(format!("it has no image `{reference}`; it has {there}")));
+        }
+        self.image(choose(&chosen, Some(platform))?, Some(platform))
+    }
+
+    /// Reads what an entry leads to, through indexes.
+    fn image(&self, entry: &Descriptor, platform: Option<&Platform>) -> Result<PlannedImage, ArchiveError> {
+        let (mut bytes, mut document) = self.document(entry)?;
+        for _ in 0..=MAX_NESTING {
+            match document {
+                Document::Manifest(manifest) => return self.planned(bytes, &manifest, platform),
+                Document::Index(index) => {
+                    let entries: Vec<&Descriptor> =
+                        index.manifests().iter().filter(|entry| is_image(entry)).collect();
+                    (bytes, document) = self.document(choose(&entries, platform)?)?;
+                }
+            }
+        }
+        Err(bad("its indexes lie too deep in each other"))
+    }
+
+    fn planned(
+        &self,
+        bytes: Vec<u8>,
+        manifest: &ImageManifest,
+        platform: Option<&Platform>,
+    ) -> Result<PlannedImage, ArchiveError> {
+        if let Some(other) =
+            manifest.layers().iter().find(|l| !content::is_layer_type(l.media_type().as_ref()))
+        {
+            let kind = other.media_type().to_string();
+            return Err(bad(format!("it has something that is no image: a part of type `{kind}`")));
+        }
+        let config = self.blob(manifest.config())?;
+        let diff_ids = checked_config(&config, manifest.layers().len(), platform)?;
+        let layers = manifest.layers().iter().zip(diff_ids).map(|(layer, diff_id)| {
+            let digest = digest_of(layer)?;
+            Ok(PlannedLayer { file: blob_name(&digest), digest, size: layer.size(), diff_id })
+        });
+        let layers = layers.collect::<Result<Vec<_>, ArchiveError>>()?;
+        Ok(PlannedImage::new(config, Some(bytes), layers))
+    }
+
+    fn document(&self, descriptor: &Descriptor) -> Result<(Vec<u8>, Document), ArchiveError> {
+        let bytes = self.blob(descriptor)?;
+        let kind = descriptor.media_type().to_string();
+        let document = content::read_document(&bytes, Some(&kind)).map_err(|e| bad(e.to_string()))?;
+        Ok((bytes, document))
     }
 
     /// Reads a small blob, compared with its descriptor.
     fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, ArchiveError> {
-        let digest = self.digest(descriptor)?;
-        let bytes = self.small(&Layout::blob_path(&digest), METADATA_LIMIT)?;
-        if Digest::of(&bytes) != digest || bytes.len() as u64 != descriptor.size() {
-            return Err(self.bad(format!("its blob {digest} has other bytes than its name says")));
+        let digest = digest_of(descriptor)?;
+        let bytes = self.files.small(&blob_name(&digest), METADATA_LIMIT)?;
+        let bytes = bytes.ok_or_else(|| bad(format!("its blob {digest} is missing")))?;
+        match Digest::of(&bytes) == digest && bytes.len() as u64 == descriptor.size() {
+            true => Ok(bytes),
+            false => Err(bad(format!("its blob {digest} has other bytes than its name says"))),
         }
-        Ok(bytes)
     }
+}
 
-    fn index(&self, bytes: &[u8]) -> Result<ImageIndex, ArchiveError> {
-        serde_json::from_slice(bytes).map_err(|e| self.bad(format!("its index cannot be read: {e}")))
+/// Chooses among images for different platforms.
+fn choose<'d>(
+    entries: &[&'d Descriptor],
+    platform: Option<&Platform>,
+) -> Result<&'d Descriptor, ArchiveError> {
+    if let ([only], None) = (entries, platform) {
+        return Ok(only);
     }
+    let host = Platform::host();
+    let wanted = platform.unwrap_or(&host);
+    content::choose(entries.iter().copied(), wanted).ok_or_else(|| {
+        let there: Vec<String> = entries.iter().filter_map(|entry| platform_of(entry)).collect();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        bad(format!("it has no image for {wanted}; it has {there}"))
+    })
+}
 
-    /// Finds the manifest that is meant.
-    fn find(&self, reference: &str, platform: &Platform) -> Result<(Vec<u8>, ImageManifest), ArchiveError> {
-        let index = self.index(&self.small(Path::new("index.json"), METADATA_LIMIT)?)?;
-        let name = |descriptor: &Descriptor| {
-            let annotations = descriptor.annotations().as_ref()?;
-            annotations.get(NAME).cloned()
-        };
-        let chosen: Vec<&Descriptor> = match reference {
-            "" => {
-                let latest: Vec<&Descriptor> = index
-                    .manifests()
-                    .iter()
-                    .filter(|d| name(d).is_some_and(|n| names(&n, "latest")))
-                    .collect();
-                if latest.is_empty() { index.manifests().iter().collect() } else { latest }
-            }
-            digest if digest.contains(':') => {
-                index.manifests().iter().filter(|d| d.digest().to_string() == digest).collect()
-            }
-            tag => index.manifests().iter().filter(|d| name(d).is_some_and(|n| names(&n, tag))).collect(),
-        };
-        if chosen.is_empty() {
-            let all: Vec<String> = index.manifests().iter().filter_map(name).collect();
-            let there = if all.is_empty() { "no names".to_owned() } else { all.join(", ") };
-            return Err(self.bad(format!("it has no image `{reference}`; it has {there}")));
-        }
-        self.choose(&chosen, platform, 0)
-    }
+fn platform_of(entry: &Descriptor) -> Option<String> {
+    let platform = entry.platform().as_ref()?;
+    let variant = platform.variant().as_ref().map(|variant| format!("/{variant}")).unwrap_or_default();
+    Some(format!("{}/{}{variant}", platform.os(), platform.architecture()))
+}
 
-    fn choose(
-        &self,
-        descriptors: &[&Descriptor],
-        platform: &Platform,
-        depth: usize,
-    ) -> Result<(Vec<u8>, ImageManifest), ArchiveError> {
-        if depth > MAX_NESTING {
-            return Err(self.bad("its indexes lie too deep in each other".to_owned()));
-        }
-        let Some(descriptor) = content::choose(descriptors.iter().copied(), platform) else {
-            return Err(self.bad(format!("it has no image for {platform}")));
-        };
-        let bytes = self.blob(descriptor)?;
-        let kind = descriptor.media_type().to_string();
-        match content::read_document(&bytes, Some(&kind)).map_err(|e| self.bad(e.to_string()))? {
-            Document::Index(index) => {
-                self.choose(&index.manifests().iter().collect::<Vec<_>>(), platform, depth + 1)
-            }
-            Document::Manifest(manifest) => Ok((bytes, *manifest)),
-        }
-    }
+fn for_different_platforms(entries: &[&Descriptor]) -> bool {
+    let platforms: BTreeSet<String> = entries.iter().filter_map(|entry| platform_of(entry)).collect();
+    platforms.len() == entries.len()
+}
 
-    /// Unpacks a layer, unless the store has it.
-    fn layer(
-        &self,
-        store: &Store,
-        descriptor: &Descriptor,
-        diff_id: DiffId,
-    ) -> Result<SnapshotId, ArchiveError> {
-        let digest = self.digest(descriptor)?;
-        let size = descriptor.size();
-        let path = Layout::blob_path(&digest);
-        let file = self
-            .root
-            // A pipe in the place of a blob is not waited for.
-            .open_at(&path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
-            .map_err(|e| self.bad(format!("its blob {digest} cannot be opened: {e}")))?;
-        let file = File::from(file);
-        let meta = file.metadata().map_err(|e| self.bad(format!("its blob {digest} cannot be read: {e}")))?;
-        if !meta.is_file() {
-            return Err(self.bad(format!("its blob {digest} is no file")));
-        }
-        let expected = ExpectedLayer { digest, size, diff_id };
-        if meta.len() == size
-            && let Some(there) = content::already_there(store, &expected)?
-        {
-            return Ok(there);
-        }
-        // One more than it may be, so that a longer blob is not taken for one that was cut.
-        Ok(content::receive_layer(store, file.take(size.saturating_add(1)), &expected)?)
+fn annotation<'d>(entry: &'d Descriptor, key: &str) -> Option<&'d str> {
+    entry.annotations().as_ref()?.get(key).map(String::as_str)
+}
+
+fn is_image(entry: &Descriptor) -> bool {
+    annotation(entry, ABOUT).is_none() && platform_of(entry).is_none_or(|p| !p.starts_with("unknown/"))
+}
+
+/// Reads the name of an image: a whole one, or a tag alone, which names nothing by itself.
+fn name_of(text: &str) -> Result<(Option<Reference>, Option<String>), ArchiveError> {
+    if !text.contains([':', '/', '@']) {
+        return Ok((None, Some(text.to_owned())));
     }
+    let name: Reference = text.parse().map_err(|e| bad(format!("it has a bad name: {e}")))?;
+    // A digest says which image it was, and is no name to give.
+    Ok((Some(name).filter(|name| name.digest().is_none()).map(Reference::with_default_tag), None))
+}
+
+fn digest_of(descriptor: &Descriptor) -> Result<Digest, ArchiveError> {
+    let text = descriptor.digest().to_string();
+    text.parse().map_err(|e| bad(format!("the digest `{text}` is not one: {e}")))
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
 /// Tells whether a name of an index, `latest` or `example.org/app:latest`, has this tag.
@@ -239,9 +340,9 @@ mod tests {
         let absent = Digest::of(b"absent").to_string();
         let other = Digest::of(b"other");
         for (blob, named, expect) in [
-            (&b"other"[..], Some((absent.as_str(), 5)), "cannot be opened"),
+            (&b"other"[..], Some((absent.as_str(), 5)), "is missing"),
             (b"other", None, ""),
-            (b"other", Some((diff_id.to_string().as_str(), tar.len() as u64)), "cannot be opened"),
+            (b"other", Some((diff_id.to_string().as_str(), tar.len() as u64)), "is missing"),
             (&tar, Some((diff_id.to_string().as_str(), 7)), ""),
             (b"other", Some((other.to_string().as_str(), 7)), ""),
         ] {

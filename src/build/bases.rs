@@ -1,20 +1,26 @@
-//! Base images found: in the store, or in a directory of OCI layout that a named context stands for.
+//! Base images found: in the store, at a registry, or in a directory of OCI layout that a named context
+//! stands for.
 //!
-//! Not here: which images are needed (`plan`).
+//! Not here: which images are needed (`plan`), how several are pulled (`pulls`).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::BuildError;
-use super::request::{Engine, NamedContextFrom};
+use super::pulls::{self, Pull};
+use super::request::{Engine, NamedContextFrom, PullPolicy};
 use crate::archive;
-use crate::image::ImageId;
+use crate::image::{ImageId, Reference};
 use crate::plan::{Base, ImageNeed, NamedContext};
+use crate::registry::PullError;
 use crate::report::{Diagnostic, chain};
 use crate::store::Found;
 
 /// How the reference of an image in a layout begins: no reference of an image does.
 const LAYOUT: &str = "oci-layout://";
+
+/// The code of the finding that an image is for another platform.
+const OTHER_PLATFORM: &str = "base-platform";
 
 /// Returns what a named context is to the plan.
 pub fn named(from: &NamedContextFrom) -> NamedContext {
@@ -34,35 +40,131 @@ fn layout(text: &str) -> (&Path, &str) {
     (Path::new(path), reference)
 }
 
-/// Finds a base image in the store; the inner error is one of the Dockerfile.
-pub fn find(engine: &Engine, need: &ImageNeed) -> Result<Result<Base, Diagnostic>, BuildError> {
-    let name = &need.reference;
-    let error = |code, message: String| Diagnostic::error(code, need.span, message);
-    if let Some(text) = name.strip_prefix(LAYOUT) {
-        let (path, reference) = layout(text);
-        return match archive::load_layout(engine.store, path, reference, &need.platform) {
-            Ok(id) => stored(engine, need, id),
-            Err(problem) => Ok(Err(error("base-image", chain(&problem)))),
+/// Finds base images, and pulls what the store has not; the inner errors are those of the Dockerfile.
+///
+/// The results are in the order of the list. Errors: the store, or the build was stopped.
+pub fn find_all(
+    engine: &Engine,
+    policy: PullPolicy,
+    needs: &[ImageNeed],
+) -> Result<Vec<Result<Base, Diagnostic>>, BuildError> {
+    let mut found = Vec::with_capacity(needs.len());
+    let (mut pulls, mut of) = (Vec::new(), Vec::new());
+    for (index, need) in needs.iter().enumerate() {
+        let local = find(engine, policy, need)?;
+        if let Some(pull) = pull_of(policy, need, &local) {
+            pulls.push(pull);
+            of.push(index);
+        }
+        found.push(local.result);
+    }
+    for (index, pulled) in of.into_iter().zip(pulls::pull_all(engine, &pulls)) {
+        let need = &needs[index];
+        found[index] = match pulled {
+            Ok(id) => stored(engine, need, id)?,
+            Err(error) if error.is_cancelled() => return Err(BuildError::Cancelled),
+            Err(PullError::Store(error)) => return Err(error.into()),
+            // What is here will do.
+            Err(error) if policy == PullPolicy::Newer && found[index].is_ok() && error.is_of_registry() => {
+                continue;
+            }
+            Err(error) => Err(not_pulled(need, found[index].as_ref().err(), &error)),
         };
     }
+    Ok(found)
+}
+
+/// What the store has of an image.
+struct Local {
+    result: Result<Base, Diagnostic>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It is not of a registry: a step, an id, a layout.
+    Own,
+    Named,
+    /// The name stands for an image of another platform.
+    OtherPlatform,
+    Missing,
+}
+
+/// Returns what is to be pulled for an image, if something is.
+fn pull_of(policy: PullPolicy, need: &ImageNeed, local: &Local) -> Option<Pull> {
+    let wanted = match local.kind {
+        Kind::Own => false,
+        Kind::Named => matches!(policy, PullPolicy::Always | PullPolicy::Newer),
+        Kind::OtherPlatform | Kind::Missing => policy != PullPolicy::Never,
+    };
+    let reference = need.reference.parse::<Reference>().ok().filter(|_| wanted)?;
+    let named = local.kind != Kind::OtherPlatform;
+    Some(Pull { reference: reference.with_default_tag(), platform: need.platform.clone(), named })
+}
+
+/// Says why an image was not pulled; `local` says why the store's will not do, if so.
+fn not_pulled(need: &ImageNeed, local: Option<&Diagnostic>, error: &PullError) -> Diagnostic {
+    let name = &need.reference;
+    let is_here = local.is_none();
+    let message = match local {
+        None => format!("base image `{name}` cannot be pulled: {}", chain(error)),
+        Some(local) => format!("{}; it cannot be pulled: {}", local.message, chain(error)),
+    };
+    let diagnostic = Diagnostic::error("base-image", need.span, message);
+    let import = format!(
+        "without a registry, import it from a tar of its files, as in `mmdebstrap --variant=minbase bookworm - \
+         | rbuild import - {name}`"
+    );
+    match (is_here, error.hint(), error) {
+        (true, ..) => diagnostic.with_hint("without --pull the build takes what is in the store"),
+        (_, Some(hint), _) => diagnostic.with_hint(format!("{hint}; {import}")),
+        (_, None, PullError::Registry(_)) => diagnostic.with_hint(import),
+        (_, None, _) => match &need.hint {
+            Some(hint) => diagnostic.with_hint(hint.clone()),
+            None => diagnostic.with_hint(import),
+        },
+    }
+}
+
+/// Finds a base image in the store.
+fn find(engine: &Engine, policy: PullPolicy, need: &ImageNeed) -> Result<Local, BuildError> {
+    let name = &need.reference;
+    let error = |code, message: String| Diagnostic::error(code, need.span, message);
+    let own = |result| Ok(Local { result, kind: Kind::Own });
+    if let Some(text) = name.strip_prefix(LAYOUT) {
+        let (path, reference) = layout(text);
+        return own(match archive::load_layout(engine.store, path, reference, &need.platform) {
+            Ok(id) => stored(engine, need, id)?,
+            Err(problem) => Err(error("base-image", chain(&problem))),
+        });
+    }
     let found = match engine.store.find(name) {
-        Ok(found) => Some(found),
-        Err(problem) if problem.is_not_found() => None,
-        Err(problem) => return Ok(Err(error("base-image", format!("base image `{name}`: {problem}")))),
-    };
-    let id = match found {
-        Some(Found::Image { id, .. }) => id,
-        Some(Found::Step(id)) => super::image_of_step(engine.store, &id)?,
-        None => {
-            let hint = format!(
-                "this version cannot pull; import it from a tar of its files, as in \
-                 `mmdebstrap --variant=minbase bookworm - | rbuild import - {name}`"
-            );
+        Ok(found) => found,
+        Err(problem) if problem.is_not_found() => {
             let message = format!("base image `{name}` is not in the store");
-            return Ok(Err(error("base-image", message).with_hint(hint)));
+            let diagnostic = error("base-image", message);
+            let diagnostic = match policy {
+                PullPolicy::Never => diagnostic.with_hint(format!("`rbuild pull {name}` fetches it")),
+                _ => diagnostic,
+            };
+            return Ok(Local { result: Err(diagnostic), kind: Kind::Missing });
         }
+        Err(problem) => return own(Err(error("base-image", format!("base image `{name}`: {problem}")))),
     };
-    stored(engine, need, id)
+    match found {
+        Found::Step(id) => own(stored(engine, need, super::image_of_step(engine.store, &id)?)?),
+        Found::Image { id, name: None } => own(stored(engine, need, id)?),
+        Found::Image { id, name: Some(_) } => {
+            let result = stored(engine, need, id)?;
+            let kind = match &result {
+                Err(problem) if problem.code == OTHER_PLATFORM => Kind::OtherPlatform,
+                // One that is broken is fetched anew.
+                Err(_) => Kind::Missing,
+                Ok(_) => Kind::Named,
+            };
+            Ok(Local { result, kind })
+        }
+    }
 }
 
 fn stored(engine: &Engine, need: &ImageNeed, id: ImageId) -> Result<Result<Base, Diagnostic>, BuildError> {
@@ -75,7 +177,7 @@ fn stored(engine: &Engine, need: &ImageNeed, id: ImageId) -> Result<Result<Base,
     let platform = image.config.platform();
     if platform.os != need.platform.os || platform.architecture != need.platform.architecture {
         let message = format!("base image `{name}` is for {platform}, and {} is asked for", need.platform);
-        return Ok(Err(error("base-platform", message)));
+        return Ok(Err(error(OTHER_PLATFORM, message)));
     }
     Ok(Ok(Base { image: id, config: Arc::new(image.config) }))
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::loader::LoadError;
 use crate::archive::ArchiveError;
 use crate::context::ContextError;
+use crate::registry::PushError;
 use crate::remote_cache::RemoteCacheError;
 use crate::report::{Diagnostic, excerpt};
 use crate::solve::CacheError;
@@ -25,12 +27,18 @@ pub enum BuildError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(ArchiveError),
     #[error("cannot write `{}`", path.display())]
     Output { path: PathBuf, source: std::io::Error },
     /// The image is built; a cache could not be written.
     #[error("cannot write the cache to {to}: {error}")]
     CacheExport { to: String, error: RemoteCacheError },
+    #[error("cannot push to `{name}`: {error}")]
+    Push { name: String, error: PushError },
+    #[error("there is no name to push the image by")]
+    NothingToPush,
+    #[error(transparent)]
+    Load(LoadError),
     #[error("cannot share the result of a step")]
     Cache(#[source] CacheError),
     #[error("cannot start a thread")]
@@ -75,6 +83,15 @@ impl std::fmt::Display for Findings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let first = self.diagnostics.iter().find(|d| d.is_error()).or(self.diagnostics.first());
         f.write_str(first.map_or("the Dockerfile is wrong", |d| &d.message))
+    }
+}
+
+impl From<ArchiveError> for BuildError {
+    fn from(error: ArchiveError) -> BuildError {
+        match error {
+            ArchiveError::Stopped => BuildError::Cancelled,
+            error => BuildError::Archive(error),
+        }
     }
 }
 

@@ -10,8 +10,11 @@ mod book;
 mod contexts;
 mod error;
 mod export;
+mod loader;
 mod log;
+mod output;
 mod prepare;
+mod pulls;
 mod request;
 mod solving;
 mod source;
@@ -22,16 +25,19 @@ mod testing;
 pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
+pub use loader::{LoadError, Loader};
+pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
 pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
-    NamedContextFrom, Output, OutputKind, Wanted,
+    NamedContextFrom, PullPolicy, Wanted,
 };
 pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
 use log::Tee;
+use output::Leaving;
 use solving::{Solving, gather};
 
 use crate::image::{ImageConfig, Platform, SnapshotId};
@@ -54,7 +60,9 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
         return Err(BuildError::Step(prepared.findings(vec![refused])));
     }
     let images = image_layers(engine.store, &prepared.graph)?;
-    let tee = Tee::new(engine.reporter, engine.store.build_log()?);
+    let log = engine.store.build_log()?;
+    let id = log.id().to_owned();
+    let tee = Tee::new(engine.reporter, log);
     let book = StoreBook::new(engine.store, &prepared.graph);
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
@@ -103,17 +111,20 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
         let record = ImageRecord { config: config.to_bytes(), manifest: None, layers };
         let image = engine.store.put_image_as(&record, &wanted.tags)?;
         let Wanted { target, tags } = wanted.clone();
-        images.push(BuiltImage { target, image, tags });
+        images.push(BuiltImage { target, image, tags, output: OutputResult::default() });
     }
     let own = solved.outcomes.iter().flat_map(|outcome| outcome.own.clone());
     let used: Vec<SnapshotId> = own.map(|id| real(caches.as_ref(), id)).collect();
     engine.store.mark_used(&used)?;
     engine.store.sync()?;
     export_caches(&exporter, &request, &gathered, &tee)?;
-    for (output, made) in request.outputs.iter().flat_map(|output| images.iter().map(move |i| (output, i))) {
-        export::write(engine.store, &made.image, &made.tags, output)?;
+    let leaving: Vec<Leaving> = images.iter().map(|i| Leaving { image: i.image, tags: &i.tags }).collect();
+    let epoch = prepared.source_date_epoch;
+    let results = export::write(engine, &tee, &leaving, &mut request.outputs, epoch)?;
+    for (made, result) in images.iter_mut().zip(results) {
+        made.output = result;
     }
-    Ok(BuildResult { images, warnings: prepared.findings(prepared.warnings.clone()) })
+    Ok(BuildResult { images, warnings: prepared.findings(prepared.warnings.clone()), id })
 }
 
 /// Draws the instruction graph of a request, with what the cache has.

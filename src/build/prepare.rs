@@ -92,8 +92,8 @@ pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Pr
             break;
         }
         let mut errors = Vec::new();
-        for need in missing {
-            match bases::find(engine, &need)? {
+        for (need, found) in missing.iter().zip(bases::find_all(engine, request.pull, &missing)?) {
+            match found {
                 Ok(base) => bases.insert(&need.reference, &need.platform, base),
                 Err(diagnostic) => errors.push(diagnostic),
             }
@@ -265,6 +265,7 @@ mod tests {
     use std::fs;
     use std::io::{Seek, Write};
 
+    use super::super::request::PullPolicy;
     use super::*;
     use crate::image::ImageConfig;
     use crate::plan::graph::NetworkMode;
@@ -281,8 +282,8 @@ mod tests {
         directory: tempfile::TempDir,
         store: Store,
         launcher: LazyLauncher,
-        cancel: Cancel,
         registries: Registries,
+        cancel: Cancel,
         single_id: Option<String>,
     }
 
@@ -296,7 +297,7 @@ mod tests {
             store.put_image_as(&record, &["base".parse().unwrap()]).unwrap();
             let launcher = LazyLauncher::new("/proc/self/exe".into());
             let registries = Registries::new(RegistryOptions::default());
-            Place { directory, store, launcher, cancel: Cancel::new(), registries, single_id: None }
+            Place { directory, store, launcher, registries, cancel: Cancel::new(), single_id: None }
         }
 
         fn file(&self, name: &str, text: &str) {
@@ -320,6 +321,7 @@ mod tests {
         fn prepare(&self, from: ContextFrom, dockerfile: DockerfileFrom) -> Result<Prepared<'_>, String> {
             let mut request = BuildRequest::new(from, dockerfile);
             request.network = NetworkMode::None;
+            request.pull = PullPolicy::Never;
             prepare(&self.engine(), &mut request).map_err(|error| match error {
                 BuildError::Dockerfile(findings) => findings.render(false),
                 other => other.to_string(),
@@ -378,7 +380,7 @@ mod tests {
         );
         refused(
             prepare("FROM base\nFROM missing:1\n"),
-            &["`missing:1` is not in the store", "Dockerfile:2:6", "rbuild import"],
+            &["`missing:1` is not in the store", "Dockerfile:2:6", "rbuild pull missing:1"],
         );
         // What the target does not need is not looked up.
         assert!(prepare("FROM missing:1\nFROM base\n").is_ok());

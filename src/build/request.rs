@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use super::error::Findings;
+use super::output::{Output, OutputResult};
 use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
@@ -31,12 +32,25 @@ pub struct Engine<'a> {
     pub resolv_conf: String,
     /// How to reach the world, for what is fetched.
     pub fetch: FetchOptions,
-    /// How registries are reached.
+    /// Where images come from that are not in the store, and where they go to.
     pub registries: &'a Registries,
     /// Why only one user id can be had, if so, and how to get more.
     pub single_id: Option<String>,
     pub reporter: &'a dyn Reporter,
     pub cancel: &'a Cancel,
+}
+
+/// When an image that a build needs is asked for at its registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Where the store has none of that name for the platform.
+    #[default]
+    Missing,
+    /// Always: a registry that cannot be asked is an error.
+    Always,
+    /// Always; what the store has will do where the registry cannot be asked or has none.
+    Newer,
+    Never,
 }
 
 /// Where the Dockerfile is read from.
@@ -89,23 +103,6 @@ pub enum ContextFrom {
     Nothing,
 }
 
-/// An archive to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Output {
-    pub kind: OutputKind,
-    /// `None` is standard output.
-    pub dest: Option<PathBuf>,
-}
-
-/// The kind of an archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
-    /// An OCI image layout.
-    Oci,
-    /// What `docker save` writes.
-    Docker,
-}
-
 /// A build.
 #[derive(Debug)]
 pub struct BuildRequest {
@@ -132,7 +129,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<ImportFrom>,
     /// Caches to write.
     pub cache_to: Vec<Export>,
-    /// Outputs of the one image; a build of several has none.
+    pub pull: PullPolicy,
+    /// What is written of all images, in this order; with several, none that holds but one.
     pub outputs: Vec<Output>,
 }
 
@@ -156,6 +154,7 @@ impl BuildRequest {
             no_cache_filter: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            pull: PullPolicy::default(),
             outputs: Vec::new(),
         }
     }
@@ -168,6 +167,8 @@ pub struct BuildResult {
     pub images: Vec<BuiltImage>,
     /// What there is to say about the Dockerfile; none is an error.
     pub warnings: Findings,
+    /// The id of the build, by which its log is kept.
+    pub id: String,
 }
 
 /// One image that was made.
@@ -176,4 +177,5 @@ pub struct BuiltImage {
     pub target: Option<String>,
     pub image: ImageId,
     pub tags: Vec<Reference>,
+    pub output: OutputResult,
 }

@@ -10,12 +10,14 @@ use clap::Args;
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
+use super::outputs::{OutputArgs, Outputs};
+use super::pull_policy::PullArg;
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
 use super::ui;
 use super::world::World;
-use super::{contexts, targets};
-use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Output, OutputKind, Volume};
+use super::{contexts, outputs, targets};
+use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Volume};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
 use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
@@ -31,6 +33,8 @@ use crate::report::{Plain, Quiet, Reporter};
     rbuild --build-context lib=../lib -t app .\n  \
     rbuild https://github.com/user/repository.git#main\n  \
     rbuild -o type=oci,dest=image.tar .        write an OCI archive\n  \
+    rbuild -o out .                            write the image's files to a directory\n  \
+    rbuild -t host.example/app --push .        push it to its registry\n  \
     rbuild - < Dockerfile                      no build context")]
 pub struct BuildArgs {
     /// The build context: a directory, a URL, a Git repository, or `-` for a Dockerfile or a tar archive on
@@ -58,24 +62,22 @@ pub struct BuildArgs {
     /// Print only the image's id; if a step fails, its output
     #[arg(short, long)]
     pub quiet: bool,
-    /// Write the image's id to a file
-    #[arg(long, value_name = "FILE")]
-    pub iidfile: Option<PathBuf>,
     /// How to show progress
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "quiet"])]
     pub progress: String,
     /// Bind a certificate file into RUN steps at /run/rbuild/ca.crt and point the usual programs to it
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Write the image to an archive: type=oci|docker,dest=FILE (`-` is standard output)
-    #[arg(short, long = "output", value_name = "type=TYPE,dest=FILE")]
-    pub outputs: Vec<String>,
+    #[command(flatten)]
+    pub output: OutputArgs,
     #[command(flatten)]
     pub steps: StepInputArgs,
     #[command(flatten)]
     pub resources: ResourceArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
+    #[command(flatten)]
+    pub pull: PullArg,
     #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
@@ -119,24 +121,31 @@ pub struct SourceArgs {
     pub consent: ConsentArgs,
 }
 
+impl BuildArgs {
+    /// Reads what is to be written; to be done before the process enters a user namespace.
+    pub fn read_outputs(&self) -> Result<Outputs, CommandError> {
+        let wanted = targets::wanted(&self.source.targets, &self.tags)?;
+        let platform = self.source.platform.as_deref();
+        outputs::read(&self.output, &self.source.consent.allow, platform, &wanted)
+    }
+}
+
 /// Runs the command.
-pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
+pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(), CommandError> {
     let wanted = targets::wanted(&args.source.targets, &args.tags)?;
     let mut notes = args.no_effect.notes()?;
     notes.extend(no_effect::arguments(&args.source.build_args));
-    let outputs = args.outputs.iter().map(|o| parse_output(o)).collect::<Result<Vec<_>, _>>()?;
+    notes.append(&mut outputs.notes);
+    world.allow_insecure(outputs.insecure_hosts(&wanted));
     let mut request = request(&args.context, &args.source)?;
     args.steps.apply(&mut request.step)?;
     notes.extend(args.resources.apply(&mut request.step)?);
     request.wanted = wanted;
     request.no_cache = args.no_cache;
+    request.pull = args.pull.policy()?;
     request.no_cache_filter = args.no_cache_filter.clone();
     (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
-    if request.wanted.len() > 1 && !outputs.is_empty() {
-        return Err(CommandError::usage("-o writes one image, and several targets are asked for")
-            .hint("build the target to be written alone: its steps are cached"));
-    }
-    request.outputs = outputs;
+    request.outputs = std::mem::take(&mut outputs.list);
     if let Some(file) = &args.ca_cert {
         let readable = std::fs::File::open(file).and_then(|f| f.metadata());
         let metadata = readable.map_err(|e| {
@@ -147,9 +156,7 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
         }
         request.ca_cert = Some(std::path::absolute(file)?);
     }
-    let dests = request.outputs.iter().filter_map(|output| output.dest.as_deref());
-    dests.chain(args.iidfile.as_deref()).try_for_each(check_place)?;
-    let to_stdout = request.outputs.iter().any(|output| output.dest.is_none());
+    let to_stdout = outputs.to_stdout;
     let quiet = args.quiet || args.progress == "quiet";
     let writer: Box<dyn Write + Send> =
         if to_stdout || quiet { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
@@ -170,11 +177,7 @@ pub fn build(world: &World, args: BuildArgs) -> Result<(), CommandError> {
         }
         failed(world, &args.context, &args.source, error)
     })?;
-    if let Some(file) = &args.iidfile {
-        let ids: Vec<String> = result.images.iter().map(|made| made.image.to_string()).collect();
-        std::fs::write(file, ids.join("\n"))
-            .map_err(|e| CommandError::new(format!("cannot write `{}`: {e}", file.display())))?;
-    }
+    outputs::write_files(&args.output, &outputs, &result)?;
     if !quiet && !result.warnings.diagnostics.is_empty() {
         ui::note(&result.warnings.render(ui::err_is_terminal()));
     }
@@ -204,6 +207,12 @@ pub fn failed(world: &World, context: &str, args: &SourceArgs, error: BuildError
             CommandError::silent(code::FAILED)
         }
         BuildError::Cancelled => world.interrupted(),
+        BuildError::Push { name, error } => {
+            let hint = error.hint();
+            let mut error = CommandError::from(BuildError::Push { name, error });
+            error.hints.extend(hint.map(str::to_owned));
+            error
+        }
         BuildError::Context(ContextError::DockerfileMissing { path, link: false }) => {
             let hint = match &args.file {
                 Some(file) if context != "-" && Path::new(context).join(file).is_file() => {
@@ -338,51 +347,6 @@ pub fn parse_volume(text: &str) -> Result<Volume, CommandError> {
     Ok(Volume { host, destination: destination.to_owned(), read_only })
 }
 
-fn parse_output(text: &str) -> Result<Output, CommandError> {
-    let bad = |why: String| {
-        CommandError::usage(format!("bad output `{text}`: {why}"))
-            .hint("an output is written type=oci,dest=FILE or type=docker,dest=FILE")
-    };
-    let mut kind = None;
-    let mut dest = None;
-    for pair in text.split(',') {
-        match pair.split_once('=') {
-            Some(("type", "oci")) => kind = Some(OutputKind::Oci),
-            Some(("type", "docker")) => kind = Some(OutputKind::Docker),
-            Some(("type", other)) => {
-                return Err(bad(format!("the type `{other}` is not supported by this version")));
-            }
-            Some(("dest", file)) if !file.is_empty() => dest = Some(file),
-            Some((key, _)) => {
-                return Err(bad(format!("the attribute `{key}` is not supported by this version")));
-            }
-            None => return Err(bad("it needs a type and a destination".to_owned())),
-        }
-    }
-    let kind = kind.ok_or_else(|| bad("it has no type".to_owned()))?;
-    let dest = dest.ok_or_else(|| bad("it has no dest".to_owned()))?;
-    if dest == "-" && ui::out_is_terminal() {
-        return Err(bad("an archive is not written to a terminal".to_owned()));
-    }
-    Ok(Output { kind, dest: (dest != "-").then(|| PathBuf::from(dest)) })
-}
-
-/// Refuses, before anything is built, a file that cannot be written after it.
-fn check_place(file: &Path) -> Result<(), CommandError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if file.is_dir() {
-        return Err(CommandError::usage(format!("cannot write `{}`: it is a directory", file.display())));
-    }
-    match folder.filter(|folder| !folder.is_dir()) {
-        Some(folder) => Err(CommandError::usage(format!(
-            "cannot write `{}`: there is no directory `{}`",
-            file.display(),
-            folder.display()
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// Tells a build context that must be fetched from a directory; one that is there is a directory.
 pub fn is_remote(text: &str) -> bool {
     ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
@@ -452,12 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_and_tags_are_checked() {
-        let output = parse_output("type=oci,dest=a.tar").unwrap();
-        assert_eq!((output.kind, output.dest), (OutputKind::Oci, Some(PathBuf::from("a.tar"))));
-        for bad in ["", "oci", "type=oci", "dest=x", "type=zip,dest=x", "type=oci,dest=x,nope=1"] {
-            assert!(parse_output(bad).is_err(), "{bad}");
-        }
+    fn tags_are_checked() {
         assert_eq!(parse_tag("flask").unwrap().to_string(), "flask:latest");
         assert!(parse_tag("Flask").is_err());
         assert!(parse_tag("scratch").is_err() && parse_tag("docker.io/library/scratch:1").is_err());

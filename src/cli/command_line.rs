@@ -11,8 +11,8 @@ use super::error::CommandError;
 use super::guess;
 use super::world::Global;
 use super::{
-    build, check, context, doctor, expand, graph, history, image_import, images, inspect, login, logout,
-    parse, rmi, run, tag,
+    build, check, context, diff, doctor, expand, export, graph, groups, history, image_import, images,
+    inspect, load, login, logout, parse, prune, pull, push, rmi, run, save, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -51,18 +51,44 @@ pub enum Command {
     Parse(parse::ParseArgs),
     /// Print what a word with variables expands to
     Expand(expand::ExpandArgs),
-    /// Make an image from the files of a tar archive or a directory
+    /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
+    /// Fetch an image from a registry
+    Pull(pull::PullArgs),
+    /// Write the files of an image or a build step as a tar
+    Export(export::ExportArgs),
+    /// Load images from an archive or a directory
+    Load(load::LoadArgs),
+    /// Save images to an archive
+    Save(save::SaveArgs),
     /// List images
     Images(images::ImagesArgs),
     /// Give an image one more name
     Tag(tag::TagArgs),
+    /// Push an image to the registry of its name
+    Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     Rmi(rmi::RmiArgs),
     /// Show all that is known of an image or a build step
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
+    /// Show how the files of two images differ
+    Diff(diff::DiffArgs),
+    /// Manage images: list, inspect, tag, remove, prune
+    Image(groups::ImageGroup),
+    /// Manage the store: `df` shows what takes space, `prune` makes room
+    System(groups::SystemGroup),
+    /// Manage builds: `prune` removes the build cache
+    Builder(groups::BuilderGroup),
+    #[command(skip)]
+    ImagePrune(prune::ImagePruneArgs),
+    #[command(skip)]
+    BuilderPrune(prune::BuilderPruneArgs),
+    #[command(skip)]
+    SystemPrune(prune::SystemPruneArgs),
+    #[command(skip)]
+    SystemDf(system_df::DfArgs),
     /// Log in to a registry
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
@@ -102,6 +128,9 @@ pub fn complete(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsStrin
     let Some(first) = words.get(1).map(|word| word.to_string_lossy().into_owned()) else {
         return Ok(words);
     };
+    if groups::NAMES.contains(&first.as_str()) && words.len() == 2 {
+        words.push("--help".into());
+    }
     if first == "help" {
         words.remove(1);
         words.truncate(2);
@@ -139,6 +168,8 @@ mod tests {
         check("rbuild help", "rbuild --help");
         check("rbuild help run", "rbuild run --help");
         check("rbuild src", "rbuild build src");
+        check("rbuild image", "rbuild image --help");
+        check("rbuild image ls", "rbuild image ls");
     }
 
     #[test]

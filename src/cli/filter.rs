@@ -1,8 +1,12 @@
 //! `--filter key=value` of the listing commands.
 
+use std::collections::BTreeMap;
+
 use globset::{GlobBuilder, GlobMatcher};
+use jiff::Timestamp;
 
 use super::error::CommandError;
+use super::when;
 
 /// One `key=value`; `!=` negates.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,25 @@ pub fn parse(filters: &[String], known: &[&str]) -> Result<Vec<Filter>, CommandE
         Ok(Filter { key, value: value.trim().to_owned(), negated })
     };
     filters.iter().map(one).collect()
+}
+
+/// Tells whether labels pass a `label=KEY[=VALUE]` or `label!=...`.
+pub fn label(filter: &Filter, labels: &BTreeMap<String, String>) -> bool {
+    let (key, value) = match filter.value.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (filter.value.as_str(), None),
+    };
+    let found = labels.get(key);
+    found.is_some_and(|found| value.is_none_or(|value| value == found)) != filter.negated
+}
+
+/// Reads the time of an `until=...`.
+pub fn until(filter: &Filter) -> Result<Timestamp, CommandError> {
+    when::parse(&filter.value, Timestamp::now()).filter(|_| !filter.negated).ok_or_else(|| {
+        let said = format!("failed to parse value as time or duration: \"{}\"", filter.value);
+        CommandError::usage(said)
+            .hint("it is a duration as `24h`, a time as `2026-01-31T12:00:00`, or seconds since 1970")
+    })
 }
 
 /// Makes a matcher for a pattern of names in which `*` does not cross `/`.
@@ -64,5 +87,20 @@ mod tests {
         assert!(parse("label").is_err());
         assert!(glob("de*").unwrap().is_match("debian") && !glob("de*").unwrap().is_match("de/x"));
         assert!(glob("[").is_err());
+    }
+
+    #[test]
+    fn labels() {
+        let labels = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
+        let check = |text: &str, expect: bool| {
+            let filters = parse(&[text.to_owned()], &["label"]).unwrap();
+            assert_eq!(label(&filters[0], &labels), expect, "{text}");
+        };
+        check("label=k", true);
+        check("label=k=v", true);
+        check("label=k=w", false);
+        check("label=x", false);
+        check("label!=k", false);
+        check("label!=k=w", true);
     }
 }

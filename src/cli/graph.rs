@@ -6,7 +6,7 @@ use super::build::{SourceArgs, failed, request};
 use super::error::CommandError;
 use super::ui;
 use super::world::World;
-use crate::build;
+use crate::build::{self, PullPolicy};
 use crate::plan::render::Format;
 use crate::report::Plain;
 
@@ -26,7 +26,9 @@ pub struct GraphArgs {
 
 /// Runs the command.
 pub fn graph(world: &World, args: GraphArgs) -> Result<(), CommandError> {
-    let request = request(&args.context, &args.source)?;
+    let mut request = request(&args.context, &args.source)?;
+    // A look at a Dockerfile fetches no images.
+    request.pull = PullPolicy::Never;
     let sink = Plain::new(std::io::stderr(), ui::err_is_terminal());
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;

@@ -1,71 +1,121 @@
 //! `rbuild inspect`: an image or a build step as docker's JSON.
 
 use clap::Args;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::CommandError;
-use super::template::Template;
+use super::template::{Ordered, Shape, Template, Zero, ordered};
 use super::ui;
 use super::world::World;
 use crate::build::{self, BuildError};
 use crate::image::{ImageConfig, Reference, SnapshotId};
-use crate::store::{Found, Store};
+use crate::store::{Found, Store, StoreError};
 
 /// Show all that is known of an image or a build step.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.Config.Cmd}}' flask")]
+#[command(after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.Config.Cmd}}' flask\n  \
+    rbuild inspect -f '{{json .RootFS.Layers}}' flask")]
 pub struct InspectArgs {
     /// Names or ids of images, or ids of build steps
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "NAME|ID")]
     pub images: Vec<String>,
     /// Print through a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
+    /// Only objects of this type: `image`, or `step` for a build step
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// Show sizes of containers: images always have theirs
+    #[arg(short, long)]
+    pub size: bool,
+}
+
+/// What may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Any,
+    Image,
+    Step,
+}
+
+impl InspectArgs {
+    /// Asks for images alone, unless a type was named.
+    pub fn of_image(mut self) -> InspectArgs {
+        self.kind.get_or_insert_with(|| "image".to_owned());
+        self
+    }
+
+    fn wanted(&self) -> Result<Wanted, CommandError> {
+        match self.kind.as_deref() {
+            None | Some("") => Ok(Wanted::Any),
+            Some("image") => Ok(Wanted::Image),
+            Some("step") => Ok(Wanted::Step),
+            Some(other) => Err(CommandError::usage(format!("unknown type: \"{other}\""))
+                .hint("the types this version has are: image, step")),
+        }
+    }
 }
 
 /// Runs the command.
 pub fn inspect(world: &World, args: InspectArgs) -> Result<(), CommandError> {
+    let wanted = args.wanted()?;
     let store = world.open_store()?;
     let template = match args.format.as_deref() {
-        None | Some("json") => None,
+        None | Some("json" | "") => None,
         Some(text) => Some(Template::parse(text).map_err(|e| CommandError::usage(e.to_string()))?),
     };
     let mut values = Vec::new();
-    let mut missing = Vec::new();
+    let mut failed = Vec::new();
     for name in &args.images {
-        match describe(&store, name) {
+        match describe(&store, name, wanted) {
             Ok(value) => values.push(value),
-            Err(error) => missing.push(error),
+            Err(error) => failed.push(error),
         }
+    }
+    if args.size && !values.is_empty() {
+        ui::note("WARNING: --size ignored for image\n");
     }
     match template {
         Some(template) => {
             for value in &values {
-                ui::line(&template.render(value)?);
+                ui::line(&template.render_as(value, &SHAPE)?);
             }
         }
-        None if args.format.is_some() => values.iter().for_each(|value| ui::line(&value.to_string())),
+        None if args.format.as_deref() == Some("json") => {
+            ui::line(&ordered(&Value::Array(values), SHAPE.order));
+        }
         None => ui::line(&pretty(&Value::Array(values))),
     }
-    match missing.into_iter().next() {
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    let Some(last) = failed.pop() else { return Ok(()) };
+    failed.iter().for_each(|error| ui::note(&error.text()));
+    Err(last)
 }
 
-fn describe(store: &Store, name: &str) -> Result<Value, CommandError> {
-    match super::find::find(store, name)? {
+fn describe(store: &Store, name: &str, wanted: Wanted) -> Result<Value, CommandError> {
+    let missing = |error: StoreError| match (error.is_not_found(), wanted) {
+        (true, Wanted::Any) => CommandError::new(format!("No such object: {name}")),
+        (true, Wanted::Image) => super::find::no_such(name),
+        (true, Wanted::Step) => CommandError::new(format!("No such step: {name}")),
+        (false, _) => error.into(),
+    };
+    let gone = || missing(StoreError::NotFound(name.to_owned()));
+    match store.find(name).map_err(missing)? {
+        Found::Image { .. } if wanted == Wanted::Step => Err(gone()),
+        Found::Step(_) if wanted == Wanted::Image => Err(gone()),
         Found::Image { id, .. } => {
             let image = store.image(&id)?;
             let tags = store.names_of(&id)?;
             let mut value =
                 image_value(&image.config, &tags, &image.layers, super::find::size(store, &image.layers));
             value["Id"] = json!(id.to_string());
+            if let Some(time) = store.last_tag_time(&tags) {
+                value["Metadata"]["LastTagTime"] = json!(time.to_string());
+            }
             Ok(value)
         }
         Found::Step(id) => {
-            let step = store.step(&id)?.ok_or_else(|| super::find::no_such(name))?;
+            let step = store.step(&id)?.ok_or_else(gone)?;
             let mut config = match build::config_of_step(store, &id) {
                 Ok((config, _)) => config,
                 Err(BuildError::Unfinished(_)) => ImageConfig::empty(&step.platform),
@@ -113,11 +163,14 @@ fn image_value(config: &ImageConfig, tags: &[Reference], layers: &[SnapshotId], 
     for (name, value) in &details.other {
         container[name.as_str()] = value.clone();
     }
+    let names = |wanted: &dyn Fn(&Reference) -> bool| {
+        tags.iter().filter(|name| wanted(name)).map(ToString::to_string).collect::<Vec<_>>()
+    };
     let comment = config.history.iter().rev().find_map(|entry| entry.comment.clone()).unwrap_or_default();
     let mut value = json!({
         "Id": "",
-        "RepoTags": tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "RepoDigests": [],
+        "RepoTags": names(&|name| name.digest().is_none()),
+        "RepoDigests": names(&|name| name.digest().is_some()),
         "Parent": "",
         "Comment": comment,
         "Created": config.created.clone().unwrap_or_default(),
@@ -134,14 +187,45 @@ fn image_value(config: &ImageConfig, tags: &[Reference], layers: &[SnapshotId], 
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "Metadata": { "LastTagTime": "0001-01-01T00:00:00Z" },
     });
-    if let Some(variant) = &config.variant {
-        value["Variant"] = json!(variant);
+    for (name, text) in [("Variant", &config.variant), ("OsVersion", &config.os_version)] {
+        if let Some(text) = text {
+            value[name] = json!(text);
+        }
     }
     value
 }
 
+/// What docker's types say of these values: fields that print although they are left out.
+const SHAPE: Shape = Shape {
+    fields: &[
+        ("RepoTags", Zero::List),
+        ("RepoDigests", Zero::List),
+        ("Env", Zero::List),
+        ("Cmd", Zero::List),
+        ("Entrypoint", Zero::List),
+        ("OnBuild", Zero::List),
+        ("Shell", Zero::List),
+        ("Layers", Zero::List),
+        ("Labels", Zero::Map),
+        ("Volumes", Zero::Map),
+        ("ExposedPorts", Zero::Map),
+        ("Healthcheck", Zero::Pointer),
+        ("ArgsEscaped", Zero::Bool),
+        ("StopSignal", Zero::Text),
+        ("StopTimeout", Zero::Pointer),
+        ("Variant", Zero::Text),
+        ("OsVersion", Zero::Text),
+        ("Parent", Zero::Text),
+        ("CreatedBy", Zero::Text),
+        ("Container", Zero::Text),
+        ("DockerVersion", Zero::Text),
+        ("LastTagTime", Zero::Time),
+    ],
+    order: &ORDER,
+};
+
 /// The order of docker's names; others follow by the alphabet.
-const ORDER: [&str; 40] = [
+const ORDER: [&str; 41] = [
     "Id",
     "RepoTags",
     "RepoDigests",
@@ -176,6 +260,7 @@ const ORDER: [&str; 40] = [
     "Architecture",
     "Variant",
     "Os",
+    "OsVersion",
     "Size",
     "VirtualSize",
     "GraphDriver",
@@ -184,30 +269,12 @@ const ORDER: [&str; 40] = [
     "Metadata",
 ];
 
-/// A value whose names are written in docker's order.
-struct Ordered<'a>(&'a Value);
-
-impl Serialize for Ordered<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            Value::Array(list) => serializer.collect_seq(list.iter().map(Ordered)),
-            Value::Object(map) => {
-                let rank = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
-                let mut entries: Vec<(&String, &Value)> = map.iter().collect();
-                entries.sort_by_key(|(name, _)| (rank(name), *name));
-                serializer.collect_map(entries.into_iter().map(|(name, value)| (name, Ordered(value))))
-            }
-            other => other.serialize(serializer),
-        }
-    }
-}
-
 /// Draws JSON as docker does: four spaces, docker's order.
 fn pretty(value: &Value) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    match Ordered(value).serialize(&mut serializer) {
+    match (Ordered { value, order: &ORDER }).serialize(&mut serializer) {
         Ok(()) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(_) => value.to_string(),
     }

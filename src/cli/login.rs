@@ -165,8 +165,7 @@ fn ask(
 }
 
 fn prompt(text: &str, hidden: bool, cancel: &Cancel) -> Result<String, CommandError> {
-    ui::out(text);
-    let line = terminal::read_line(std::io::stdin(), hidden, &|| cancel.is_cancelled())?;
+    let line = terminal::read_line(std::io::stdin(), hidden, &|| ui::out(text), &|| cancel.is_cancelled())?;
     if hidden {
         // The typed line end was not shown either.
         ui::line("");

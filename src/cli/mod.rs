@@ -5,6 +5,7 @@
 //! `ui` all printing, `world` all that is read from the environment. Nothing
 //! here does the work itself.
 
+mod annotations;
 mod build;
 mod cache_options;
 mod call;
@@ -12,27 +13,40 @@ mod check;
 mod command_line;
 mod context;
 mod contexts;
+mod csv;
+mod diff;
 mod doctor;
 mod error;
 mod expand;
+mod export;
 mod filter;
 mod find;
 mod findings;
 mod graph;
+mod groups;
 mod guess;
 mod history;
 mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod load;
 mod login;
 mod logout;
 mod no_effect;
+mod outputs;
 mod parse;
+mod prune;
+mod pull;
+mod pull_policy;
+mod push;
 mod resources;
 mod rmi;
+mod rows;
 mod run;
+mod save;
 mod step_inputs;
+mod system_df;
 mod table;
 mod tag;
 mod targets;
@@ -40,6 +54,7 @@ mod template;
 mod tree;
 mod ui;
 mod units;
+mod when;
 mod world;
 
 use std::ffi::OsString;
@@ -85,7 +100,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
+fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
+    line.command = line.command.ungrouped();
     // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
     // them is to see its user's own ids.
     match line.command {
@@ -93,24 +109,42 @@ fn dispatch(line: CommandLine) -> Result<u8, CommandError> {
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Build(args) => {
+            // A program that waits for the image must not be in the user namespace that comes now.
+            let outputs = args.read_outputs()?;
+            let world = World::new(&line.global, true)?;
+            build::build(&world, *args, outputs)?;
+            return Ok(0);
+        }
         Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
-        Command::Build(args) => build::build(&world, *args)?,
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
+        Command::Pull(args) => pull::pull(&world, args)?,
+        Command::Export(args) => export::export(&world, args)?,
+        Command::Load(args) => load::load(&world, args)?,
+        Command::Save(args) => save::save(&world, args)?,
         Command::Images(args) => images::images(&world, args)?,
         Command::Tag(args) => tag::tag(&world, args)?,
+        Command::Push(args) => push::push(&world, args)?,
         Command::Rmi(args) => rmi::rmi(&world, args)?,
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(args) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
-        Command::Check(_)
+        Command::Diff(args) => diff::diff(&world, args)?,
+        Command::ImagePrune(args) => prune::images(&world, args)?,
+        Command::BuilderPrune(args) => prune::cache(&world, args)?,
+        Command::SystemPrune(args) => prune::system(&world, args)?,
+        Command::SystemDf(args) => system_df::df(&world, args)?,
+        Command::Image(_) | Command::System(_) | Command::Builder(_) => {}
+        Command::Build(_)
+        | Command::Check(_)
         | Command::Parse(_)
         | Command::Expand(_)
         | Command::Login(_)

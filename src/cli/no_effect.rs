@@ -25,12 +25,6 @@ pub struct NoEffectArgs {
     /// On Linux there is one isolation, `default`
     #[arg(long, value_name = "default")]
     pub isolation: Option<String>,
-    /// The image is put in the store in any case
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub load: Option<bool>,
-    /// Look for newer base images: this version cannot pull
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "WHEN")]
-    pub pull: Option<String>,
 }
 
 impl NoEffectArgs {
@@ -56,20 +50,6 @@ impl NoEffectArgs {
             Some(other) => {
                 return Err(CommandError::usage(format!("the isolation `{other}` does not exist on Linux"))
                     .hint("leave the option out, or write `default`"));
-            }
-        }
-        if self.load == Some(false) {
-            note("--load=false", "what is built is put in the store in any case");
-        }
-        match self.pull.as_deref() {
-            None | Some("false" | "never") => {}
-            Some("true" | "always" | "missing" | "newer") => {
-                note("--pull", "this version cannot pull; base images are those in the store");
-            }
-            Some(other) => {
-                return Err(
-                    CommandError::usage(format!("bad value `{other}` of --pull")).hint("it is true or false")
-                );
             }
         }
         Ok(notes)
@@ -127,15 +107,12 @@ mod tests {
     #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
-        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default --pull";
+        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default";
         let lines = notes(all).unwrap();
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 5);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
-        assert!(notes("--compress=false --pull=false").unwrap().is_empty());
-        // This is what happens anyway: there is nothing to say.
-        assert!(notes("--load").unwrap().is_empty());
-        assert_eq!(notes("--load=false").unwrap().len(), 1);
+        assert!(notes("--compress=false").unwrap().is_empty());
         assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
-        assert!(notes("--pull=perhaps").is_err() && notes("--rm=perhaps").is_err());
+        assert!(notes("--rm=perhaps").is_err());
     }
 }

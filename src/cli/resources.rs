@@ -17,7 +17,8 @@ use crate::sandbox::{CgroupLimits, Limit, SecurityOptions};
 /// What a Dockerfile may ask for: shared with `graph`.
 #[derive(Debug, Default, Args)]
 pub struct ConsentArgs {
-    /// Let RUN steps have what they ask for: network.host, security.insecure
+    /// Let RUN steps have what they ask for: network.host, security.insecure; let an output delete files
+    /// outside of the working directory: buildx.local.delete
     #[arg(long, value_name = "RIGHT,...", value_delimiter = ',')]
     pub allow: Vec<String>,
     /// Put a name and its address in the /etc/hosts of RUN steps; `host-gateway` is this machine
@@ -70,7 +71,10 @@ pub struct ResourceArgs {
 }
 
 /// The rights there are.
-const RIGHTS: &str = "network.host, security.insecure";
+const RIGHTS: &str = "network.host, security.insecure, buildx.local.delete";
+
+/// The right that lets an output delete files anywhere; `outputs` looks for it.
+pub const LOCAL_DELETE: &str = "buildx.local.delete";
 
 impl ConsentArgs {
     /// Reads `--allow`.
@@ -80,6 +84,7 @@ impl ConsentArgs {
             match right.trim() {
                 "network.host" => entitlements.network_host = true,
                 "security.insecure" => entitlements.security_insecure = true,
+                LOCAL_DELETE => {}
                 other => {
                     return Err(CommandError::usage(format!("invalid --allow `{other}`"))
                         .hint(format!("the rights that can be given are {RIGHTS}")));

@@ -13,9 +13,14 @@ pub struct RmiArgs {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
-    /// Remove an image by id although it has several names; a missing image is no error
+    /// Remove an image by id although it has several names, a name although a container runs from
+    /// its image; a missing image is no error
     #[arg(short, long)]
     pub force: bool,
+    /// Keep the untagged images it was built from: build steps, which are the build cache here and
+    /// always stay until `builder prune`
+    #[arg(long)]
+    pub no_prune: bool,
 }
 
 /// Runs the command.

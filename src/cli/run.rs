@@ -17,7 +17,7 @@ use super::error::{CommandError, chain, code};
 use super::world::World;
 use super::{find, ui};
 use crate::container::{self, ContainerError, NetworkChoice, StartRequest, Wishes};
-use crate::image::{ContainerConfig, SnapshotId};
+use crate::image::{ContainerConfig, ImageId, SnapshotId};
 use crate::sandbox::network::PublishedPort;
 use crate::sandbox::{BindSource, SandboxError, Stdio, TerminalSize, Volume};
 use crate::store::{Found, Store};
@@ -97,7 +97,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let Some((name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));
     };
-    let (layers, config) = image(&store, name)?;
+    let (image, layers, config) = image(&store, name)?;
     let from_environment = |entry: &String| match entry.contains('=') {
         true => Some(entry.clone()),
         false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
@@ -121,6 +121,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
         networks: world.networks(),
         resolv_conf: &world.resolv_conf,
         layers: &layers,
+        image,
         config: &config,
         wishes: &wishes,
         id: id.as_str(),
@@ -140,15 +141,18 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
 }
 
 /// Finds the layers and the config of what a user calls an image.
-fn image(store: &Store, name: &str) -> Result<(Vec<SnapshotId>, ContainerConfig), CommandError> {
+fn image(
+    store: &Store,
+    name: &str,
+) -> Result<(Option<ImageId>, Vec<SnapshotId>, ContainerConfig), CommandError> {
     match find::find(store, name)? {
         Found::Image { id, .. } => {
             let image = store.image(&id)?;
-            Ok((image.layers, image.config.config))
+            Ok((Some(id), image.layers, image.config.config))
         }
         Found::Step(id) => {
             let step = store.step(&id)?.ok_or_else(|| find::no_such(name))?;
-            Ok((step.layers, step.config))
+            Ok((None, step.layers, step.config))
         }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::csv::fields;
 use super::error::CommandError;
 use crate::build::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions};
 
@@ -171,23 +172,6 @@ fn is_socket(path: &Path, bad: &dyn Fn(String) -> CommandError) -> Result<bool, 
         kind if kind.is_dir() => Err(bad(format!("`{}` is a directory", path.display()))),
         _ => Ok(false),
     }
-}
-
-/// Takes a line of CSV apart; `None` where a quote is not closed.
-fn fields(text: &str) -> Option<Vec<String>> {
-    let mut fields = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let last = fields.last_mut()?;
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => last.extend(chars.next()),
-            '"' if quoted || last.is_empty() => quoted = !quoted,
-            ',' if !quoted => fields.push(String::new()),
-            c => last.push(c),
-        }
-    }
-    (!quoted).then_some(fields)
 }
 
 #[cfg(test)]

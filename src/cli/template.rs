@@ -6,16 +6,21 @@
 //! print as Go's `%v` prints them. Source: Go's text/template documentation and
 //! docker's "Format command and log output" page.
 //!
-//! Here: the tree and its evaluation; `parse` makes it, `functions` has what it calls.
+//! Go's types know more than JSON: which fields there are though a value lacks them, and how an
+//! empty one prints. A [`Shape`] says so.
+//!
+//! Here: the tree and its evaluation; `parse` makes it, `functions` has what it calls, `shape` the types.
 
 mod functions;
 mod parse;
+mod shape;
 
 use std::collections::HashMap;
 
 use serde_json::Value;
 
 use functions::{call, show, truth};
+pub use shape::{Ordered, Shape, Zero, ordered};
 
 /// Says what is wrong with a template, or with using it on a value.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -66,7 +71,12 @@ impl Template {
 
     /// Applies the template to a value.
     pub fn render(&self, value: &Value) -> Result<String, TemplateError> {
-        let mut run = Run { root: value, variables: HashMap::new(), out: String::new() };
+        self.render_as(value, &Shape::default())
+    }
+
+    /// Applies the template to a value of which more is known than its JSON says.
+    pub fn render_as(&self, value: &Value, shape: &Shape) -> Result<String, TemplateError> {
+        let mut run = Run { root: value, shape, variables: HashMap::new(), out: String::new() };
         run.nodes(&self.0, value)?;
         Ok(run.out)
     }
@@ -74,6 +84,7 @@ impl Template {
 
 struct Run<'a> {
     root: &'a Value,
+    shape: &'a Shape,
     variables: HashMap<String, Value>,
     out: String,
 }
@@ -85,7 +96,11 @@ impl Run<'_> {
                 Node::Text(text) => self.out.push_str(text),
                 Node::Print(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
-                    self.out.push_str(&show(&value, true));
+                    let shown = match last_name(pipeline) {
+                        Some(name) => self.shape.show(name, &value),
+                        None => None,
+                    };
+                    self.out.push_str(&shown.unwrap_or_else(|| show(&value, true)));
                 }
                 Node::Assign(name, pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
@@ -161,44 +176,55 @@ impl Run<'_> {
             }
             return self.term(first, dot);
         };
+        if matches!(name.as_str(), "and" | "or") {
+            // They end at the first that decides, so that the others may be wrong.
+            let mut last = None;
+            for term in rest {
+                let value = self.term(term, dot)?;
+                if truth(&value) == (name == "or") {
+                    return Ok(value);
+                }
+                last = Some(value);
+            }
+            return call(name, last.into_iter().chain(carried).collect());
+        }
         let mut arguments = Vec::with_capacity(rest.len() + 1);
         for term in rest {
             arguments.push(self.term(term, dot)?);
         }
         arguments.extend(carried);
-        call(name, arguments)
+        match (name.as_str(), &arguments[..]) {
+            ("json", [value]) => Ok(Value::String(ordered(value, self.shape.order))),
+            _ => call(name, arguments),
+        }
     }
 
     fn term(&self, term: &Term, dot: &Value) -> Result<Value, TemplateError> {
         match term {
             Term::Literal(value) => Ok(value.clone()),
-            Term::Field(names) => lookup(dot, names),
-            Term::Variable(name, fields) if name.is_empty() => lookup(self.root, fields),
+            Term::Field(names) => self.shape.lookup(dot, names),
+            Term::Variable(name, fields) if name.is_empty() => self.shape.lookup(self.root, fields),
             Term::Variable(name, fields) => match self.variables.get(name) {
-                Some(value) => lookup(value, fields),
+                Some(value) => self.shape.lookup(value, fields),
                 None => Err(TemplateError::Run(format!("undefined variable \"${name}\""))),
             },
-            Term::Nested(inner, fields) => lookup(&self.pipeline(inner, dot)?, fields),
+            Term::Nested(inner, fields) => self.shape.lookup(&self.pipeline(inner, dot)?, fields),
             Term::Function(name) => call(name, Vec::new()),
         }
     }
 }
 
-fn lookup(value: &Value, names: &[String]) -> Result<Value, TemplateError> {
-    let mut value = value;
-    for name in names {
-        value = match value {
-            Value::Object(map) => match map.get(name) {
-                Some(found) => found,
-                None => {
-                    return Err(TemplateError::Run(format!("map has no entry for key {name:?}")));
-                }
-            },
-            Value::Null => &Value::Null,
-            _ => return Err(TemplateError::Run(format!("can't evaluate field {name}"))),
-        };
+/// Returns the name of the field that a pipeline is, if it is just that.
+fn last_name(pipeline: &Pipeline) -> Option<&str> {
+    match &pipeline.0[..] {
+        [Command(terms)] => match &terms[..] {
+            [Term::Field(names) | Term::Variable(_, names) | Term::Nested(_, names)] => {
+                names.last().map(String::as_str)
+            }
+            _ => None,
+        },
+        _ => None,
     }
-    Ok(value.clone())
 }
 
 #[cfg(test)]
@@ -207,13 +233,16 @@ mod tests {
 
     use super::*;
 
-    fn render(template: &str) -> Result<String, TemplateError> {
-        let value = json!({
+    fn value() -> Value {
+        json!({
             "ID": "sha256:abc", "N": 3, "Yes": true, "None": null, "List": ["a", "b"],
             "Map": {"80/tcp": {}, "k": "v"}, "Config": {"Env": ["A=1", "B=2"], "Cmd": null},
             "Objects": [{"x": 1}, {"x": 2}],
-        });
-        Template::parse(template)?.render(&value)
+        })
+    }
+
+    fn render(template: &str) -> Result<String, TemplateError> {
+        Template::parse(template)?.render(&value())
     }
 
     #[track_caller]
@@ -254,6 +283,8 @@ mod tests {
         check("{{with .Config}}{{.Env}}{{end}}{{with .None}}x{{else}}-{{end}}", "[A=1 B=2]-");
         check("{{$x := .N}}{{if and (gt $x 2) (not .None)}}ok{{end}} {{$.ID}}", "ok sha256:abc");
         check("{{or .None \"z\"}}{{ne .N 4}}", "ztrue");
+        check("{{or .Yes (index .List 9)}} {{and .None (index .List 9)}}", "true <no value>");
+        check("{{json .}}{{with .Map}}{{json .}}{{end}}", &format!("{}{}", value(), value()["Map"]));
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The only place that prints: results to standard output, the rest to standard error.
+//! The only place that prints, and that asks: results to standard output, the rest to standard error.
 //!
 //! A reader that went away (`rbuild images | head -1`) is no error.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 
+use crate::layer::LeftOut;
 use crate::report::clean::without_codes;
 
 /// Prints a result; no line end is added.
@@ -23,6 +24,29 @@ pub fn line(text: &str) {
 /// Prints what is no result: warnings, errors.
 pub fn note(text: &str) {
     let _ = io::stderr().lock().write_all(without_codes(text).as_bytes());
+}
+
+/// Reads an answer from standard input; `None` at its end.
+pub fn read_line() -> Option<String> {
+    let mut line = String::new();
+    let read = io::stdin().lock().take(1024).read_line(&mut line).ok()?;
+    (read > 0).then_some(line)
+}
+
+/// Shows one line of progress on the terminal at standard error, over the one before.
+pub fn progress(text: &str) {
+    let _ = write!(io::stderr().lock(), "\r\x1b[K{}", without_codes(text));
+}
+
+/// Warns of what an ordinary user's store could not put on disk; says nothing where there is nothing.
+pub fn left_out(left_out: &LeftOut) {
+    if *left_out != LeftOut::default() {
+        note(&format!(
+            "warning: left out on disk, for an ordinary user cannot make them: {} devices, the owners of {} files; \
+             they stay in the image when it is written to an archive\n",
+            left_out.devices, left_out.owners
+        ));
+    }
 }
 
 /// Tells whether standard output is a terminal.

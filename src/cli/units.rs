@@ -5,6 +5,15 @@
 
 /// Shows bytes: `1.24MB`, `0B`.
 pub fn size(bytes: u64) -> String {
+    with_digits(bytes, 3)
+}
+
+/// Shows bytes with four digits, as docker's reports of disk space do: `1.982MB`.
+pub fn exact_size(bytes: u64) -> String {
+    with_digits(bytes, 4)
+}
+
+fn with_digits(bytes: u64, digits: usize) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut value = bytes as f64;
     let mut unit = 0;
@@ -12,23 +21,35 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    format!("{}{}", three_digits(value), units[unit])
+    format!("{}{}", significant(value, digits), units[unit])
 }
 
-/// Formats with three significant digits, as C's `%.3g` does for values below 1000.
-fn three_digits(value: f64) -> String {
-    let decimals = if value >= 99.95 {
-        0
-    } else if value >= 9.995 {
-        1
-    } else {
-        2
+/// Formats with so many significant digits, as C's `%.3g` does for values below 1000.
+fn significant(value: f64, digits: usize) -> String {
+    // What the number before the point rounds to says how many digits are left behind it.
+    let fits = |decimals: usize| {
+        let text = format!("{value:.decimals$}");
+        let point = text.find('.').unwrap_or(text.len());
+        (point + decimals <= digits).then_some(text)
     };
-    let text = format!("{value:.decimals$}");
+    let text = (0..digits).rev().find_map(fits).unwrap_or_else(|| format!("{value:.0}"));
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
     }
+}
+
+/// Reads a number of bytes as docker's options have them: `512MB`, `1.5g`, `10GiB`, `100`.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().ok()?;
+    let unit = text[end..].trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    // Memory and disk options of docker count in 1024.
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit)?;
+    let bytes = number * 1024f64.powi(power as i32);
+    (bytes < u64::MAX as f64).then_some(bytes as u64)
 }
 
 /// Shows how long ago something was: `3 minutes ago`.
@@ -72,6 +93,39 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), expect);
+        }
+    }
+
+    #[test]
+    fn sizes_of_reports() {
+        for (bytes, expect) in [
+            (0, "0B"),
+            (5, "5B"),
+            (1_982_268, "1.982MB"),
+            (9_999_999, "10MB"),
+            (63_100_000, "63.1MB"),
+            (123_456_789, "123.5MB"),
+        ] {
+            assert_eq!(exact_size(bytes), expect);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, expect) in [
+            ("0", Some(0)),
+            ("100", Some(100)),
+            ("10b", Some(10)),
+            ("1k", Some(1024)),
+            ("1.5GB", Some(1_610_612_736)),
+            ("2 MiB", Some(2 << 20)),
+            ("", None),
+            ("GB", None),
+            ("1x", None),
+            ("1.2.3", None),
+            ("-1", None),
+        ] {
+            assert_eq!(parse_size(text), expect, "{text}");
         }
     }
 

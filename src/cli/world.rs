@@ -12,7 +12,7 @@ use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
 use crate::build::Engine;
-use crate::net::ProxySettings;
+use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
@@ -53,6 +53,7 @@ pub struct World {
     pub launcher: LazyLauncher,
     networks: OnceLock<Result<NetworkPool, NoNetwork>>,
     registries: OnceLock<Registries>,
+    insecure: OnceLock<Vec<String>>,
     /// The host's /etc/resolv.conf.
     pub resolv_conf: String,
 }
@@ -77,6 +78,7 @@ impl World {
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
             networks: OnceLock::new(),
             registries: OnceLock::new(),
+            insecure: OnceLock::new(),
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
         })
     }
@@ -110,6 +112,24 @@ impl World {
         self.networks.get_or_init(find).as_ref()
     }
 
+    /// Lets registries be insecure, for this command; to be said before they are reached.
+    pub fn allow_insecure(&self, hosts: Vec<String>) {
+        let _ = self.insecure.set(hosts);
+    }
+
+    /// Returns the registries, as the environment and the options say how they are reached.
+    pub fn registries(&self) -> &Registries {
+        self.registries.get_or_init(|| {
+            let insecure = self.insecure.get().cloned().unwrap_or_default();
+            Registries::new(RegistryOptions { insecure, ..registry_options(self.daemon_json.as_deref()) })
+        })
+    }
+
+    /// Makes what fetches over http and https, through the proxies of the environment.
+    pub fn http_client(&self) -> Client {
+        Client::new(ClientOptions { proxies: fetch_options().proxies, ..ClientOptions::default() })
+    }
+
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
     pub fn cancel_on_signals(&self) -> Result<Cancel, CommandError> {
         cancel_on_signals()
@@ -120,12 +140,7 @@ impl World {
         interrupted()
     }
 
-    /// Returns the registries, as the environment and the options say how they are reached.
-    pub fn registries(&self) -> &Registries {
-        self.registries.get_or_init(|| Registries::new(registry_options(self.daemon_json.as_deref())))
-    }
-
-    /// Returns what builds work with.
+    /// Makes what builds work with.
     pub fn engine<'a>(
         &'a self,
         store: &'a Store,

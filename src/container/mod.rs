@@ -11,7 +11,7 @@ pub use process::{NoCommand, Start, Wishes};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use crate::image::{ContainerConfig, SnapshotId};
+use crate::image::{ContainerConfig, ImageId, SnapshotId};
 use crate::layer::{LayerError, inherit_root};
 use crate::sandbox::network::{
     NetworkError, NetworkPool, NoNetwork, PrivateNetwork, PublishedPort, private_resolv_conf,
@@ -63,6 +63,8 @@ pub struct StartRequest<'a> {
     pub resolv_conf: &'a str,
     /// Lowest first.
     pub layers: &'a [SnapshotId],
+    /// Whose they are; `None` for those of a build step.
+    pub image: Option<ImageId>,
     pub config: &'a ContainerConfig,
     pub wishes: &'a Wishes,
     /// Twelve hex digits; also the host name.
@@ -141,9 +143,10 @@ pub fn start(request: StartRequest<'_>) -> Result<Container, ContainerError> {
         (None, _) => (Network::Host, request.resolv_conf.as_bytes().to_vec()),
     };
     step.volumes = request.volumes;
+    store.hold_for_container(request.layers, request.id, request.image.as_ref())?;
     let mut running = request.launcher.get()?.spawn(step_spec(step), request.stdio)?;
     // It may run for days: from here on only its own layers are kept from a sweep.
-    store.hold_only(request.layers)?;
+    store.let_go()?;
     let terminal = running.take_terminal();
     Ok(Container { running, terminal, shares_network, _network: private, _draft: draft })
 }

@@ -15,9 +15,10 @@ mod stream;
 
 pub use error::ContentError;
 pub use manifest::{Document, METADATA_LIMIT, choose, is_layer_type, read_document};
-pub use pack::{Blob, Layer, Packing, pack_layer, pack_layers};
+pub use pack::{Blob, Layer, Packing, pack_layer, pack_layer_until, pack_layers};
 pub use parts::{ManifestOptions, config_blob, manifest_blob, original_parts};
 pub use receive::{
     ExpectedLayer, UnpackedLayer, already_there, receive_files, receive_layer, receive_own_files,
+    receive_partial,
 };
 pub use stream::{DigestReader, DigestWriter, Tee};

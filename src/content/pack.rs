@@ -27,7 +27,8 @@ pub struct Packing {
     pub compression: Compression,
     /// The compression's own scale; `None` is its default.
     pub level: Option<i32>,
-    /// Whether a layer that is kept in another compression is packed anew, too.
+    /// Whether a layer that is kept in another compression is packed anew, too. One that is kept
+    /// uncompressed is packed in any case.
     pub force: bool,
 }
 
@@ -103,6 +104,14 @@ impl Blob {
     pub fn of_bytes(bytes: Vec<u8>, media_type: MediaType) -> Blob {
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
         Blob { digest, size, media_type, source: Source::Bytes(bytes) }
+    }
+
+    /// Gives up what was made on disk for this blob alone; it cannot be written any more.
+    pub fn discard(self) {
+        if let Source::File(path) = self.source {
+            // What stays goes with its directory.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     /// Returns its descriptor: image-spec, "OCI Content Descriptors".
@@ -194,10 +203,21 @@ pub fn pack_layer(
     packing: &Packing,
     directory: &TempDir,
 ) -> Result<Blob, ContentError> {
+    pack_layer_until(store, layer, packing, directory, &|| false)
+}
+
+/// Does [`pack_layer`], asking `cancel` often; what it stops is an error, and leaves no file.
+pub fn pack_layer_until(
+    store: &Store,
+    layer: &Layer,
+    packing: &Packing,
+    directory: &TempDir,
+    cancel: &dyn Fn() -> bool,
+) -> Result<Blob, ContentError> {
     let Packing { compression, level, force } = *packing;
     let media_type = media_type(compression);
     if let Some(blob) = &layer.blob
-        && (blob.compression == compression || !force)
+        && (blob.compression == compression || (!force && blob.compression != Compression::None))
         && store.blob_size(&blob.digest) == Some(blob.size)
     {
         let (source, media_type) = (Source::Stored(blob.digest), self::media_type(blob.compression));
@@ -217,11 +237,34 @@ pub fn pack_layer(
     let file = File::create(&path).map_err(failed)?;
     let file = DigestWriter::new(BufWriter::with_capacity(1 << 16, file));
     let mut encoder = compress(compression, level, file).map_err(failed)?;
-    write_tar(store, layer, &mut encoder, failed)?;
+    let written = write_tar(store, layer, &mut Stoppable { out: &mut encoder, cancel }, failed);
+    written.inspect_err(|_| {
+        let _ = std::fs::remove_file(&path);
+    })?;
     let (mut file, digest, size) = encoder.finish().map_err(failed)?.finish();
     file.flush().map_err(failed)?;
     store.note_packed(&layer.id, PackedLayer { digest, size, compression, level })?;
     Ok(Blob { digest, size, media_type, source: Source::File(path) })
+}
+
+/// Fails once the caller wants to stop.
+struct Stoppable<'a, W> {
+    out: &'a mut W,
+    cancel: &'a dyn Fn() -> bool,
+}
+
+impl<W: Write> Write for Stoppable<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match (self.cancel)() {
+            // Not `Interrupted`, which would be tried again.
+            true => Err(io::Error::other("stopped")),
+            false => self.out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 fn media_type(compression: Compression) -> MediaType {

@@ -140,6 +140,8 @@ impl Git {
         let lock = folder.join(format!("{name}.lock"));
         // Who removes old checkouts takes this lock alone.
         let lock = FileLock::shared(&lock).map_err(|source| GitError::Files { path: lock, source })?;
+        // Its mtime is the last use: what is not used for longest makes room first.
+        let _ = lock.file().set_modified(std::time::SystemTime::now());
         if let Some(found) = work_tree::Kept::open(&place)? {
             return open(address, found, lock);
         }

@@ -400,6 +400,25 @@ fn modes_and_owners_are_exact() {
     }
 }
 
+#[test]
+fn an_archive_whose_digest_is_known_may_just_end() {
+    let good = Archive::new().dir("d/").file("d/f", &[1; 100]).end();
+    let unpacked = |bytes: &[u8]| {
+        let directory = tempfile::tempdir().unwrap();
+        let into = RootDir::open(directory.path()).unwrap();
+        let options =
+            UnpackOptions { end_marker: false, ..UnpackOptions::layer(crate::sys::OverlayXattrs::Trusted) };
+        unpack(bytes, &into, &options).map(|done| done.entries).map_err(|error| error.to_string())
+    };
+    assert_eq!(unpacked(&good), Ok(2));
+    assert_eq!(unpacked(&good[..good.len() - 1024]), Ok(2));
+    assert_eq!(unpacked(&good[..good.len() - 512]), unpacked(&good));
+    assert_eq!(unpacked(b""), Ok(0));
+    // But not inside of an entry.
+    assert!(unpacked(&good[..good.len() - 1025]).unwrap_err().contains("truncated"));
+    assert!(unpacked(&good[..100]).is_err());
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
 

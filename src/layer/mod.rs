@@ -4,20 +4,24 @@
 //! deterministic tar of it and `digest` both digests in the same pass;
 //! `tar_read` reads foreign archives (`tar_fields` their fields) and `unpack`
 //! puts them on disk through [`RootDir`](crate::sys::RootDir); `root` keeps the
-//! metadata of a layer's top directory; `compress` is gzip and zstd. Not here: where layers are
-//! kept (`store`), which layers make an image (`build`), and OCI or docker
-//! archives (`archive`). What the digests cover: `docs/layer-digest.md`.
+//! metadata of a layer's top directory; `view` writes what layers look like
+//! together as one tar, with what an ordinary user's disk lacks (`missing`);
+//! `compress` is gzip and zstd. Not here: where layers are kept (`store`), which
+//! layers make an image (`build`), and OCI or docker archives (`archive`). What
+//! the digests cover: `docs/layer-digest.md`.
 
 mod clamp;
 mod compress;
 mod digest;
 mod entry;
 mod error;
+mod missing;
 mod root;
 mod tar_fields;
 mod tar_read;
 mod tar_write;
 mod unpack;
+mod view;
 mod walk;
 
 #[cfg(test)]
@@ -31,8 +35,10 @@ pub use clamp::clamp_times;
 pub use compress::{Compression, Decoder, Encoder, Packing, as_layer, compress, decompress};
 pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
 pub use error::LayerError;
+pub use missing::Missing;
 pub use root::inherit_root;
 pub use tar_fields::is_tar_header;
 pub use tar_read::{EntryKind, Limits, TarEntry, TarReader};
 pub use tar_write::write_layer;
 pub use unpack::{LeftOut, UnpackOptions, Unpacked, Whiteouts, unpack};
+pub use view::{ViewOptions, write_view};

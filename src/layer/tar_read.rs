@@ -19,6 +19,7 @@ use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
+use std::io::Seek;
 
 use super::LayerError;
 use super::error::shown;
@@ -99,6 +100,21 @@ pub struct TarReader<R> {
     hole_bytes: u64,
     current: Vec<u8>,
     ended: bool,
+    may_just_end: bool,
+}
+
+impl<R: Read + Seek> TarReader<R> {
+    /// Passes over what is left of the current entry without reading it.
+    ///
+    /// That the archive ends inside it is an error only of what is read next.
+    pub fn seek_past_data(&mut self) -> Result<(), LayerError> {
+        let left = self.left.saturating_add(self.padding);
+        let distance = i64::try_from(left).map_err(|_| self.truncated())?;
+        self.inner.seek_relative(distance).map_err(|e| self.failed(e))?;
+        self.position += left;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
 }
 
 impl<R: Read> TarReader<R> {
@@ -115,7 +131,17 @@ impl<R: Read> TarReader<R> {
             hole_bytes: 0,
             current: Vec::new(),
             ended: false,
+            may_just_end: false,
         }
+    }
+
+    /// Takes an archive without an end marker for whole, where it ends between two entries.
+    ///
+    /// For one whose length and digest are known from elsewhere: some programs write layers so, and Go's
+    /// archive/tar reads them.
+    pub fn may_just_end(mut self) -> TarReader<R> {
+        self.may_just_end = true;
+        self
     }
 
     /// Returns the next entry; what is left of the one before is skipped.
@@ -194,12 +220,21 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Returns how many bytes of the archive were taken: after `next_entry`, where its data begins.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Reads the header block at the current position; `None` at the end marker.
     fn header(&mut self) -> Result<Option<[u8; BLOCK]>, LayerError> {
         let at = self.position;
         let mut block = [0u8; BLOCK];
         self.current.clear();
         match self.fill(&mut block)? {
+            0 if self.may_just_end => {
+                self.ended = true;
+                return Ok(None);
+            }
             0 if at == 0 => return Err(LayerError::Empty),
             0 => return Err(LayerError::NoEndMarker { offset: at }),
             BLOCK => {}

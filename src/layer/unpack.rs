@@ -54,13 +54,21 @@ pub struct UnpackOptions {
     pub whiteouts: Whiteouts,
     /// The owner of everything, instead of the archive's (`ADD --chown`).
     pub owner: Option<Owner>,
+    /// Whether the archive must have an end marker: not where its length and digest are known.
+    pub end_marker: bool,
     pub limits: Limits,
 }
 
 impl UnpackOptions {
     /// Returns the options for an image layer.
     pub fn layer(xattrs: OverlayXattrs) -> UnpackOptions {
-        UnpackOptions { xattrs, whiteouts: Whiteouts::Apply, owner: None, limits: Limits::default() }
+        UnpackOptions {
+            xattrs,
+            whiteouts: Whiteouts::Apply,
+            owner: None,
+            end_marker: true,
+            limits: Limits::default(),
+        }
     }
 
     /// Returns the options for an archive that is no layer (ADD, import).
@@ -100,6 +108,9 @@ pub struct Unpacked {
 /// for it. After an error the directory holds part of the archive.
 pub fn unpack(reader: impl Read, into: &RootDir, options: &UnpackOptions) -> Result<Unpacked, LayerError> {
     let mut tar = TarReader::new(reader, options.limits);
+    if !options.end_marker {
+        tar = tar.may_just_end();
+    }
     let mut unpacker = Unpacker {
         root: into,
         options,
@@ -131,7 +142,7 @@ struct Unpacker<'a> {
 }
 
 /// Cleans a name: no `.`, no empty part, `..` takes one part back. Tells whether `..` went above the root.
-fn clean(name: &[u8]) -> (Vec<&[u8]>, bool) {
+pub(super) fn clean(name: &[u8]) -> (Vec<&[u8]>, bool) {
     let mut parts = Vec::new();
     let mut above = false;
     for part in name.split(|&b| b == b'/') {

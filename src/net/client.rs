@@ -199,7 +199,12 @@ impl Client {
         let idle = self.options.idle_timeout;
         let limit = self.options.connect_timeout + request.patience.unwrap_or(idle);
         let sent = match body {
-            Body::None => network.wait(limit, cancel, builder.send()),
+            Body::None => {
+                // "Nothing" is said where something could be (RFC 9110, 8.6); some servers answer 411 else.
+                let wants_length = matches!(request.method, Method::Post | Method::Put | Method::Patch);
+                let builder = if wants_length { builder.header(header::CONTENT_LENGTH, 0) } else { builder };
+                network.wait(limit, cancel, builder.send())
+            }
             Body::Bytes(bytes) => network.wait(limit, cancel, builder.body(bytes).send()),
             Body::Stream { length, write } => {
                 let pipe = Pipe::new();

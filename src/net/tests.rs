@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::test_server::{Answer, Asked, Body, Server};
+use super::test_server::{self, Answer, Asked, Server};
 use super::*;
 
 fn never() -> bool {
@@ -197,7 +197,7 @@ fn what_may_pass_is_asked_again() {
     }
     let count = AtomicUsize::new(0);
     let server = Server::start(move |_| match count.fetch_add(1, Ordering::SeqCst) {
-        0 => Answer::bad(Body::Closed),
+        0 => Answer::bad(test_server::Body::Closed),
         _ => Answer::ok("at last"),
     });
     assert_eq!(fetch(server.url("/")).unwrap(), "at last");
@@ -206,7 +206,7 @@ fn what_may_pass_is_asked_again() {
 #[test]
 fn a_body_must_be_whole_and_not_too_long() {
     let once = ClientOptions { retry: RetryPolicy::none(), ..options() };
-    let check = |body: Body, limit: u64, expect: &str| {
+    let check = |body: test_server::Body, limit: u64, expect: &str| {
         let server = Server::start(move |_| Answer::bad(body.clone()));
         let client = Client::new(once.clone());
         let reply = client.send(&Request::get(server.url("/")), &never).unwrap();
@@ -218,14 +218,14 @@ fn a_body_must_be_whole_and_not_too_long() {
         let error = result.unwrap_err().to_string();
         assert!(error.contains(expect) && came <= limit, "{came} {error}");
     };
-    check(Body::Short(b"abc".to_vec(), 10), 100, "broke before all of it came");
-    check(Body::Endless, 100_000, "larger than 100000 bytes");
-    check(Body::Whole(vec![0; 11]), 10, "larger than 10 bytes");
+    check(test_server::Body::Short(b"abc".to_vec(), 10), 100, "broke before all of it came");
+    check(test_server::Body::Endless, 100_000, "larger than 100000 bytes");
+    check(test_server::Body::Whole(vec![0; 11]), 10, "larger than 10 bytes");
 }
 
 #[test]
 fn a_sink_that_fails_ends_it() {
-    let server = Server::start(|_| Answer::bad(Body::Endless));
+    let server = Server::start(|_| Answer::bad(test_server::Body::Endless));
     let client = Client::new(options());
     let reply = client.send(&Request::get(server.url("/")), &never).unwrap();
     let full = || std::io::Error::from_raw_os_error(rustix::io::Errno::NOSPC.raw_os_error());
@@ -236,7 +236,7 @@ fn a_sink_that_fails_ends_it() {
 
 #[test]
 fn cancelling_ends_whatever_it_waits_for() {
-    for body in [Body::Silent, Body::Stuck(b"abc".to_vec())] {
+    for body in [test_server::Body::Silent, test_server::Body::Stuck(b"abc".to_vec())] {
         // Cancelled once the server has been asked, so that it is really being waited for.
         let asked = std::sync::Arc::new(AtomicBool::new(false));
         let server = Server::start({
@@ -289,10 +289,10 @@ fn a_server_that_says_nothing_is_given_up() {
         retry: RetryPolicy::none(),
         ..options()
     };
-    let server = Server::start(|_| Answer::bad(Body::Silent));
+    let server = Server::start(|_| Answer::bad(test_server::Body::Silent));
     let error = fetch_with(short.clone(), &Request::get(server.url("/"))).unwrap_err();
     assert!(matches!(error.problem(), Problem::NoAnswer(_)) && error.is_transient(), "{error}");
-    let server = Server::start(|_| Answer::bad(Body::Stuck(b"abc".to_vec())));
+    let server = Server::start(|_| Answer::bad(test_server::Body::Stuck(b"abc".to_vec())));
     let error = fetch_with(short, &Request::get(server.url("/"))).unwrap_err();
     assert!(matches!(error.problem(), Problem::Stalled(_)) && error.is_transient(), "{error}");
 }
@@ -428,4 +428,109 @@ fn many_threads_share_one() {
         }
     });
     assert_eq!(server.count(), 80);
+}
+
+fn send(url: String, method: Method, body: Body<'_>) -> Result<u16, NetError> {
+    let request = Request { answers: Answers::Any, ..Request::new(method, url) };
+    Client::new(options()).send_body(&request, body, &never).map(|reply| reply.status())
+}
+
+#[test]
+fn sends_bodies_with_a_length_and_in_chunks() {
+    let server = Server::start(|_| Answer::status(201));
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|n| (n % 251) as u8).collect();
+    let mut write =
+        |out: &mut dyn std::io::Write| bytes.chunks(7001).try_for_each(|piece| out.write_all(piece));
+    let length = Some(bytes.len() as u64);
+    assert_eq!(send(server.url("/1"), Method::Put, Body::Bytes(b"hello".to_vec())).unwrap(), 201);
+    assert_eq!(send(server.url("/2"), Method::Put, Body::Stream { length, write: &mut write }).unwrap(), 201);
+    assert_eq!(
+        send(server.url("/3"), Method::Patch, Body::Stream { length: None, write: &mut write }).unwrap(),
+        201
+    );
+    assert_eq!(send(server.url("/4"), Method::Post, Body::None).unwrap(), 201);
+    assert_eq!(send(server.url("/5"), Method::Delete, Body::None).unwrap(), 201);
+    let asked = server.asked();
+    let methods: Vec<&str> = asked.iter().map(|asked| asked.method.as_str()).collect();
+    assert_eq!(methods, ["PUT", "PUT", "PATCH", "POST", "DELETE"]);
+    assert_eq!((asked[0].body.as_slice(), asked[0].header("content-length")), (&b"hello"[..], Some("5")));
+    assert!(asked[1].body == bytes && asked[1].header("content-length") == Some("3000000"));
+    assert!(asked[2].body == bytes && asked[2].header("transfer-encoding") == Some("chunked"));
+    assert_eq!(asked[3].header("content-length"), Some("0"));
+}
+
+#[test]
+fn a_writer_that_fails_ends_the_request() {
+    let server = Server::start(|_| Answer::status(201));
+    let check = |length: Option<u64>, write: WriteBody<'_>, expect: &str| {
+        let error = send(server.url("/"), Method::Put, Body::Stream { length, write }).unwrap_err();
+        assert!(matches!(error.problem(), Problem::Source(_)) && !error.is_transient(), "{error}");
+        let text = crate::report::chain(&error);
+        assert!(text.contains("cannot send to") && text.contains(expect), "{text}");
+    };
+    check(Some(3), &mut |_| Err(std::io::Error::other("no disk")), "no disk");
+    check(None, &mut |_| Err(std::io::Error::other("no disk")), "no disk");
+    check(Some(3), &mut |out| out.write_all(b"ab"), "1 bytes less");
+    check(Some(3), &mut |out| out.write_all(b"abcd"), "more bytes");
+}
+
+#[test]
+fn a_writer_does_not_wait_for_who_stopped_reading() {
+    // The server answers nothing and reads no more than what fits in the buffers between.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let started = AtomicBool::new(false);
+    let request = Request::new(Method::Put, url);
+    let mut write = |out: &mut dyn std::io::Write| loop {
+        out.write_all(&[0; 65536])?;
+        started.store(true, Ordering::SeqCst);
+    };
+    let body = Body::Stream { length: None, write: &mut write };
+    let error = Client::new(options()).send_body(&request, body, &|| started.load(Ordering::SeqCst)).err();
+    assert!(error.unwrap().is_cancelled());
+    let quick = ClientOptions { idle_timeout: Duration::from_millis(200), ..options() };
+    let quick = ClientOptions { connect_timeout: Duration::from_millis(200), ..quick };
+    let body = Body::Stream { length: None, write: &mut write };
+    let error = Client::new(quick).send_body(&request, body, &never).err().unwrap();
+    assert!(matches!(error.problem(), Problem::NoAnswer(_)), "{error}");
+}
+
+#[test]
+fn any_status_is_an_answer_where_that_is_asked_for() {
+    let server = Server::start(|asked: &Asked| match asked.target.as_str() {
+        "/401" => Answer { status: 401, ..Answer::ok("why") },
+        _ => Answer::redirect(307, "/401"),
+    });
+    let client = Client::new(options());
+    let ask = |path: &str, answers, follow| {
+        client.send(&Request { answers, follow, ..Request::get(server.url(path)) }, &never)
+    };
+    let reply = ask("/401", Answers::Any, true).unwrap();
+    assert_eq!(reply.status(), 401);
+    assert_eq!(reply.bytes_up_to(2, &never), b"wh");
+    assert_eq!(ask("/", Answers::Any, false).unwrap().status(), 307);
+    assert_eq!(ask("/", Answers::Also(&[401]), true).unwrap().status(), 401);
+    assert!(ask("/401", Answers::Also(&[404]), true).is_err());
+    // A redirect of what changes something is an answer or an error, but never followed.
+    assert_eq!(send(server.url("/"), Method::Post, Body::None).unwrap(), 307);
+}
+
+#[test]
+fn a_body_can_be_read_as_a_stream() {
+    use std::io::Read;
+    let server = Server::start(|asked: &Asked| match asked.target.as_str() {
+        "/short" => Answer::bad(test_server::Body::Short(b"he".to_vec(), 5)),
+        "/endless" => Answer::bad(test_server::Body::Endless),
+        _ => Answer::ok("hello"),
+    });
+    let client = Client::new(options());
+    let read = |path: &str| {
+        let reply = client.send(&Request::get(server.url(path)), &never).unwrap();
+        let mut bytes = Vec::new();
+        let read = reply.into_reader(8192, &never).read_to_end(&mut bytes);
+        read.map(|_| bytes).map_err(|error| NetError::from_io(error).unwrap())
+    };
+    assert_eq!(read("/").unwrap(), b"hello");
+    assert!(matches!(read("/short").unwrap_err().problem(), Problem::Interrupted(_)));
+    assert!(matches!(read("/endless").unwrap_err().problem(), Problem::TooLarge(8192)));
 }

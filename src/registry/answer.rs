@@ -61,12 +61,21 @@ pub fn join(errors: &[ServerError]) -> String {
 pub fn show(text: &str) -> String {
     let cleaned = clean_text(text);
     let one_line = cleaned.split_whitespace().collect::<Vec<_>>().join(" ");
-    // Colours may stay in a step's output, but not in a message.
-    let plain: String = one_line.chars().filter(|c| !c.is_control()).collect();
+    let plain = without_colours(&one_line);
     match plain.char_indices().nth(LONGEST_SHOWN) {
         Some((end, _)) => format!("{}...", &plain[..end]),
         None => plain,
     }
+}
+
+/// Takes out what the cleaner leaves for a step's output: `ESC [ ... m`.
+fn without_colours(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for (at, piece) in text.split('\x1b').enumerate() {
+        let rest = if at == 0 { piece } else { piece.split_once('m').map_or("", |(_, rest)| rest) };
+        plain.extend(rest.chars().filter(|c| !c.is_control()));
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -91,7 +100,7 @@ mod tests {
     #[test]
     fn words_are_harmless_and_short() {
         assert_eq!(show("a\x1b]0;title\x07b\nc\r\nd\u{9b}2J"), "ab c d");
-        assert_eq!(show("\x1b[31mred\x1b[0m"), "[31mred[0m");
+        assert_eq!(show("\x1b[31mred\x1b[0m"), "red");
         assert!(show(&"é".repeat(5000)).len() < 1000);
         let many = format!(r#"{{"errors":[{}{{"code":"A"}}]}}"#, r#"{"code":"A"},"#.repeat(100));
         check(&many, "a; a; a");

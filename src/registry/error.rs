@@ -60,7 +60,7 @@ pub enum RegistryError {
     )]
     Insecure {
         host: String,
-        why: &'static str,
+        why: String,
         #[source]
         source: Option<NetError>,
     },
@@ -95,7 +95,10 @@ impl RegistryError {
     /// Tells whether trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            RegistryError::Net(error) => error.is_transient(),
+            // A name that cannot be looked up now will hardly be in two seconds; most often there is no network.
+            RegistryError::Net(error) => {
+                error.is_transient() && !matches!(error.problem(), Problem::HostNotFound { .. })
+            }
             RegistryError::TooMany { .. } | RegistryError::Short { .. } => true,
             RegistryError::Status { status, .. } => matches!(status, 408 | 500..=599),
             _ => false,

@@ -166,7 +166,7 @@ mod tests {
         check(&print("me", "p"), Ok(Some(password)));
         check(&print("<token>", "t"), Ok(Some(Secret::Identity("t".into()))));
         check("echo 'credentials not found in native keychain'; exit 1", Ok(None));
-        check("echo 'no \x1b[31mway'; exit 1", Err("no [31mway"));
+        check("echo 'no \x1b[31mway'; exit 1", Err("no way"));
         check("echo hunter2", Err("not of the form"));
         check("exit 0", Err("not of the form"));
     }

@@ -5,8 +5,8 @@
 //! servers stand for a registry; `credentials` finds and keeps what proves who we are (`config_file`,
 //! `helper`, `raw_object`, `secret`), `auth` shows it to whom it is for (`challenge`, `domain`), `login`
 //! tries it. `transport` is one request with its repetition and redirects, `repository` what is read,
-//! `upload` what is written, `stream` a blob while it comes, `document` what makes a manifest
-//! acceptable, `answer` the words of a server's error, `error` ours. docs/registry.md says what is
+//! `upload` what is written, `pull` brings whole images into the store, `push` sends them, `stream` is a blob
+//! while it comes, `document` what makes a manifest acceptable, `answer` the words of a server's error, `error` ours. docs/registry.md says what is
 //! sent where. Not here: what images are made of (`content`), where they are kept
 //! (`store`), HTTP itself (`net`).
 
@@ -23,6 +23,8 @@ mod helper;
 mod host;
 mod login;
 mod options;
+mod pull;
+mod push;
 mod raw_object;
 mod registries;
 mod repository;
@@ -36,6 +38,8 @@ pub use credentials::{CredentialOptions, StoredIn, key_of};
 pub use document::{Described, Fetched, MANIFEST_LIMIT};
 pub use error::RegistryError;
 pub use options::RegistryOptions;
+pub use pull::{Cancelled, PullError, PullEvent, Pulled, Resolved, fetch, pull, pulling, resolve};
+pub use push::{LayerState, PushError, PushRequest, Pushed, push};
 pub use registries::Registries;
 pub use repository::Repository;
 pub use secret::Secret;

@@ -14,6 +14,9 @@ pub struct RegistryOptions {
     /// The environment's; where it names none, those of docker's files count.
     pub proxies: ProxySettings,
     pub retry: RetryPolicy,
+    /// Registries (`host[:port]`, as in references) that may be spoken to by http and with any certificate,
+    /// besides those of this machine.
+    pub insecure: Vec<String>,
     /// Certificates (PEM) believed besides the system's, for all hosts.
     pub ca_file: Option<PathBuf>,
     pub credentials: CredentialOptions,

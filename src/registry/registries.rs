@@ -59,7 +59,9 @@ impl Registries {
         if let Some(known) = self.known.get() {
             return Ok(known);
         }
-        let settings = Settings::read(&self.options.settings)?;
+        let mut settings = Settings::read(&self.options.settings)?;
+        let unusable = |why| RegistryError::Settings { path: "registry.insecure".into(), why };
+        settings.allow_insecure(&self.options.insecure).map_err(unusable)?;
         let config = self.options.credentials.config_file.as_deref().map(ConfigFile::read).transpose()?;
         let (headers, configured) = match &config {
             Some(config) => (config.headers()?, config.proxies()?),

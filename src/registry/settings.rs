@@ -100,6 +100,14 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Lets more registries be insecure, written as in `insecure-registries`.
+    pub fn allow_insecure(&mut self, entries: &[String]) -> Result<(), String> {
+        for entry in entries {
+            self.insecure.push(Insecure::read(entry)?);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, text: &str, is_dockers: bool) -> Result<(), String> {
         // docker takes an empty file for `{}`.
         let text = if text.trim().is_empty() { "{}" } else { text };
@@ -115,9 +123,7 @@ impl Settings {
             }
             (read.insecure_registries, read.registry_mirrors)
         };
-        for entry in &insecure {
-            self.insecure.push(Insecure::read(entry)?);
-        }
+        self.allow_insecure(&insecure)?;
         for entry in &mirrors {
             let mirror = Mirror::read(entry)?;
             if !self.mirrors.contains(&mirror) {

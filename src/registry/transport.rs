@@ -181,7 +181,7 @@ impl Registries {
             let to = answer::show(&show_url(url.as_str()));
             return Err(RegistryError::Downgrade { host: endpoint.host.clone(), to });
         }
-        self.send(&other, url, ask, None, cancel).map_err(|error| match error {
+        self.send(&other, url, ask, None, &[], cancel).map_err(|error| match error {
             RegistryError::Net(error) => explain(&other, error),
             error => error,
         })
@@ -200,7 +200,8 @@ impl Registries {
             true => self.remembered(endpoint, &ask.wanted, cancel)?,
             false => None,
         };
-        let reply = self.send(endpoint, url, ask, remembered, cancel)?;
+        let headers = &self.known()?.headers;
+        let reply = self.send(endpoint, url, ask, remembered, headers, cancel)?;
         if reply.status() != 401 || !may_see {
             return Ok(reply);
         }
@@ -208,24 +209,24 @@ impl Registries {
         self.forget(endpoint, &ask.wanted);
         match self.authorize(endpoint, &challenge, &ask.wanted, cancel)? {
             None => Ok(reply),
-            credentials => self.send(endpoint, url, ask, credentials, cancel),
+            credentials => self.send(endpoint, url, ask, credentials, headers, cancel),
         }
     }
 
+    /// Sends what was decided; `own_headers`: what only registries get.
     fn send(
         &self,
         endpoint: &Endpoint,
         url: &Url,
         ask: &mut Ask<'_>,
         credentials: Option<Credentials>,
+        own_headers: &[(String, String)],
         cancel: &dyn Fn() -> bool,
     ) -> Result<Reply, RegistryError> {
         let client = self.client(endpoint)?;
         let mut request = Request::new(ask.method, url.as_str());
         request.headers = ask.headers.clone();
-        if endpoint.owns(url) {
-            request.headers.extend(self.known()?.headers.iter().cloned());
-        }
+        request.headers.extend_from_slice(own_headers);
         request.credentials = credentials;
         request.answers = Answers::Any;
         request.follow = false;
@@ -291,11 +292,13 @@ fn explain(endpoint: &Endpoint, error: NetError) -> RegistryError {
     let why = match error.problem() {
         _ if endpoint.insecure => return RegistryError::Net(error),
         Problem::Tls { unknown_issuer: true, .. } => {
-            "has a certificate of an authority that is not known here: put the authority's certificate in \
-             /etc/docker/certs.d/HOST/ca.crt"
+            format!(
+                "has a certificate of an authority that is not known here: put that authority's own in \
+                 /etc/docker/certs.d/{host}/ca.crt"
+            )
         }
-        Problem::Tls { .. } if is_plain(&error) => "speaks http, not https",
-        Problem::Tls { .. } => "has no certificate that can be believed",
+        Problem::Tls { .. } if is_plain(&error) => "speaks http, not https".to_owned(),
+        Problem::Tls { .. } => "has no certificate that can be believed".to_owned(),
         _ => return RegistryError::Net(error),
     };
     RegistryError::Insecure { host, why, source: Some(error) }

@@ -11,7 +11,7 @@ use super::error::RegistryError;
 use super::host::Endpoint;
 use super::repository::{Repository, digest_or_tag};
 use super::transport::{Payload, Target, location};
-use crate::image::Digest;
+use crate::image::{Digest, Hasher};
 use crate::net::Method;
 
 const BYTES: &str = "application/octet-stream";
@@ -74,6 +74,37 @@ impl Repository<'_> {
         })
     }
 
+    /// Uploads a blob whose size and digest are known only when it is written; returns both.
+    ///
+    /// As [`Repository::upload_blob`] else; the bytes go out in chunks while they are written.
+    pub fn upload_stream(
+        &self,
+        write: &mut (dyn FnMut(&mut dyn Write) -> io::Result<()> + Send),
+        cancel: &dyn Fn() -> bool,
+    ) -> Result<(Digest, u64), RegistryError> {
+        let what = format!("the upload of a blob to `{}`", self.name);
+        let home = self.home()?;
+        self.registries.retrying(cancel, || {
+            let url = self.start_upload(&home, &what, cancel)?;
+            let (mut hasher, mut size) = (Hasher::new(), 0);
+            let mut counted = |out: &mut dyn Write| {
+                (hasher, size) = (Hasher::new(), 0);
+                write(&mut Counted { out, hasher: &mut hasher, size: &mut size })
+            };
+            let mut ask = self.ask_to_push(Method::Patch, "").header("Content-Type", BYTES);
+            ask.target = Target::Url(url);
+            ask.body = Payload::Stream { length: None, write: &mut counted };
+            let reply = self.expect(&home, &mut ask, &[202], &what, cancel)?;
+            let url = location(&home, &reply)?;
+            drop(ask);
+            let digest = hasher.finish();
+            let mut ask = self.ask_to_push(Method::Put, "");
+            ask.target = Target::Url(with_digest(url, &digest));
+            self.expect(&home, &mut ask, &[201, 204], &what, cancel)?;
+            Ok((digest, size))
+        })
+    }
+
     /// Stores a manifest under a tag or its digest, and returns its digest.
     pub fn put_manifest(
         &self,
@@ -107,6 +138,26 @@ impl Repository<'_> {
         let mut ask = self.ask_to_push(Method::Post, "blobs/uploads/");
         let reply = self.expect(home, &mut ask, &[202], what, cancel)?;
         location(home, &reply)
+    }
+}
+
+/// Counts and digests what goes through.
+struct Counted<'w> {
+    out: &'w mut dyn Write,
+    hasher: &'w mut Hasher,
+    size: &'w mut u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        *self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

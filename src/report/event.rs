@@ -75,6 +75,8 @@ pub enum Event {
     /// A step that ran was stopped, because another failed or the user wished so.
     StepStopped { step: Step },
 
+    /// A line about an image that is pulled.
+    Pull { text: String },
     /// Something worth knowing that is no error; shown once per text.
     Note { text: String },
     /// A warning that concerns no line of a Dockerfile; shown once per text.

@@ -119,6 +119,7 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 state.line(&format!("{} ---> {id}", prefix(&step)))
             }
             Event::StepFailed { step } | Event::StepStopped { step } => state.finish_line(&step),
+            Event::Pull { text } => state.line(&text),
             Event::Note { text } => state.once(text),
             Event::Warning { text } => state.once(text),
             Event::Finding { file, source, diagnostic } => {

@@ -50,6 +50,17 @@ pub enum StoreError {
         .0.short()
     )]
     SeveralNames(ImageId),
+    #[error(
+        "conflict: unable to remove repository reference \"{name}\" (must force) - container {container} is using \
+         its referenced image {}",
+        .id.short()
+    )]
+    NameInUse { name: String, id: ImageId, container: String },
+    #[error(
+        "conflict: unable to delete {} (cannot be forced) - image is being used by running container {container}",
+        .id.short()
+    )]
+    ImageInUse { id: ImageId, container: String },
     #[error("the user namespace does not map the owner {uid}:{gid}")]
     NoSuchOwner { uid: u32, gid: u32 },
     #[error("a lock was not waited for: the build was cancelled")]

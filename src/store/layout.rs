@@ -1,7 +1,7 @@
 //! Where everything lies, and how a store comes to be.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::image::{CacheKey, Digest, ImageId, OpDigest, SnapshotId};
@@ -58,6 +58,8 @@ pub(super) struct Paths {
     pub git: PathBuf,
     /// Made by the first cache mount.
     pub cache_mounts: PathBuf,
+    /// Made by the first blob that is received in parts.
+    pub partials: PathBuf,
     pub builds: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
@@ -84,6 +86,7 @@ impl Paths {
             downloads: base.join("cache/downloads"),
             git: base.join("cache/git"),
             cache_mounts: base.join("cache/mounts"),
+            partials: base.join("cache/partials"),
             builds: base.join("builds"),
             leases: base.join("leases"),
             locks: base.join("locks"),
@@ -210,6 +213,8 @@ fn make(root: &Path, base: &Path, xattrs: OverlayXattrs) -> Result<(), StoreErro
             builder.create(draft.join(name))?;
         }
         builder.create(draft.join("locks"))?;
+        // The root of an image without layers, which anybody in a container may look at.
+        std::fs::set_permissions(draft.join("empty"), PermissionsExt::from_mode(0o755))?;
         std::fs::write(draft.join("format"), format_text(xattrs))?;
         atomic::rename_new(&draft, base)
     })();
@@ -221,8 +226,6 @@ fn make(root: &Path, base: &Path, xattrs: OverlayXattrs) -> Result<(), StoreErro
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::super::{Store, StoreOptions};
     use super::*;
 
@@ -241,8 +244,9 @@ mod tests {
         });
         let names: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(names, ["v1"]);
-        for path in [&root, &root.join("v1")] {
-            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o700);
+        for (path, mode) in [(root.clone(), 0o700), (root.join("v1"), 0o700), (root.join("v1/empty"), 0o755)]
+        {
+            assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
         }
     }
 

@@ -12,6 +12,7 @@
 //!   snapshots/ID/meta          JSON [SnapshotMeta]; mode 0400 once the layer is durable, 0600 before
 //!   snapshots/ID/digests       JSON, written when the layer was read through
 //!   snapshots/ID/packed        JSON, which digests its compressed forms have
+//!   snapshots/ID/origins       JSON, which repositories of registries have had its blobs
 //!   images/HEX                 JSON: layers, manifest; HEX is the image id, its config a blob
 //!   references/HEX             JSON: name and image id; HEX is the digest of the name
 //!   steps/ID                   JSON [StepRecord], or the id of the step it became
@@ -23,8 +24,11 @@
 //!   cache/downloads/           files from URLs; its files are the context's own
 //!   cache/mounts/HEX/          one cache mount: `meta` (JSON), and of each instance N/ (its files)
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
+//!   cache/partials/HEX         the first bytes of a blob that is being received, or was (flock: held by
+//!                              who receives it; its mtime is the last use)
 //!   builds/ID/log              the full log of a build
-//!   leases/ID                  flock: held while its process lives; lists layers it pins
+//!   leases/ID                  flock: held while its process lives; lists layers it pins, and of a
+//!                              container its id and image
 //!   locks/HEX                  flock: one step, while somebody does it
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```
@@ -33,7 +37,7 @@
 //! Reading writes nothing, so readers need no lock; a file that vanishes was not there.
 //!
 //! **Locks**, in the order they may be taken: a step's lock, `lock` (shared), those of cache mounts
-//! (by name), `names.lock`.
+//! (by name), that of one blob being received, `names.lock`.
 //! Whoever writes, or reads layers, first holds `lock` shared and a lease ([`Store::hold`];
 //! writing functions do it by themselves); both end with the process, however it ends.
 //!
@@ -53,6 +57,7 @@ mod builds;
 mod cache_mounts;
 mod check;
 mod created;
+mod diff;
 mod digests;
 mod durability;
 mod error;
@@ -61,7 +66,11 @@ mod images;
 mod known;
 mod layout;
 mod leases;
+mod measure;
+mod origins;
 mod packed;
+mod partials;
+mod prune;
 mod records;
 mod references;
 mod removal;
@@ -70,6 +79,7 @@ mod step_locks;
 mod steps;
 mod sweep;
 mod temporary;
+mod usage;
 
 #[cfg(test)]
 mod crash_tests;
@@ -86,18 +96,24 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::BuildLog;
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
+pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use leases::RunningContainer;
+pub use origins::Origin;
 pub use packed::PackedLayer;
+pub use partials::{PARTIAL_KEPT, Partial};
+pub use prune::{CachePruned, PruneRequest, choose};
 pub use records::Record;
-pub use removal::Removal;
+pub use removal::{ImagesRemoved, Removal};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
 pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
+pub use usage::{CacheEntry, CacheKind, ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use crate::image::{Digest, ImageId, Reference};
 
 use super::error::{names_in, read_if_there, remove_file};
@@ -57,6 +59,15 @@ impl Store {
     /// Returns the names of an image, sorted.
     pub fn names_of(&self, image: &ImageId) -> Result<Vec<Reference>, StoreError> {
         Ok(self.tags()?.into_iter().filter(|(_, id)| id == image).map(|(name, _)| name).collect())
+    }
+
+    /// Returns when the last of these names was given.
+    pub fn last_tag_time(&self, names: &[Reference]) -> Option<Timestamp> {
+        let time = |name: &Reference| {
+            let file = std::fs::metadata(self.reference_path(&stored_name(name))).ok()?;
+            Timestamp::try_from(file.modified().ok()?).ok()
+        };
+        names.iter().filter_map(time).max()
     }
 
     /// Lists the reference files with what they say, or why they say nothing.

@@ -1,10 +1,15 @@
 //! Removing images and names, by docker's rules.
+//!
+//! A name goes alone while the image has others; digests of a repository go with its last tag. An
+//! image that a container runs from stays: by id that cannot be forced, by name what is forced is
+//! the name's going. Not here: which layers are free then (`sweep`), which images are unused (who asks).
 
-use crate::image::{ChainId, ImageConfig, ImageId, Reference};
+use crate::image::{ChainId, ImageConfig, ImageId, Reference, SnapshotId};
 
 use super::error::{read_if_there, remove_file};
 use super::images::ImageFile;
-use super::{Found, Store, StoreError};
+use super::sweep::Swept;
+use super::{Found, RunningContainer, Store, StoreError};
 
 /// What a removal did, in the order docker prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,65 +24,119 @@ pub struct Removal {
     pub deferred: bool,
 }
 
+/// What the removal of several images did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImagesRemoved {
+    pub removals: Vec<Removal>,
+    /// The bytes of the files that were deleted.
+    pub freed: u64,
+    /// Whether other builds are running, so that layers are freed when those end.
+    pub deferred: bool,
+}
+
+/// An image's layers and what docker calls them, lowest first.
+type Layers = Vec<(SnapshotId, ChainId)>;
+
 impl Store {
     /// Removes a name, and with the last name the image and the layers nothing else needs.
     ///
     /// By id, the image goes with all its names; where they are several, only with `force`
     /// ([`StoreError::SeveralNames`]). Layers of cache records stay: they are the build cache.
+    /// Errors: a container runs from it ([`StoreError::NameInUse`], [`StoreError::ImageInUse`]).
     pub fn remove_image(&self, text: &str, force: bool) -> Result<Removal, StoreError> {
         let Found::Image { id, name } = self.find(text)? else {
             return Err(StoreError::NotFound(text.to_owned()));
         };
+        let running = self.containers()?.into_iter().find(|container| container.image == Some(id));
         let mut removal = Removal::default();
-        let gone = {
+        let layers = {
             let _lock = self.names_lock()?;
             // Read again under the lock: it may be another's by now.
             let mut names = self.names_of(&id)?;
-            if let Some(name) = &name {
-                let taken: Vec<Reference> = names.extract_if(.., |there| there == name).collect();
-                let same_repository = |there: &Reference| there.full_name() == name.full_name();
-                removal.untagged.extend(taken);
-                // What is left are digests of the same repository: they go with its last tag.
-                if names.iter().all(|there| there.digest().is_some() && same_repository(there)) {
-                    removal.untagged.append(&mut names);
+            let same = |there: &&Reference, name: &Reference| {
+                let by_digest = name.digest().is_some() && there.digest() == name.digest();
+                *there == name || by_digest && there.full_name() == name.full_name()
+            };
+            let name = name.and_then(|name| names.iter().find(|there| same(there, &name)).cloned());
+            removal.untagged = match name {
+                Some(name) => names_to_take(&mut names, &name, text, &id, force, running.as_ref())?,
+                None => {
+                    if let Some(container) = running {
+                        return Err(StoreError::ImageInUse { id, container: container.id });
+                    }
+                    if !force && !is_of_one_name(&names) {
+                        return Err(StoreError::SeveralNames(id));
+                    }
+                    names.sort_by_cached_key(Reference::to_string);
+                    std::mem::take(&mut names)
                 }
-            } else {
-                let tags = names.iter().filter(|there| there.digest().is_none()).count();
-                let one_repository = names.windows(2).all(|pair| pair[0].full_name() == pair[1].full_name());
-                if !force && names.len() > 1 && (tags > 1 || !one_repository) {
-                    return Err(StoreError::SeveralNames(id));
-                }
-                removal.untagged.append(&mut names);
-            }
+            };
             for reference in &removal.untagged {
                 self.drop_reference(reference)?;
             }
-            match names.is_empty() {
-                false => None,
-                true => {
-                    let layers = self.layers_with_chain_ids(&id)?;
-                    remove_file(&self.paths.image(&id))?;
-                    Some(layers)
-                }
+            if !names.is_empty() || running.is_some() {
+                return Ok(removal);
             }
+            self.delete_image(&id)?
         };
-        let Some(layers) = gone else { return Ok(removal) };
         removal.deleted = Some(id);
         match self.sweep_if_free()? {
             None => removal.deferred = true,
-            Some(swept) => {
-                let freed = layers.into_iter().rev().filter(|(layer, _)| swept.layers.contains(layer));
-                removal.deleted_layers.extend(freed.map(|(_, chain)| chain));
-            }
+            Some(swept) => removal.deleted_layers = freed_of(layers, &swept),
         }
         Ok(removal)
     }
 
-    /// Returns what can be told of an image's layers; an image that is broken must go too.
-    fn layers_with_chain_ids(
+    /// Removes those of the images that no container runs from, with the names they have, if
+    /// `unused` says of these that it is still to be.
+    pub fn remove_images(
         &self,
-        id: &ImageId,
-    ) -> Result<Vec<(crate::image::SnapshotId, ChainId)>, StoreError> {
+        images: &[ImageId],
+        unused: &dyn Fn(&[Reference]) -> bool,
+    ) -> Result<ImagesRemoved, StoreError> {
+        let mut removed = ImagesRemoved::default();
+        let mut layers = Vec::new();
+        for id in images {
+            let _lock = self.names_lock()?;
+            let mut names = self.names_of(id)?;
+            names.sort_by_cached_key(Reference::to_string);
+            let running = self.containers()?.iter().any(|container| container.image == Some(*id));
+            if running || !self.has_image(id) || !unused(&names) {
+                continue;
+            }
+            for reference in &names {
+                self.drop_reference(reference)?;
+            }
+            layers.push(self.delete_image(id)?);
+            removed.removals.push(Removal { untagged: names, deleted: Some(*id), ..Removal::default() });
+        }
+        if layers.is_empty() {
+            return Ok(removed);
+        }
+        match self.sweep_measured(Vec::new())? {
+            None => removed.deferred = true,
+            Some(mut swept) => {
+                removed.freed = swept.freed;
+                for (removal, layers) in removed.removals.iter_mut().zip(layers) {
+                    let own: Vec<SnapshotId> = layers.iter().map(|(layer, _)| layer.clone()).collect();
+                    removal.deleted_layers = freed_of(layers, &swept);
+                    // A layer of several images is told once.
+                    swept.layers.retain(|layer| !own.contains(layer));
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes the image's own file; the caller holds the names' lock. Returns its layers.
+    fn delete_image(&self, id: &ImageId) -> Result<Layers, StoreError> {
+        let layers = self.layers_with_chain_ids(id)?;
+        remove_file(&self.paths.image(id))?;
+        Ok(layers)
+    }
+
+    /// Returns what can be told of an image's layers; an image that is broken must go too.
+    fn layers_with_chain_ids(&self, id: &ImageId) -> Result<Layers, StoreError> {
         let file = read_if_there(&self.paths.image(id))?
             .and_then(|bytes| serde_json::from_slice::<ImageFile>(&bytes).ok());
         let config = self
@@ -92,6 +151,44 @@ impl Store {
             .zip((1..=diff_ids.len()).filter_map(|n| ChainId::of(&diff_ids[..n])))
             .collect())
     }
+}
+
+/// Takes from an image's names those that go with one of them.
+fn names_to_take(
+    names: &mut Vec<Reference>,
+    name: &Reference,
+    text: &str,
+    id: &ImageId,
+    force: bool,
+    running: Option<&RunningContainer>,
+) -> Result<Vec<Reference>, StoreError> {
+    if let Some(container) = running
+        && !force
+        && is_of_one_name(names)
+    {
+        let container = container.id.clone();
+        return Err(StoreError::NameInUse { name: text.to_owned(), id: *id, container });
+    }
+    let same_repository = |there: &Reference| there.full_name() == name.full_name();
+    let mut taken: Vec<Reference> = names.extract_if(.., |there| there == name).collect();
+    // Digests of a repository go with its last tag.
+    let tags_left = names.iter().any(|there| there.digest().is_none() && same_repository(there));
+    if name.digest().is_none() && !tags_left {
+        taken.extend(names.extract_if(.., |there| same_repository(there)));
+    }
+    Ok(taken)
+}
+
+/// Tells whether there is at most one tag, and all digests are of its repository.
+fn is_of_one_name(names: &[Reference]) -> bool {
+    let tags = names.iter().filter(|name| name.digest().is_none()).count();
+    tags <= 1 && names.windows(2).all(|pair| pair[0].full_name() == pair[1].full_name())
+}
+
+/// Returns the layers that a sweep removed, topmost first.
+fn freed_of(layers: Layers, swept: &Swept) -> Vec<ChainId> {
+    let freed = layers.into_iter().rev().filter(|(layer, _)| swept.layers.contains(layer));
+    freed.map(|(_, chain)| chain).collect()
 }
 
 #[cfg(test)]
@@ -153,6 +250,100 @@ mod tests {
         assert_eq!(removal.untagged, ["one:latest".parse().unwrap(), "two:latest".parse().unwrap()]);
         assert_eq!(removal.deleted, Some(id));
         assert!(removal.deferred, "this store itself holds its layers");
+    }
+
+    /// What docker 20.10 does with tags and digests, name by name.
+    #[test]
+    fn digests_go_with_the_last_tag_of_their_repository() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let digest = format!("r.example/a@{}", Digest::of("m"));
+        let check = |names: &[&str], remove: &str, force: bool, expect: Result<(&[&str], bool), ()>| {
+            let id = images::testing::image(&store, "a", &["a"]);
+            for name in names {
+                store.tag(&name.parse().unwrap(), &id).unwrap();
+            }
+            let name = if remove == "ID" { id.short() } else { remove.to_owned() };
+            let found = store.remove_image(&name, force).map(|removal| {
+                (
+                    removal.untagged.iter().map(Reference::to_string).collect::<Vec<_>>(),
+                    removal.deleted.is_some(),
+                )
+            });
+            let text = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+            assert_eq!(
+                found.map_err(|_| ()),
+                expect.map(|(names, gone)| (text(names), gone)),
+                "{names:?} {remove}"
+            );
+            let _ = store.remove_image(&id.to_string(), true);
+        };
+        let (one, two, other) = ("r.example/a:1", "r.example/a:2", "other:1");
+        check(&[one, two, &digest], one, false, Ok((&[one], false)));
+        check(&[one, &digest], one, false, Ok((&[one, &digest], true)));
+        check(&[one, &digest, other], one, false, Ok((&[one, &digest], false)));
+        check(&[one, &digest], &digest, false, Ok((&[&digest], false)));
+        check(&[&digest], &digest, false, Ok((&[&digest], true)));
+        check(&[other, &digest], &digest, false, Ok((&[&digest], false)));
+        check(&[&digest], "ID", false, Ok((&[&digest], true)));
+        check(&[one, &digest], "ID", false, Ok((&[one, &digest], true)));
+        check(&[one, two], "ID", false, Err(()));
+        check(&[other, &digest], "ID", false, Err(()));
+        check(&[other, &digest], "ID", true, Ok((&[other, &digest], true)));
+        check(&[], "ID", false, Ok((&[], true)));
+    }
+
+    #[test]
+    fn an_image_that_runs_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let id = images::testing::image(&store, "a", &["a"]);
+        for name in ["one", "two"] {
+            store.tag(&name.parse().unwrap(), &id).unwrap();
+        }
+        let container = testing::open(directory.path());
+        container.hold().unwrap();
+        let layers = store.image(&id).unwrap().layers;
+        container.hold_for_container(&layers, "0123456789ab", Some(&id)).unwrap();
+        container.let_go().unwrap();
+        assert_eq!(store.containers().unwrap()[0].image, Some(id));
+        let refused = |text: &str, force: bool| store.remove_image(text, force).unwrap_err().to_string();
+
+        assert!(
+            refused(&id.short(), true)
+                .contains("(cannot be forced) - image is being used by running container 0123456789ab")
+        );
+        assert!(!store.remove_image("two", false).unwrap().untagged.is_empty());
+        let words =
+            "unable to remove repository reference \"one\" (must force) - container 0123456789ab is using";
+        assert!(refused("one", false).contains(words), "{}", refused("one", false));
+        assert_eq!(store.remove_images(&[id], &|_| true).unwrap(), ImagesRemoved::default());
+        let forced = store.remove_image("one", true).unwrap();
+        assert_eq!((forced.untagged.len(), forced.deleted), (1, None));
+        assert!(store.image(&id).is_ok());
+
+        drop(container);
+        assert!(store.containers().unwrap().is_empty());
+        assert_eq!(store.remove_image(&id.short(), false).unwrap().deleted, Some(id));
+    }
+
+    #[test]
+    fn several_images_go_in_one_sweep_and_what_is_freed_is_measured() {
+        let directory = tempfile::tempdir().unwrap();
+        let ids = {
+            let store = testing::open(directory.path());
+            let ids = ["x", "yy"].map(|text| images::testing::image(&store, text, &[text, "same"]));
+            store.tag(&"kept".parse().unwrap(), &ids[1]).unwrap();
+            ids
+        };
+        let store = testing::open(directory.path());
+        let removed = store.remove_images(&ids, &<[Reference]>::is_empty).unwrap();
+        assert_eq!((removed.removals.len(), removed.deferred), (1, false));
+        assert_eq!(removed.removals[0].deleted, Some(ids[0]));
+        assert_eq!(removed.removals[0].deleted_layers.len(), 2);
+        // The files x and same, the descriptions of two layers, the config.
+        assert!(removed.freed > 5, "{}", removed.freed);
+        assert!(store.image(&ids[1]).is_ok());
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Garbage collection: layers, blobs and entries that nothing needs any more.
 //!
 //! The roots are told in the room's header. Only entries that cannot be used
-//! any more are dropped from the cache; which of the others to drop when space
-//! is short is not decided here.
+//! any more are dropped from the cache; which of the others are to go is `prune`'s affair.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use crate::sys::lock::FileLock;
 use super::digests::read_index;
 use super::error::{failed, names_in, read_if_there, remove_file};
 use super::images::ImageFile;
+use super::measure::Measure;
 use super::snapshots::State;
 use super::temporary::remove_tree;
 use super::{Store, StoreError, leases};
@@ -24,6 +24,8 @@ pub struct Swept {
     /// Sorted.
     pub layers: Vec<SnapshotId>,
     pub blobs: Vec<Digest>,
+    /// The bytes of the files that were deleted, where that was measured.
+    pub freed: u64,
 }
 
 impl Store {
@@ -31,6 +33,15 @@ impl Store {
     ///
     /// Then it is done by the process that ends last.
     pub fn sweep_if_free(&self) -> Result<Option<Swept>, StoreError> {
+        self.sweep(Vec::new(), false)
+    }
+
+    /// Does what [`Store::sweep_if_free`] does, removes `more` with it, and measures what is deleted.
+    pub(super) fn sweep_measured(&self, more: Vec<PathBuf>) -> Result<Option<Swept>, StoreError> {
+        self.sweep(more, true)
+    }
+
+    fn sweep(&self, more: Vec<PathBuf>, measured: bool) -> Result<Option<Swept>, StoreError> {
         // Before the lock: whoever takes a lease may be waiting for the lock to be free.
         let lease = self.leased()?;
         let alone = || FileLock::try_exclusive(&self.paths.lock).map_err(failed("lock", &self.paths.lock));
@@ -44,14 +55,30 @@ impl Store {
             }
         };
         let mut sweep = Sweep { store: self, lease: &lease.id, trash: Vec::new(), swept: Swept::default() };
-        let done = sweep.run();
-        let Sweep { trash, swept, .. } = sweep;
+        let done = sweep.run(&more);
+        let Sweep { trash, mut swept, .. } = sweep;
         // Moved aside already: nobody need wait until it is deleted.
         drop(lock);
+        if measured {
+            let mut measure = Measure::default();
+            trash.iter().for_each(|path| measure.add(path));
+            swept.freed = measure.freed();
+        }
         for path in trash {
             remove_tree(&path).map_err(failed("remove", &path))?;
         }
         done.map(|()| Some(swept))
+    }
+
+    /// Moves something out of sight, to be deleted; `None` where it is not there.
+    pub(super) fn move_aside(&self, path: &Path, lease: &str) -> Result<Option<PathBuf>, StoreError> {
+        let bits = atomic::random_bits().map_err(failed("remove", path))?;
+        let to = self.paths.tmp.join(format!("{lease}.{bits:016x}"));
+        match std::fs::rename(path, &to) {
+            Ok(()) => Ok(Some(to)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("remove", path)(e)),
+        }
     }
 }
 
@@ -63,10 +90,14 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn run(&mut self) -> Result<(), StoreError> {
+    fn run(&mut self, more: &[PathBuf]) -> Result<(), StoreError> {
         let store = self.store;
+        for path in more {
+            self.discard(path)?;
+        }
         let (living, pinned) = leases::living(&store.paths)?;
         self.clear_temporary(&living)?;
+        store.clear_partials(super::PARTIAL_KEPT)?;
         let (mut layers, mut blobs): (BTreeSet<SnapshotId>, BTreeSet<Digest>) = Default::default();
         layers.extend(pinned);
         for id in store.image_ids()? {
@@ -107,6 +138,7 @@ impl Sweep<'_> {
         self.drop_steps()?;
         self.drop_index(&store.paths.by_content)?;
         self.drop_index(&store.paths.by_diff)?;
+        self.drop_empty_caches()?;
         remove_file(&store.paths.sweep)
     }
 
@@ -124,7 +156,7 @@ impl Sweep<'_> {
                     }
                     Some(Ok(Some(layer))) => layer,
                     Some(Err(_)) | None => {
-                        remove_file(&path)?;
+                        self.discard(&path)?;
                         continue;
                     }
                 };
@@ -132,7 +164,7 @@ impl Sweep<'_> {
                     layers.insert(layer);
                     left += 1;
                 } else {
-                    remove_file(&path)?;
+                    self.discard(&path)?;
                 }
             }
             if left == 0 {
@@ -145,7 +177,7 @@ impl Sweep<'_> {
     fn drop_steps(&mut self) -> Result<(), StoreError> {
         for id in self.store.step_ids()? {
             if self.store.step(&id)?.is_none() {
-                remove_file(&self.store.paths.steps.join(id.as_str()))?;
+                self.discard(&self.store.paths.steps.join(id.as_str()))?;
             }
         }
         Ok(())
@@ -171,15 +203,28 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    /// Drops the folders of caches whose files were removed: who used them held the store, too.
+    fn drop_empty_caches(&mut self) -> Result<(), StoreError> {
+        let paths = &self.store.paths;
+        for name in names_in(&paths.cache_mounts)? {
+            let directory = paths.cache_mounts.join(name);
+            if names_in(&directory)?.iter().all(|name| name == "meta" || name.ends_with(".lock")) {
+                self.discard(&directory)?;
+            }
+        }
+        for folder in [paths.git.join("checkouts"), paths.git.join("repositories")] {
+            for name in names_in(&folder)? {
+                if name.strip_suffix(".lock").is_some_and(|of| !folder.join(of).exists()) {
+                    remove_file(&folder.join(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Moves something out of sight; it is deleted when the lock is let go.
     fn discard(&mut self, path: &Path) -> Result<(), StoreError> {
-        let bits = atomic::random_bits().map_err(failed("remove", path))?;
-        let to = self.store.paths.tmp.join(format!("{}.{bits:016x}", self.lease));
-        match std::fs::rename(path, &to) {
-            Ok(()) => self.trash.push(to),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(failed("remove", path)(e)),
-        }
+        self.trash.extend(self.store.move_aside(path, self.lease)?);
         Ok(())
     }
 }

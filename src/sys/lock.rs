@@ -57,6 +57,12 @@ impl FileLock {
     pub fn file(&self) -> &File {
         &self.file
     }
+
+    /// Tells whether the path still names the locked file: it may have been renamed or removed
+    /// between our open and our lock.
+    pub fn is_still(&self, path: &Path) -> io::Result<bool> {
+        is_still(&self.file, path)
+    }
 }
 
 /// A held lock on a file that is removed when the lock is let go.

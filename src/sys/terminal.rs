@@ -63,10 +63,12 @@ impl Drop for RawMode {
 
 /// Reads one line from a terminal, without showing what is typed where `hidden`; `None` when stopped.
 ///
+/// `prompt` is called when the terminal is ready: what is typed from then on counts, and is hidden.
 /// `stopped` is looked at many times a second, and the terminal is put back in any case.
 pub fn read_line(
     terminal: impl AsFd,
     hidden: bool,
+    prompt: &dyn Fn(),
     stopped: &dyn Fn() -> bool,
 ) -> io::Result<Option<Vec<u8>>> {
     let terminal = terminal.as_fd();
@@ -74,8 +76,9 @@ pub fn read_line(
     if hidden {
         let mut silent = before.clone();
         silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
-        rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        rustix::termios::tcsetattr(terminal, OptionalActions::Now, &silent)?;
     }
+    prompt();
     let line = read_line_as_is(terminal, stopped);
     if hidden {
         // A terminal that is gone has no mode.

@@ -223,16 +223,16 @@ both! {
         let changed = |path: &str| { let mut bytes = std::fs::read(path).unwrap(); let at = bytes.len() / 2; bytes[at] ^= 1; bytes };
         fails(&first, Some(cut(&first)), "");
         fails(&last, Some(changed(&last)), "");
-        fails(&last, None, "cannot be opened");
+        fails(&last, None, "is missing");
         fails(&manifest, Some(changed(&manifest)), "other bytes");
-        fails(&manifest, None, "cannot be read");
+        fails(&manifest, None, "is missing");
         fails(&format!("{folder}/index.json"), Some(b"{}".to_vec()), "index");
         fails(&format!("{folder}/oci-layout"), None, "oci-layout");
         // A pipe is not waited for.
         std::fs::remove_file(&last).unwrap();
         nix::unistd::mkfifo(Path::new(&last), nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
         let other = TestEnv::new(env.who).unwrap();
-        other.try_build(&other.dockerfile(ctx), &["--build-context", &name]).fails().has("is no file");
+        other.try_build(&other.dockerfile(ctx), &["--build-context", &name]).fails().has("is no regular file");
     }
 
     fn what_is_on_the_web_has_a_name(env) {

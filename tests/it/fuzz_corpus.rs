@@ -81,3 +81,8 @@ fn instructions_are_read_as_written() {
 fn references_are_shown_as_read() {
     random("reference", 4000);
 }
+
+#[test]
+fn archives_of_images_say_one_thing() {
+    random("load", 1000);
+}

@@ -1,9 +1,9 @@
 //! `images`, `tag`, `rmi`, `inspect`, `history`, ids, and archives read by other tools.
 
 use std::fs;
-use std::process::Command;
 
 use super::common::Exported;
+use super::common::Podman;
 use super::common::TestEnv;
 use super::common::Who;
 use super::common::base::busybox_tar;
@@ -109,6 +109,131 @@ both! {
         env.rbuild(&["rmi", "-f", &id[7..19]]).ok().has("Untagged: app:1").has("Untagged: app:2").has("Deleted: ");
     }
 
+    /// One image that is there and one that is not: the one goes, the other is an error.
+    fn rmi_of_several(env) {
+        let id = app(env);
+        let outcome = env.rbuild(&["image", "rm", "--no-prune", "nosuch", "app:1", "Bad"]).exits(1);
+        outcome.has("No such image: nosuch:latest").has("Untagged: app:1").has(&format!("Deleted: {id}"));
+        env.rbuild(&["rmi", "-f", "nosuch"]).ok().has("No such image: nosuch:latest");
+        env.rbuild(&["rmi"]).exits(2);
+    }
+
+    /// By the words of docker 20.10 with a container that runs.
+    fn an_image_that_runs_is_in_use(env) {
+        let id = app(env);
+        let short = &id[7..19];
+        let mut container = env
+            .rbuild(&["run", "--rm", "-i", "--network=none", "--entrypoint=/bin/sh", "app:1", "-c", "echo up; cat"])
+            .stdin_pipe()
+            .spawn();
+        container.wait_for("up");
+        let df = env.rbuild(&["system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Active}}"]).ok();
+        df.has("Images 2 1").has("Containers 1 1");
+        let by_name = env.rbuild(&["rmi", "app:1"]).exits(1);
+        by_name.has("conflict: unable to remove repository reference \"app:1\" (must force) - container ").has(&format!("is using its referenced image {short}"));
+        env.rbuild(&["rmi", "-f", short]).exits(1).has(&format!("conflict: unable to delete {short} (cannot be forced) - image is being used by running container "));
+        env.rbuild(&["image", "prune", "-af"]).ok().has("untagged: busybox:test").lacks("app:1");
+        env.rbuild(&["rmi", "-f", "app:1"]).ok().prints("Untagged: app:1\n");
+        env.rbuild(&["image", "prune", "-f"]).ok().prints("Total reclaimed space: 0B\n");
+        container.close_stdin();
+        container.finish().ok();
+        env.rbuild(&["image", "prune", "-f"]).ok().has(&format!("deleted: {id}"));
+    }
+
+    fn digests_are_names(env) {
+        let id = app(env);
+        let digest = format!("sha256:{}", "5".repeat(64));
+        let full = format!("r.example/app@{digest}");
+        env.rbuild(&["tag", "app:1", "r.example/app:1"]).ok();
+        name(env, &full, &id);
+        let outcome = env.rbuild(&["images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}"]).ok();
+        outcome.has(&format!("r.example/app 1 {digest}\n")).has("app 1 <none>\n");
+        let outcome = env.rbuild(&["images", "--format", "{{.Repository}} {{.Tag}}"]).ok();
+        outcome.prints("app 1\nr.example/app 1\nbusybox test\n");
+        let all = env.inspect(&full);
+        assert_eq!((&all["Id"], &all["RepoDigests"]), (&id.clone().into(), &serde_json::json!([full])));
+        assert_eq!(all["RepoTags"], serde_json::json!(["app:1", "r.example/app:1"]));
+        env.rbuild(&["images", "-q", "-f", "reference=r.example/*@sha256:5*"]).ok().prints(&format!("{}\n", &id[7..19]));
+
+        env.rbuild(&["rmi", "app:1"]).ok().prints("Untagged: app:1\n");
+        let outcome = env.rbuild(&["rmi", "r.example/app:1"]).ok();
+        outcome.has(&format!("Untagged: r.example/app:1\nUntagged: {full}\nDeleted: {id}\n"));
+
+        // Pulled by digest: no tag, and dangling as docker has it.
+        let id = app(env);
+        name(env, &full, &id);
+        env.rbuild(&["rmi", "app:1"]).ok().prints("Untagged: app:1\n");
+        env.rbuild(&["images", "-f", "dangling=true", "--format", "{{.Repository}} {{.Tag}}"]).ok().prints("r.example/app <none>\n");
+        env.rbuild(&["rmi", &full]).ok().has(&format!("Untagged: {full}\nDeleted: {id}\n"));
+    }
+
+    fn filters_by_time_label_and_name(env) {
+        app(env);
+        let names = |filters: &[&str]| {
+            let filters: Vec<&str> = filters.iter().flat_map(|f| ["-f", f]).collect();
+            let format = ["image", "ls", "--format", "{{.Repository}}"];
+            env.rbuild(&[&format[..], &filters].concat()).ok().stdout.replace('\n', " ")
+        };
+        assert_eq!(names(&["until=24h"]), "");
+        assert_eq!(names(&["until=0s"]), "app busybox ");
+        assert_eq!(names(&["label!=k"]), "busybox ");
+        assert_eq!(names(&["label=k", "label!=k=w"]), "app ");
+        assert_eq!(names(&["reference=app", "reference=busy*"]), "app busybox ");
+        assert_eq!(names(&["since=busybox:test"]), "app ");
+        assert_eq!(names(&["before=app:1"]), "busybox ");
+        env.rbuild(&["images", "-f", "until=soon"]).exits(2).has("failed to parse value as time or duration: \"soon\"");
+        env.rbuild(&["images", "-f", "before=nosuch"]).exits(1).has("No such image: nosuch:latest");
+    }
+
+    fn inspect_as_dockers_types_print(env) {
+        let id = app(env);
+        let check = |template: &str, expect: &str| {
+            env.rbuild(&["image", "inspect", "-f", template, "app:1"]).ok().prints(&format!("{expect}\n"));
+        };
+        check("{{.Config.Healthcheck}}|{{.Variant}}|{{.Config.Volumes}}|{{.Config.OnBuild}}", "<nil>||map[]|[]");
+        check("{{json .Config.Healthcheck}} {{index .RepoTags 0}} {{.Config.Labels.nope}}", "null app:1 <no value>");
+        check("{{range .Config.Cmd}}[{{.}}]{{end}}{{with .Config.Healthcheck}}x{{else}}none{{end}}", "[echo $GREETING from $(id -un) in $(pwd); cat /made]none");
+        env.rbuild(&["inspect", "-f", "{{.Config.Healthcheck.Test}}", "app:1"]).fails().has("nil pointer evaluating Test");
+        env.rbuild(&["inspect", "-f", "{{.Metadata.LastTagTime}}", &id]).ok().has(" +0000 UTC");
+    }
+
+    fn inspect_of_several_and_of_types(env) {
+        let id = app(env);
+        let outcome = env.rbuild(&["inspect", "--type", "image", "-f", "{{.Id}}", "nosuch", "app:1"]).exits(1);
+        outcome.has("No such image: nosuch:latest").has(&id);
+        env.rbuild(&["inspect", "nosuch"]).exits(1).has("[]\n").has("No such object: nosuch");
+        let built = env.build(&env.dockerfile("FROM app:1\nENV A=1\nENV B=1\n"), &[]);
+        env.rbuild(&["inspect", "--type", "image", built.step_ids()[0]]).exits(1).has("No such image");
+        env.rbuild(&["inspect", "--type", "step", built.step_ids()[0]]).ok();
+        env.rbuild(&["inspect", "--type", "volume", "app:1"]).exits(2).has("unknown type: \"volume\"");
+        env.rbuild(&["inspect", "-s", "-f", "{{.Os}}", "app:1"]).ok().has("WARNING: --size ignored for image");
+        let compact = env.rbuild(&["inspect", "-f", "json", "app:1"]).ok();
+        assert!(compact.stdout.starts_with("[{\"Id\":\"sha256:") && compact.stdout.lines().count() == 1, "{compact}");
+    }
+
+    fn history_for_scripts(env) {
+        let id = app(env);
+        let outcome = env.rbuild(&["image", "history", "-q", "app:1"]).ok();
+        assert_eq!(outcome.stdout.lines().next(), Some(&id[7..19]));
+        assert!(outcome.stdout.lines().skip(1).all(|line| line == "<missing>"), "{outcome}");
+        let row = env.rbuild(&["history", "--human=false", "--format", "{{json .}}", "app:1"]).ok();
+        let row: serde_json::Value = serde_json::from_str(row.stdout.lines().last().unwrap()).unwrap();
+        assert!(row["CreatedSince"].as_str().unwrap().ends_with('Z') && row["Size"].as_str().unwrap().parse::<u64>().unwrap() > 1000, "{row}");
+    }
+
+    fn groups_of_commands(env) {
+        env.rbuild(&["image"]).ok().has("ls").has("prune");
+        env.rbuild(&["system"]).ok().has("df");
+        env.rbuild(&["builder", "--help"]).ok().has("prune");
+        env.rbuild(&["image", "lss"]).exits(2).has("'ls'");
+        env.rbuild(&["imag"]).exits(2).has("rbuild image");
+        let ctx = env.dockerfile("FROM scratch\nCOPY f /f\n").file("f", "x");
+        env.rbuild(&["image", "build", "-q", "-t", "a", ctx.path()]).ok();
+        env.rbuild(&["builder", "build", "-q", "-t", "b", ctx.path()]).ok();
+        env.rbuild(&["image", "tag", "a", "c"]).ok();
+        env.rbuild(&["image", "list", "--format", "{{.Repository}}"]).ok().prints("a\nb\nc\n");
+    }
+
     fn inspect_with_a_format(env) {
         let id = app(env);
         env.rbuild(&["inspect", "-f", "{{.Id}}", "app:1"]).ok().prints(&format!("{id}\n"));
@@ -210,6 +335,15 @@ both! {
     }
 }
 
+/// Gives an image a name with a digest, as a pull or a push does.
+fn name(env: &TestEnv, reference: &str, id: &str) {
+    use sha2::Digest as _;
+    let file: String = sha2::Sha256::digest(reference).iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = env.store().join("v1/references").join(file);
+    fs::write(&path, format!("{reference}\n{id}\n")).unwrap();
+    env.give(&path);
+}
+
 /// Writes `app:1` to an archive and returns its path.
 #[track_caller]
 fn archive(env: &TestEnv, kind: &str) -> String {
@@ -219,8 +353,8 @@ fn archive(env: &TestEnv, kind: &str) -> String {
     file
 }
 
-/// An image written as `who`, loaded and run by podman. With runc, since crun wants one kind of
-/// cgroups; with limits that a root without CAP_SYS_RESOURCE may set.
+/// An image written as `who`, loaded and run by podman, with limits that a root without
+/// CAP_SYS_RESOURCE may set.
 fn podman_runs_it(who: Who) {
     let env = match TestEnv::new(who) {
         Ok(env) => env,
@@ -230,22 +364,8 @@ fn podman_runs_it(who: Who) {
         return not_here("podman is tried as root only");
     }
     app(&env);
-    let home = env.path_str("podman");
-    let podman = |args: &[&str]| {
-        let own = [
-            "--root",
-            &home,
-            "--runroot",
-            &format!("{home}-run"),
-            "--storage-driver",
-            "vfs",
-            "--cgroup-manager",
-            "cgroupfs",
-            "--runtime",
-            "runc",
-        ];
-        env.program("podman", &[&own[..], args].concat()).without_changing_user().output()
-    };
+    let podman = Podman::new(&env);
+    let podman = |args: &[&str]| podman.run(args);
     for kind in ["oci", "docker"] {
         podman(&["load", "-i", &archive(&env, kind)]).ok();
         let image = podman(&["images", "-q"]).ok().stdout;
@@ -272,61 +392,4 @@ fn podman_runs_what_root_built() {
 #[test]
 fn podman_runs_what_a_user_built() {
     podman_runs_it(Who::User);
-}
-
-/// Images written by rbuild, loaded and run by a Docker engine that this test starts.
-#[test]
-fn a_docker_engine_runs_it() {
-    let env = match TestEnv::new(Who::Root) {
-        Ok(env) => env,
-        Err(why) => return skip(&why),
-    };
-    for tool in ["dockerd", "docker"] {
-        if !Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap().status.success()
-        {
-            return skip(&format!("{tool} is not installed"));
-        }
-    }
-    app(&env);
-    let base = env.path_str("docker");
-    fs::create_dir(&base).unwrap();
-    let host = format!("unix://{base}/sock");
-    let daemon = env
-        .program(
-            "dockerd",
-            &[
-                "--data-root",
-                &format!("{base}/data"),
-                "--exec-root",
-                &format!("{base}/exec"),
-                "--pidfile",
-                &format!("{base}/pid"),
-                "-H",
-                &host,
-                "--bridge=none",
-                "--iptables=false",
-                "--ip6tables=false",
-                "--storage-driver=vfs",
-            ],
-        )
-        // Own mount namespace: what the engine leaves mounted goes with it.
-        .behind(&["unshare", "--mount", "--propagation", "private"])
-        .spawn();
-    daemon.wait_for("API listen on");
-    let docker = |args: &[&str]| env.program("docker", &[&["-H", &host], args].concat()).output();
-    for kind in ["docker", "oci"] {
-        let loaded = docker(&["load", "-i", &archive(&env, kind)]);
-        // Engines before 25 read no OCI archives; theirs is the other kind.
-        if kind == "oci" && loaded.code != Some(0) {
-            let version = docker(&["version", "-f", "{{.Server.Version}}"]).ok().stdout;
-            let major: u32 = version.split('.').next().unwrap().parse().unwrap();
-            assert!(major < 25, "{loaded}");
-            continue;
-        }
-        loaded.ok().has("app:1");
-        docker(&["run", "--rm", "--network=none", "peer.example/app:1"]).ok().prints(APP_SAYS);
-        docker(&["rmi", "-f", "peer.example/app:1"]).ok();
-    }
-    daemon.signal(rustix::process::Signal::TERM);
-    daemon.finish();
 }

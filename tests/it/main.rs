@@ -9,6 +9,7 @@
 #[macro_use]
 mod common;
 
+mod archives;
 mod attack;
 mod bad_input;
 mod build;
@@ -21,6 +22,8 @@ mod contexts;
 mod cookbook;
 mod copy;
 mod corpus;
+mod diff_images;
+mod export;
 mod flags;
 mod fuzz_corpus;
 mod grammar;
@@ -30,11 +33,18 @@ mod images;
 mod import;
 mod layering;
 mod link;
+mod login;
 mod mounts;
 mod offline;
+mod outputs;
 mod parse;
 mod perf_guard;
+mod prune;
 mod registry;
+mod registry_auth;
+mod registry_hostile;
+mod registry_pull;
+mod registry_push;
 mod remote;
 mod remote_cache;
 mod remote_cache_hosts;

@@ -18,7 +18,7 @@ both! {
         for (words, hint) in [
             (&["bulid", "."][..], "did you mean `rbuild build`?"),
             (&["imges"], "did you mean `rbuild images`?"),
-            (&["pull", "debian"], "rbuild import"),
+            (&["load", "-i", "debian.tar"], "rbuild import"),
             (&["ps", "-a"], "this version has no `ps`"),
             (&["run", "-d", "x"], "docker has `-d`"),
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),

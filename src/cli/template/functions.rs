@@ -135,8 +135,16 @@ pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value, TemplateE
                             TemplateError::Run(format!("error calling index: index out of range: {key}"))
                         })?
                     }
-                    (Value::Object(map), key) => map.get(&show(key, false)).cloned().unwrap_or_default(),
-                    (Value::Null, _) => Value::Null,
+                    (Value::Object(map), key) => match map.get(&show(key, false)) {
+                        Some(found) => found.clone(),
+                        // What Go has for a text that is not there is the empty one.
+                        None if map.values().all(Value::is_string) => Value::String(String::new()),
+                        None => Value::Null,
+                    },
+                    (Value::Null, Value::String(_)) => Value::String(String::new()),
+                    (Value::Null, _) => {
+                        return Err(TemplateError::Run("error calling index: index of nil".to_owned()));
+                    }
                     _ => return Err(TemplateError::Run(format!("can't index with {key}"))),
                 };
             }

@@ -73,8 +73,7 @@ impl Exported {
 
     /// The entries of one layer, in the order of the archive.
     pub fn entries(&self, layer: usize) -> Vec<Entry> {
-        let mut archive = tar::Archive::new(self.layers[layer].as_slice());
-        archive.entries().unwrap().map(|entry| read_entry(entry.unwrap())).collect()
+        entries_of(&self.layers[layer])
     }
 
     /// The entries of the last layer.
@@ -94,6 +93,11 @@ impl Exported {
             (0..self.layers.len()).rev().find_map(|l| self.entries(l).into_iter().find(|e| e.path == path));
         found.unwrap_or_else(|| panic!("`{path}` is in no layer"))
     }
+}
+
+/// The entries of a plain tar, in its order.
+pub fn entries_of(tar: &[u8]) -> Vec<Entry> {
+    tar::Archive::new(tar).entries().unwrap().map(|entry| read_entry(entry.unwrap())).collect()
 }
 
 fn read_entry<R: Read>(mut entry: tar::Entry<'_, R>) -> Entry {

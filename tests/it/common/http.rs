@@ -18,6 +18,8 @@ pub struct Asked {
     /// The path, or a whole URL where the server is asked as a proxy.
     pub target: String,
     pub headers: Vec<(String, String)>,
+    /// What came with it, as far as its length was announced or it came in chunks.
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -37,6 +39,8 @@ pub enum Body {
     Endless,
     /// These bytes of many more, then nothing.
     Stuck(Vec<u8>),
+    /// These bytes of so many, then nothing until the client has gone.
+    Held(Vec<u8>, u64),
     /// Not even headers.
     Silent,
     /// The connection is closed at once.
@@ -199,22 +203,48 @@ impl Drop for Server {
 
 fn serve(stream: impl Read + Write, asked: &Mutex<Vec<Asked>>, handler: &Handler) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
+    // One who tries TLS where there is none: a handshake's record begins with 22 (RFC 8446, 5.1).
+    if stream.fill_buf()?.first() == Some(&22) {
+        return Ok(());
+    }
     let mut first = String::new();
     stream.read_line(&mut first)?;
     let mut words = first.split_whitespace();
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
-    let mut request = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new() };
+    let (method, target) = (method.to_owned(), target.to_owned());
+    let mut request = Asked { method, target, headers: Vec::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         request.headers.push((name.to_owned(), value.trim().to_owned()));
     }
+    request.body = read_body(&mut stream, &request)?;
     asked.lock().unwrap().push(request.clone());
     answer(stream.get_mut(), request.method == "HEAD", handler(&request))?;
     // Until the client has closed too: closing first could take the answer away from it.
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
     Ok(())
+}
+
+fn read_body(stream: &mut impl BufRead, request: &Asked) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let bad = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    if request.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let length = u64::from_str_radix(line.trim(), 16).map_err(|_| bad())?;
+            stream.take(length).read_to_end(&mut body)?;
+            stream.read_line(&mut line)?;
+            if length == 0 {
+                return Ok(body);
+            }
+        }
+    }
+    let length = request.header("content-length").map_or(Ok(0), str::parse).map_err(|_| bad())?;
+    stream.take(length).read_to_end(&mut body)?;
+    Ok(body)
 }
 
 fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::io::Result<()> {
@@ -225,7 +255,7 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
     let length = match &answer.body {
         Body::Whole(bytes) if answer.status != 304 => Some(bytes.len() as u64),
         Body::Whole(_) | Body::Endless => None,
-        Body::Short(_, announced) => Some(*announced),
+        Body::Short(_, announced) | Body::Held(_, announced) => Some(*announced),
         Body::Stuck(_) => Some(1 << 20),
         Body::Silent => return Ok(()),
         Body::Closed => return Err(std::io::ErrorKind::ConnectionAborted.into()),
@@ -237,7 +267,7 @@ fn answer(stream: &mut (impl Read + Write), head: bool, answer: Answer) -> std::
     stream.flush()?;
     match answer.body {
         _ if head => {}
-        Body::Whole(bytes) | Body::Stuck(bytes) => stream.write_all(&bytes)?,
+        Body::Whole(bytes) | Body::Stuck(bytes) | Body::Held(bytes, _) => stream.write_all(&bytes)?,
         Body::Short(bytes, _) => {
             stream.write_all(&bytes)?;
             stream.flush()?;

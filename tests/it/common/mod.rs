@@ -4,7 +4,9 @@
 //! one run of a program and what came of it. `context`: build contexts made
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
-//! `git`: one for repositories. `registry`: a registry of images.
+//! `git`: one for repositories. `registry`: a registry of images, `tokens`: who lets in there,
+//! `script`: one that lies and breaks off. `proxy`: names of hosts for what listens on the loopback.
+//! `hold`: a proxy that stops at a byte. `peers`: other engines.
 
 pub mod archive;
 pub mod base;
@@ -13,8 +15,13 @@ pub mod command;
 pub mod context;
 pub mod env;
 pub mod git;
+pub mod hold;
 pub mod http;
+pub mod peers;
+pub mod proxy;
 pub mod registry;
+pub mod script;
+pub mod tokens;
 
 pub use archive::Exported;
 pub use cage::Caged;
@@ -24,6 +31,8 @@ pub use env::TestEnv;
 pub use env::Who;
 pub use env::not_here;
 pub use env::skip;
+pub use peers::Docker;
+pub use peers::Podman;
 
 /// Makes of each function two tests, `name::root` and `name::user`.
 ///

@@ -1,0 +1,115 @@
+//! Docker's groups of commands: `image`, `system`, `builder`.
+//!
+//! A word of a group is a command of its own under another name: a line in the group's table below says
+//! which. Those that have no other name (`image prune`) are hidden variants of [`Command`].
+
+use clap::{Args, Subcommand};
+
+use super::command_line::Command;
+use super::{
+    build, history, image_import, images, inspect, load, prune, pull, push, rmi, save, system_df, tag,
+};
+
+/// Manage images.
+#[derive(Debug, Args)]
+pub struct ImageGroup {
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// The words of `rbuild image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
+    /// Show how an image was made
+    History(history::HistoryArgs),
+    /// Make an image from the files of a tar archive or a directory
+    Import(image_import::ImportArgs),
+    /// Show all that is known of an image
+    Inspect(inspect::InspectArgs),
+    /// Load images from an archive or a directory
+    Load(load::LoadArgs),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(images::ImagesArgs),
+    /// Remove images without a name; with -a all that no container runs from
+    Prune(prune::ImagePruneArgs),
+    /// Bring an image here from a registry
+    Pull(pull::PullArgs),
+    /// Send an image to its registry
+    Push(push::PushArgs),
+    /// Remove names of images, and images that have none left
+    #[command(visible_alias = "remove")]
+    Rm(rmi::RmiArgs),
+    /// Save images to an archive
+    Save(save::SaveArgs),
+    /// Give an image one more name
+    Tag(tag::TagArgs),
+}
+
+/// Manage the store.
+#[derive(Debug, Args)]
+pub struct SystemGroup {
+    #[command(subcommand)]
+    pub command: SystemCommand,
+}
+
+/// The words of `rbuild system`.
+#[derive(Debug, Subcommand)]
+pub enum SystemCommand {
+    /// Show what takes space
+    Df(system_df::DfArgs),
+    /// Remove images without a name, and the build cache
+    Prune(prune::SystemPruneArgs),
+}
+
+/// Manage builds.
+#[derive(Debug, Args)]
+pub struct BuilderGroup {
+    #[command(subcommand)]
+    pub command: BuilderCommand,
+}
+
+/// The words of `rbuild builder`.
+#[derive(Debug, Subcommand)]
+pub enum BuilderCommand {
+    /// Build an image from a Dockerfile
+    Build(Box<build::BuildArgs>),
+    /// Remove the build cache
+    Prune(prune::BuilderPruneArgs),
+}
+
+/// The groups' names: alone on a command line they ask for help.
+pub const NAMES: [&str; 3] = ["image", "system", "builder"];
+
+impl Command {
+    /// Turns a word of a group into the command it is.
+    pub fn ungrouped(self) -> Command {
+        match self {
+            Command::Image(group) => match group.command {
+                ImageCommand::Build(args) => Command::Build(args),
+                ImageCommand::History(args) => Command::History(args),
+                ImageCommand::Import(args) => Command::Import(args),
+                ImageCommand::Inspect(args) => Command::Inspect(args.of_image()),
+                ImageCommand::Load(args) => Command::Load(args),
+                ImageCommand::Save(args) => Command::Save(args),
+                ImageCommand::Ls(args) => Command::Images(args),
+                ImageCommand::Prune(args) => Command::ImagePrune(args),
+                ImageCommand::Pull(args) => Command::Pull(args),
+                ImageCommand::Push(args) => Command::Push(args),
+                ImageCommand::Rm(args) => Command::Rmi(args),
+                ImageCommand::Tag(args) => Command::Tag(args),
+            },
+            Command::System(group) => match group.command {
+                SystemCommand::Df(args) => Command::SystemDf(args),
+                SystemCommand::Prune(args) => Command::SystemPrune(args),
+            },
+            Command::Builder(group) => match group.command {
+                BuilderCommand::Build(args) => Command::Build(args),
+                BuilderCommand::Prune(args) => Command::BuilderPrune(args),
+            },
+            other => other,
+        }
+    }
+}

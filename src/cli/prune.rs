@@ -1,0 +1,240 @@
+//! `rbuild image prune`, `rbuild builder prune`, `rbuild system prune`: making room.
+//!
+//! Whoever is asked first is asked before anything is looked at: no lock is held meanwhile, and what
+//! is unused is found out after the answer.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::error::CommandError;
+use super::filter::{self, Filter};
+use super::world::World;
+use super::{ui, units};
+use crate::image::{ImageId, Reference};
+use crate::store::{CachePruned, ImagesRemoved, PruneRequest, Store, choose};
+
+/// Remove images without a name; with -a all that no container runs from.
+#[derive(Debug, Args)]
+#[command(after_help = "Filters: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]; \
+    a TIME is a duration as `24h`, a time as `2026-01-31T12:00:00` (UTC), or seconds since 1970")]
+pub struct ImagePruneArgs {
+    /// Remove all images that no container runs from, not only those without a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only images for which this holds
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// Remove the build cache: layers no image has, cache mounts, and what was fetched for builds.
+#[derive(Debug, Args)]
+#[command(after_help = "Filters: until=TIME or unused-for=DURATION (last used before), id=ID, \
+    type=TYPE (regular, exec.cachemount, source.git.checkout, source.http, internal), shared=BOOL, \
+    private=BOOL")]
+pub struct BuilderPruneArgs {
+    /// Also forget which layers of images the cache knows, and what rbuild keeps for itself: digests
+    /// of contexts, logs of builds
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only what this holds for
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Keep this much, last used first
+    #[arg(long, visible_alias = "reserved-space", value_name = "BYTES", value_parser = bytes)]
+    pub keep_storage: Option<u64>,
+    /// Remove no more than it takes for the cache to be this small
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_used_space: Option<u64>,
+    /// Remove no more than it takes for so much to be free on the disk
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub min_free_space: Option<u64>,
+}
+
+/// Remove images without a name, and the build cache.
+#[derive(Debug, Args)]
+#[command(after_help = "Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (of images)")]
+pub struct SystemPruneArgs {
+    /// Remove all images that no container runs from, and all of the build cache
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only what this holds for
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Remove volumes, too: this version keeps none
+    #[arg(long)]
+    pub volumes: bool,
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    units::parse_size(text).ok_or_else(|| format!("`{text}` is no size, as `512MB` or `10GB`"))
+}
+
+const IMAGE_FILTERS: [&str; 2] = ["until", "label"];
+const ALL_IMAGES: &str = "all images without at least one container associated to them";
+
+/// Runs `rbuild image prune`.
+pub fn images(world: &World, args: ImagePruneArgs) -> Result<(), CommandError> {
+    let filters = filter::parse(&args.filters, &IMAGE_FILTERS)?;
+    let what = if args.all { ALL_IMAGES } else { "all dangling images" };
+    if !confirmed(args.force, &format!("WARNING! This will remove {what}.\n")) {
+        return Ok(());
+    }
+    let store = world.open_store()?;
+    let removed = remove_images(&store, args.all, &filters)?;
+    print_images(&removed);
+    reclaimed(removed.freed, removed.deferred);
+    Ok(())
+}
+
+/// Runs `rbuild builder prune`.
+pub fn cache(world: &World, args: BuilderPruneArgs) -> Result<(), CommandError> {
+    let known = ["until", "unused-for", "id", "type", "shared", "private"];
+    let mut request = PruneRequest {
+        all: args.all,
+        keep: args.keep_storage.unwrap_or(0),
+        max_used: args.max_used_space,
+        min_free: args.min_free_space,
+        ..PruneRequest::default()
+    };
+    for one in filter::parse(&args.filters, &known)? {
+        match one.key.as_str() {
+            "until" | "unused-for" => request.until = earlier(request.until, filter::until(&one)?),
+            "id" => request.ids.push(one.value),
+            "type" => request.kinds.push(one.value),
+            "private" => request.shared = Some(!filter::boolean(&one)?),
+            _ => request.shared = Some(filter::boolean(&one)?),
+        }
+    }
+    let what = if args.all { "all build cache" } else { "all dangling build cache" };
+    if !confirmed(args.force, &format!("WARNING! This will remove {what}. ")) {
+        return Ok(());
+    }
+    let store = world.open_store()?;
+    let pruned = remove_cache(&store, &request)?;
+    print_cache(&pruned);
+    reclaimed(pruned.freed, pruned.deferred);
+    Ok(())
+}
+
+/// Runs `rbuild system prune`.
+pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> {
+    let filters = filter::parse(&args.filters, &IMAGE_FILTERS)?;
+    if args.volumes && filters.iter().any(|filter| filter.key == "until") {
+        return Err(CommandError::new("The \"until\" filter is not supported with \"--volumes\""));
+    }
+    let mut request = PruneRequest { all: args.all, ..PruneRequest::default() };
+    for one in filters.iter().filter(|filter| filter.key == "until") {
+        request.until = earlier(request.until, filter::until(one)?);
+    }
+    let mut warning = "WARNING! This will remove:\n".to_owned();
+    let (images, cache) = if args.all {
+        (ALL_IMAGES, "all build cache")
+    } else {
+        ("all dangling images", "unused build cache")
+    };
+    for what in [images, cache] {
+        warning.push_str(&format!("  - {what}\n"));
+    }
+    if !args.filters.is_empty() {
+        let shown = args.filters.join("\n    - ");
+        warning.push_str(&format!("\n  Items to be pruned will be filtered with:\n    - {shown}\n"));
+    }
+    if args.volumes {
+        ui::note("note: this version keeps no volumes, so --volumes removes nothing more\n");
+    }
+    if !confirmed(args.force, &format!("{warning}\n")) {
+        return Ok(());
+    }
+    let store = world.open_store()?;
+    let removed = remove_images(&store, args.all, &filters)?;
+    print_images(&removed);
+    // Labels are of images: docker prunes no cache by them.
+    let pruned = match filters.iter().any(|filter| filter.key == "label") {
+        true => CachePruned::default(),
+        false => remove_cache(&store, &request)?,
+    };
+    print_cache(&pruned);
+    reclaimed(removed.freed.saturating_add(pruned.freed), removed.deferred || pruned.deferred);
+    Ok(())
+}
+
+fn earlier(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
+    Some(one.map_or(other, |one| one.min(other)))
+}
+
+/// Asks, unless it was said beforehand; anything but `y` is no.
+fn confirmed(force: bool, warning: &str) -> bool {
+    if force {
+        return true;
+    }
+    ui::out(&format!("{warning}Are you sure you want to continue? [y/N] "));
+    ui::read_line().is_some_and(|answer| answer.trim().eq_ignore_ascii_case("y"))
+}
+
+fn remove_images(store: &Store, all: bool, filters: &[Filter]) -> Result<ImagesRemoved, CommandError> {
+    let mut until = None;
+    for one in filters.iter().filter(|filter| filter.key == "until") {
+        until = earlier(until, filter::until(one)?);
+    }
+    let unused = |names: &[Reference]| all || names.iter().all(|name| name.digest().is_some());
+    let mut chosen: Vec<ImageId> = Vec::new();
+    for listed in store.images()? {
+        let passes = match &listed.image {
+            Ok(image) => {
+                let created = image.config.created.as_deref().and_then(|created| created.parse().ok());
+                let labels = &image.config.config.labels;
+                until.is_none_or(|until| created.is_some_and(|created: Timestamp| created < until))
+                    && filters.iter().filter(|f| f.key == "label").all(|f| filter::label(f, labels))
+            }
+            // Of one that is broken nothing is known but that it is there.
+            Err(_) => filters.is_empty(),
+        };
+        if passes && unused(&listed.names) {
+            chosen.push(listed.id);
+        }
+    }
+    Ok(store.remove_images(&chosen, &unused)?)
+}
+
+fn remove_cache(store: &Store, request: &PruneRequest) -> Result<CachePruned, CommandError> {
+    let chosen = choose(&store.cache_entries()?, request, store.free_bytes()?);
+    Ok(store.remove_cache(&chosen)?)
+}
+
+fn print_images(removed: &ImagesRemoved) {
+    if removed.removals.is_empty() {
+        return;
+    }
+    let mut text = "Deleted Images:\n".to_owned();
+    for removal in &removed.removals {
+        removal.untagged.iter().for_each(|name| text.push_str(&format!("untagged: {name}\n")));
+        removal.deleted.iter().for_each(|id| text.push_str(&format!("deleted: {id}\n")));
+        removal.deleted_layers.iter().for_each(|id| text.push_str(&format!("deleted: {id}\n")));
+    }
+    ui::line(&text);
+}
+
+fn print_cache(pruned: &CachePruned) {
+    if pruned.removed.is_empty() {
+        return;
+    }
+    let mut text = "Deleted build cache objects:\n".to_owned();
+    pruned.removed.iter().for_each(|id| text.push_str(&format!("{id}\n")));
+    ui::line(&text);
+}
+
+fn reclaimed(bytes: u64, deferred: bool) {
+    ui::line(&format!("Total reclaimed space: {}", units::exact_size(bytes)));
+    if deferred {
+        ui::note("note: builds are running: their end frees the layers that nothing needs any more\n");
+    }
+}

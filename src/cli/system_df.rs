@@ -1,0 +1,225 @@
+//! `rbuild system df`: what takes space in the store.
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::error::CommandError;
+use super::template::Template;
+use super::world::World;
+use super::{find, rows, ui, units};
+use crate::image::Reference;
+use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage};
+
+/// Show what takes space: images, what containers write, and the build cache.
+#[derive(Debug, Args)]
+#[command(after_help = "Fields: Type, TotalCount, Active, Size, Reclaimable; with -v the lists Images, \
+    Containers, Volumes, BuildCache")]
+pub struct DfArgs {
+    /// Print through a Go template, `table TEMPLATE` or `json`
+    #[arg(long, value_name = "TEMPLATE")]
+    pub format: Option<String>,
+    /// Show each piece
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// Runs the command.
+pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
+    let usage = world.open_store()?.usage()?;
+    let format = args.format.as_deref();
+    if !args.verbose {
+        let columns = [
+            ("Type", "TYPE"),
+            ("TotalCount", "TOTAL"),
+            ("Active", "ACTIVE"),
+            ("Size", "SIZE"),
+            ("Reclaimable", "RECLAIMABLE"),
+        ];
+        return rows::print(&summary(&usage), format, &columns);
+    }
+    let images: Vec<Value> = usage.images.iter().map(image_row).collect();
+    let containers: Vec<Value> = usage.containers.iter().map(|one| container_row(one, &usage)).collect();
+    let cache: Vec<Value> = usage.cache.iter().map(cache_row).collect();
+    if let Some(format) = format.filter(|format| *format != "table") {
+        let all = json!({ "Images": images, "Containers": containers, "Volumes": [], "BuildCache": cache });
+        let template = match format {
+            "json" => "{{json .}}",
+            other => other,
+        };
+        let template = Template::parse(template).map_err(|e| CommandError::usage(e.to_string()))?;
+        ui::line(&template.render(&all)?);
+        return Ok(());
+    }
+    ui::line("Images space usage:\n");
+    let columns = [
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("ID", "IMAGE ID"),
+        ("CreatedSince", "CREATED"),
+        ("Size", "SIZE"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("Containers", "CONTAINERS"),
+    ];
+    rows::print(&shortened(images), None, &columns)?;
+    ui::line("\nContainers space usage:\n");
+    let columns = [
+        ("ID", "CONTAINER ID"),
+        ("Image", "IMAGE"),
+        ("Command", "COMMAND"),
+        ("LocalVolumes", "LOCAL VOLUMES"),
+        ("Size", "SIZE"),
+        ("RunningFor", "CREATED"),
+        ("Status", "STATUS"),
+        ("Names", "NAMES"),
+    ];
+    rows::print(&containers, None, &columns)?;
+    ui::line("\nLocal Volumes space usage:\n");
+    rows::print(&[], None, &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])?;
+    let total: u64 = own(&usage).map(|entry| entry.size).sum();
+    ui::line(&format!("\nBuild cache usage: {}\n", units::exact_size(total)));
+    let columns = [
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("CreatedSince", "CREATED"),
+        ("LastUsedSince", "LAST USED"),
+        ("UsageCount", "USAGE"),
+        ("Shared", "SHARED"),
+    ];
+    rows::print(&cache, None, &columns)
+}
+
+/// Returns the pieces of the cache that are not counted as images.
+fn own(usage: &Usage) -> impl Iterator<Item = &CacheEntry> {
+    usage.cache.iter().filter(|entry| !entry.shared)
+}
+
+fn summary(usage: &Usage) -> Vec<Value> {
+    let row = |kind: &str, total: usize, active: usize, size: u64, reclaimable: String| {
+        json!({
+            "Type": kind,
+            "TotalCount": total.to_string(),
+            "Active": active.to_string(),
+            "Size": units::exact_size(size),
+            "Reclaimable": reclaimable,
+        })
+    };
+    let with_part = |bytes: u64, of: u64| {
+        let shown = units::exact_size(bytes);
+        match (u128::from(bytes) * 100).checked_div(u128::from(of)) {
+            Some(percent) => format!("{shown} ({percent}%)"),
+            None => shown,
+        }
+    };
+    let active = usage.images.iter().filter(|image| image.containers > 0).count();
+    let containers: u64 = usage.containers.iter().map(|(_, size)| size).sum();
+    let cache: u64 = own(usage).map(|entry| entry.size).sum();
+    let used: u64 = own(usage).filter(|entry| entry.in_use).map(|entry| entry.size).sum();
+    let images = with_part(usage.images_reclaimable, usage.images_size);
+    vec![
+        row("Images", usage.images.len(), active, usage.images_size, images),
+        // Those there are run: their files go when they end.
+        row(
+            "Containers",
+            usage.containers.len(),
+            usage.containers.len(),
+            containers,
+            with_part(0, containers),
+        ),
+        row("Local Volumes", 0, 0, 0, units::exact_size(0)),
+        row(
+            "Build Cache",
+            usage.cache.len(),
+            usage.cache.iter().filter(|entry| entry.in_use).count(),
+            cache,
+            units::exact_size(cache - used),
+        ),
+    ]
+}
+
+fn image_row(image: &ImageUsage) -> Value {
+    let name = image.names.iter().find(|name| name.digest().is_none()).or(image.names.first());
+    let none = || "<none>".to_owned();
+    json!({
+        "Repository": name.map_or_else(none, Reference::familiar_name),
+        "Tag": name.and_then(Reference::tag).map_or_else(none, str::to_owned),
+        "Digest": "",
+        "ID": image.id.to_string(),
+        "CreatedAt": find::utc(&image.created, "%Y-%m-%d %H:%M:%S +0000 UTC"),
+        "CreatedSince": find::seconds_since(&image.created).map_or("N/A".to_owned(), units::ago),
+        "Size": units::size(image.size),
+        "VirtualSize": units::exact_size(image.size),
+        "SharedSize": units::exact_size(image.shared),
+        "UniqueSize": units::exact_size(image.unique),
+        "Containers": image.containers.to_string(),
+    })
+}
+
+/// Cuts ids as tables do.
+fn shortened(mut rows: Vec<Value>) -> Vec<Value> {
+    for row in &mut rows {
+        let short = row["ID"].as_str().map(|id| id.trim_start_matches("sha256:").chars().take(12).collect());
+        row["ID"] = Value::String(short.unwrap_or_default());
+    }
+    rows
+}
+
+fn container_row((container, size): &(RunningContainer, u64), usage: &Usage) -> Value {
+    let image = usage.images.iter().find(|image| Some(image.id) == container.image);
+    let name = image.and_then(|image| image.names.first()).map(ToString::to_string);
+    let age = Timestamp::now().as_second() - container.started.as_second();
+    json!({
+        "ID": container.id,
+        "Image": name.or(container.image.map(|id| id.short())).unwrap_or_default(),
+        "Command": "",
+        "LocalVolumes": "0",
+        "Size": units::exact_size(*size),
+        "CreatedAt": container.started.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        "RunningFor": units::ago(age),
+        "Status": format!("Up {}", units::duration(age.max(0))),
+        "State": "running",
+        "Names": "",
+    })
+}
+
+fn cache_row(entry: &CacheEntry) -> Value {
+    let at = |time: Timestamp| time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string();
+    let since = |time: Timestamp| units::ago(Timestamp::now().as_second() - time.as_second());
+    json!({
+        "ID": entry.id,
+        "CacheType": entry.kind.as_str(),
+        "Description": entry.description,
+        "Size": units::exact_size(entry.size),
+        "CreatedAt": at(entry.created),
+        "CreatedSince": since(entry.created),
+        "LastUsedAt": at(entry.used),
+        "LastUsedSince": since(entry.used),
+        // How often a piece was used is not counted here.
+        "UsageCount": "0",
+        "InUse": entry.in_use.to_string(),
+        "Shared": entry.shared.to_string(),
+        "Parent": "",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_store_has_nothing() {
+        let rows = summary(&Usage::default());
+        assert_eq!(rows.len(), 4);
+        assert!(rows.iter().all(|row| row["Size"] == "0B" && row["Reclaimable"] == "0B"), "{rows:?}");
+    }
+
+    #[test]
+    fn what_is_shared_is_counted_once_and_parts_are_told() {
+        let usage = Usage { images_size: 2_000_000, images_reclaimable: 500_000, ..Usage::default() };
+        assert_eq!(summary(&usage)[0]["Reclaimable"], "500kB (25%)");
+        let none = Usage { images_size: 2_000_000, ..Usage::default() };
+        assert_eq!(summary(&none)[0]["Reclaimable"], "0B (0%)");
+    }
+}

@@ -1,0 +1,335 @@
+//! Making room: which pieces of the build cache go, and their going.
+//!
+//! A record goes first, its layer with the sweep that follows, so whoever looks it up meanwhile has a
+//! miss. Files with a lock go only when it can be had, and are moved aside under it. Not here: the
+//! order in which nothing needs a layer any more (`sweep`), images (`removal`).
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::image::SnapshotId;
+use crate::sys::lock::FileLock;
+
+use super::error::failed;
+use super::measure::Measure;
+use super::temporary::remove_tree;
+use super::usage::Place;
+use super::{CacheEntry, CacheKind, Store, StoreError};
+
+/// Which pieces of the build cache are to go.
+#[derive(Debug, Clone, Default)]
+pub struct PruneRequest {
+    /// Also what images share, and what rbuild keeps for itself.
+    pub all: bool,
+    /// Only what was last used before.
+    pub until: Option<Timestamp>,
+    /// Only pieces whose id starts with one of these; empty for all.
+    pub ids: Vec<String>,
+    /// Only these kinds ([`CacheKind::as_str`]); empty for all.
+    pub kinds: Vec<String>,
+    pub shared: Option<bool>,
+    /// Bytes of cache that stay whatever else is asked, last used first.
+    pub keep: u64,
+    /// Bytes of cache that may stay.
+    pub max_used: Option<u64>,
+    /// Bytes that shall be free on the file system.
+    pub min_free: Option<u64>,
+}
+
+/// What a prune did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CachePruned {
+    /// The ids of the pieces that went.
+    pub removed: Vec<String>,
+    /// The bytes of the files that were deleted.
+    pub freed: u64,
+    /// Whether builds are running, so that layers are freed when those end.
+    pub deferred: bool,
+}
+
+/// Chooses the pieces that go, those first that were not used for longest; `free` are the bytes the
+/// file system has left.
+pub fn choose(entries: &[CacheEntry], request: &PruneRequest, free: u64) -> Vec<CacheEntry> {
+    let total: u64 = entries.iter().filter(|entry| !entry.shared).map(|entry| entry.size).sum();
+    let limits =
+        [request.max_used, request.min_free.map(|wanted| total.saturating_sub(wanted.saturating_sub(free)))];
+    let limit = limits.into_iter().flatten().min().unwrap_or(0).max(request.keep);
+    let is_limited = request.keep > 0 || request.max_used.is_some() || request.min_free.is_some();
+    let wanted = |entry: &&CacheEntry| {
+        !entry.in_use
+            && (request.all || !(entry.shared || entry.kind == CacheKind::Internal))
+            && request.until.is_none_or(|until| entry.used < until)
+            && request.shared.is_none_or(|shared| entry.shared == shared)
+            && (request.ids.is_empty() || request.ids.iter().any(|id| entry.id.starts_with(id)))
+            && (request.kinds.is_empty() || request.kinds.iter().any(|kind| entry.kind.as_str() == kind))
+    };
+    let mut candidates: Vec<&CacheEntry> = entries.iter().filter(wanted).collect();
+    candidates.sort_by(|a, b| (a.used, &a.id).cmp(&(b.used, &b.id)));
+    let mut left = total;
+    let mut chosen = Vec::new();
+    for entry in candidates {
+        if is_limited && left <= limit {
+            break;
+        }
+        left = left.saturating_sub(if entry.shared { 0 } else { entry.size });
+        chosen.push(entry.clone());
+    }
+    chosen
+}
+
+impl Store {
+    /// Removes pieces of the build cache; those that somebody uses by now stay.
+    pub fn remove_cache(&self, entries: &[CacheEntry]) -> Result<CachePruned, StoreError> {
+        let mut pruned = CachePruned::default();
+        let lease = self.leased()?;
+        let mut trash = Vec::new();
+        let (mut layers, mut alone): (BTreeSet<SnapshotId>, Vec<PathBuf>) = Default::default();
+        let mut with_records = false;
+        for entry in entries {
+            let gone = match &entry.place {
+                Place::Layer(id) => {
+                    layers.insert(id.clone());
+                    true
+                }
+                Place::Records => {
+                    with_records = true;
+                    true
+                }
+                Place::Alone(path) => {
+                    alone.push(path.clone());
+                    true
+                }
+                Place::Free(path) => self.aside(path, &lease.id, &mut trash)?,
+                Place::Locked { files, lock } => match take(lock)? {
+                    Some(_lock) => self.aside(files, &lease.id, &mut trash)?,
+                    None => false,
+                },
+                Place::WithLock(folder) => match take(&folder.join("lock"))? {
+                    Some(_lock) => self.aside(folder, &lease.id, &mut trash)?,
+                    None => false,
+                },
+            };
+            if gone {
+                pruned.removed.push(entry.id.clone());
+            }
+        }
+        self.drop_records_of(&layers, with_records, &lease.id, &mut trash)?;
+        let mut measure = Measure::default();
+        trash.iter().for_each(|path| measure.add(path));
+        for path in &trash {
+            remove_tree(path).map_err(failed("remove", path))?;
+        }
+        match self.sweep_measured(alone)? {
+            Some(swept) => pruned.freed = swept.freed,
+            None => pruned.deferred = true,
+        }
+        pruned.freed = pruned.freed.saturating_add(measure.freed());
+        Ok(pruned)
+    }
+
+    /// Returns the bytes that the store's file system has left for us.
+    pub fn free_bytes(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::statvfs(&self.paths.base)
+            .map_err(|errno| failed("read", &self.paths.base)(errno.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn aside(&self, path: &Path, lease: &str, trash: &mut Vec<PathBuf>) -> Result<bool, StoreError> {
+        let moved = self.move_aside(path, lease)?;
+        let there = moved.is_some();
+        trash.extend(moved);
+        Ok(there)
+    }
+
+    /// Drops the cache records that speak of these layers, and with `others` those that speak of none.
+    fn drop_records_of(
+        &self,
+        layers: &BTreeSet<SnapshotId>,
+        others: bool,
+        lease: &str,
+        trash: &mut Vec<PathBuf>,
+    ) -> Result<(), StoreError> {
+        for op in self.record_ops()? {
+            for key in self.record_keys(&op)? {
+                let path = self.paths.record(&op, &key);
+                let goes = match self.record_layer(&path)? {
+                    Some(Ok(Some(layer))) => layers.contains(&layer),
+                    Some(Ok(None)) => others,
+                    Some(Err(_)) | None => false,
+                };
+                if goes {
+                    self.aside(&path, lease, trash)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a lock alone; `None` where somebody has it, or it is there no more.
+fn take(path: &Path) -> Result<Option<FileLock>, StoreError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let Some(lock) = FileLock::try_exclusive(path).map_err(failed("lock", path))? else { return Ok(None) };
+    let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+    let same = match (lock.file().metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(held), Ok(named)) => id(held) == id(named),
+        _ => false,
+    };
+    Ok(same.then_some(lock))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CacheMountId, CacheUse, images, testing};
+    use super::*;
+    use crate::image::{CacheKey, Digest, OpDigest};
+
+    fn piece(id: &str, kind: CacheKind, size: u64, used: i64) -> CacheEntry {
+        let used = Timestamp::from_second(used).unwrap();
+        CacheEntry {
+            id: id.to_owned(),
+            kind,
+            description: String::new(),
+            size,
+            created: used,
+            used,
+            shared: false,
+            in_use: false,
+            place: Place::Records,
+        }
+    }
+
+    #[test]
+    fn chooses_what_was_asked_for_oldest_first() {
+        let entries = [
+            piece("new", CacheKind::Regular, 10, 400),
+            CacheEntry { shared: true, ..piece("image", CacheKind::Regular, 99, 300) },
+            piece("mount", CacheKind::CacheMount, 20, 200),
+            piece("log", CacheKind::Internal, 5, 150),
+            CacheEntry { in_use: true, ..piece("used", CacheKind::Git, 7, 100) },
+            piece("old", CacheKind::Git, 30, 50),
+        ];
+        let check = |request: PruneRequest, expect: &str| {
+            let ids: Vec<String> = choose(&entries, &request, 1000).into_iter().map(|e| e.id).collect();
+            assert_eq!(ids.join(" "), expect, "{request:?}");
+        };
+        let none = PruneRequest::default;
+        check(none(), "old mount new");
+        check(PruneRequest { all: true, ..none() }, "old log mount image new");
+        check(PruneRequest { until: Some(Timestamp::from_second(200).unwrap()), ..none() }, "old");
+        check(PruneRequest { kinds: vec!["exec.cachemount".into()], ..none() }, "mount");
+        check(PruneRequest { kinds: vec!["internal".into()], all: true, ..none() }, "log");
+        check(PruneRequest { ids: vec!["ne".into(), "ol".into()], ..none() }, "old new");
+        check(PruneRequest { shared: Some(true), all: true, ..none() }, "image");
+        // 72 bytes in all: what goes goes until as much is left.
+        check(PruneRequest { keep: 42, ..none() }, "old");
+        check(PruneRequest { keep: 41, ..none() }, "old mount");
+        check(PruneRequest { keep: 72, ..none() }, "");
+        check(PruneRequest { max_used: Some(60), ..none() }, "old");
+        check(PruneRequest { max_used: Some(0), keep: 50, ..none() }, "old");
+        check(PruneRequest { min_free: Some(1000), ..none() }, "");
+        check(PruneRequest { min_free: Some(1031), ..none() }, "old mount");
+    }
+
+    #[test]
+    fn layers_go_with_their_records_unless_an_image_has_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let (op, key) = (|text: &str| OpDigest(Digest::of(text)), CacheKey(Digest::of("key")));
+        let (image, shared, alone) = {
+            let store = testing::open(directory.path());
+            let image = images::testing::image(&store, "a", &["shared"]);
+            let shared = store.image(&image).unwrap().layers[0].clone();
+            let alone = testing::layer(&store, "file", "twelve bytes");
+            store.publish_record(&op("1"), &key, Some(&shared), b"x").unwrap();
+            store.publish_record(&op("2"), &key, Some(&alone), b"x").unwrap();
+            store.publish_record(&op("3"), &key, None, b"x").unwrap();
+            (image, shared, alone)
+        };
+        let store = testing::open(directory.path());
+        let usage = store.usage().unwrap();
+        let told = |id: &SnapshotId| usage.cache.iter().find(|e| e.id == id.as_str()).unwrap();
+        assert_eq!((told(&shared).shared, told(&alone).shared), (true, false));
+        assert_eq!((told(&alone).size, usage.images_size, usage.images_reclaimable), (12, 6, 6));
+        assert_eq!((usage.images[0].size, usage.images[0].unique), (6, 6));
+
+        let prune = |all: bool| {
+            let request = PruneRequest { all, ..PruneRequest::default() };
+            store.remove_cache(&choose(&store.cache_entries().unwrap(), &request, 0)).unwrap()
+        };
+        let pruned = prune(false);
+        assert_eq!((&pruned.removed[..], pruned.deferred), (&[alone.to_string()][..], false));
+        assert!(pruned.freed >= 12, "{}", pruned.freed);
+        assert!(!store.has_snapshot(&alone).unwrap() && store.image(&image).is_ok());
+        assert!(store.record(&op("1"), &key).unwrap().is_some());
+
+        let pruned = prune(true);
+        assert_eq!(pruned.removed.len(), 2, "{:?}", pruned.removed);
+        assert!(store.record(&op("1"), &key).unwrap().is_none());
+        assert!(store.image(&image).is_ok() && store.cache_entries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_locked_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let id = |id: &str| CacheMountId { id: id.into(), seed: None, mode: 0o755, uid: 0, gid: 0 };
+        let nothing = |_: &Path| Ok::<(), StoreError>(());
+        let user = testing::open(directory.path());
+        let take = |name: &str| {
+            let mount = user.cache_mount(&id(name), CacheUse::Shared, None, &nothing, &|| false).unwrap();
+            let files = directory.path().join("v1/cache/mounts").join(id(name).name()).join("0");
+            std::fs::write(files.join("f"), "12345").unwrap();
+            (mount, files)
+        };
+        let (held, held_files) = take("held");
+        let (free, free_files) = take("free");
+        drop(free);
+        let git = store.git_dir().join("checkouts");
+        let download = store.downloads_dir().join("0123456789abcdef");
+        for files in [git.join("one/files"), download.join("version")] {
+            std::fs::create_dir_all(&files).unwrap();
+            std::fs::write(files.join("f"), "123").unwrap();
+        }
+        for lock in [git.join("one.lock"), download.join("lock")] {
+            std::fs::write(lock, "").unwrap();
+        }
+        let lock = FileLock::shared(&download.join("lock")).unwrap();
+        let prune = || {
+            let entries = store.cache_entries().unwrap();
+            store.remove_cache(&choose(&entries, &PruneRequest::default(), 0)).unwrap()
+        };
+        let in_use = store.cache_entries().unwrap().iter().filter(|entry| entry.in_use).count();
+        assert_eq!(in_use, 2);
+        let pruned = prune();
+        // Two files: the store itself is in use, so nothing more goes.
+        assert_eq!((pruned.removed.len(), pruned.freed, pruned.deferred), (2, 8, true));
+        assert!(held_files.exists() && !free_files.exists() && !git.join("one").exists());
+        assert!(download.exists() && git.join("one.lock").exists());
+
+        drop((held, lock, user));
+        let pruned = prune();
+        assert_eq!((pruned.removed.len(), pruned.deferred), (2, false));
+        for empty in [git, store.downloads_dir().to_owned(), directory.path().join("v1/cache/mounts")] {
+            assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "{}", empty.display());
+        }
+    }
+
+    #[test]
+    fn a_piece_taken_into_use_after_it_was_chosen_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let folder = store.downloads_dir().join("key");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("lock"), "").unwrap();
+        let entries = store.cache_entries().unwrap();
+        let chosen = choose(&entries, &PruneRequest::default(), 0);
+        let _lock = FileLock::shared(&folder.join("lock")).unwrap();
+        assert_eq!((chosen.len(), store.remove_cache(&chosen).unwrap().removed.len()), (1, 0));
+        assert!(folder.exists());
+    }
+}
