@@ -17,6 +17,7 @@ pub mod pattern;
 pub mod plan;
 pub mod registry;
 pub mod remote;
+pub mod remote_cache;
 pub mod report;
 pub mod sandbox;
 pub mod solve;

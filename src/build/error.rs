@@ -7,6 +7,7 @@ use super::loader::LoadError;
 use crate::archive::ArchiveError;
 use crate::context::ContextError;
 use crate::registry::PushError;
+use crate::remote_cache::RemoteCacheError;
 use crate::report::{Diagnostic, excerpt};
 use crate::solve::CacheError;
 use crate::store::StoreError;
@@ -29,6 +30,9 @@ pub enum BuildError {
     Archive(ArchiveError),
     #[error("cannot write `{}`", path.display())]
     Output { path: PathBuf, source: std::io::Error },
+    /// The image is built; a cache could not be written.
+    #[error("cannot write the cache to {to}: {error}")]
+    CacheExport { to: String, error: RemoteCacheError },
     #[error("cannot push to `{name}`: {error}")]
     Push { name: String, error: PushError },
     #[error("there is no name to push the image by")]

@@ -16,6 +16,7 @@ mod output;
 mod prepare;
 mod pulls;
 mod request;
+mod solving;
 mod source;
 mod steps;
 #[cfg(test)]
@@ -37,14 +38,15 @@ use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
 use log::Tee;
 use output::Leaving;
-use steps::StepReporter;
+use solving::{Solving, gather};
 
-use crate::image::{ImageConfig, SnapshotId};
+use crate::image::{ImageConfig, Platform, SnapshotId};
 use crate::plan::Entitlements;
 use crate::plan::graph::{Graph, NetworkMode, Op, VertexId};
 use crate::plan::render::{Format, render};
-use crate::report::{Diagnostic, Severity};
-use crate::solve::{self, SolveError, Solved};
+use crate::remote_cache::{Caches, ExportTo, Exporter, Gathered, INLINE_KEY, inline};
+use crate::report::{Diagnostic, Event, Reporter, Severity};
+use crate::solve::{self, Imports, SolveError, Solved};
 use crate::store::{ImageRecord, Store};
 use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
 
@@ -62,33 +64,60 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
     let id = log.id().to_owned();
     let tee = Tee::new(engine.reporter, log);
     let book = StoreBook::new(engine.store, &prepared.graph);
-    let layers_of = |id: VertexId| images[id.0].clone();
-    let steps = StepReporter::new(&prepared.graph, &tee, &book, &layers_of, request.no_cache);
-    steps.begin();
-    let worker = worker(engine, &prepared, &request);
-    let cache = StoreCache::new(engine.store);
-    let solved =
-        solve::solve(&prepared.graph, &worker, &cache, &solve::Options::default(), &steps, engine.cancel);
-    // Digests of context files are worth keeping even when a step failed.
-    worker.save_digests();
-    steps.end();
-    drop(steps);
-    let solved = solved.map_err(|error| solve_error(&prepared, error))?;
+    let caches = caches(engine, &request, &tee);
+    let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
+    let worker = worker(engine, &prepared, &request, imports);
+    let cache = StoreCache::new(engine.store).with_imports(imports);
+    let solving = Solving {
+        prepared: &prepared,
+        worker: &worker,
+        cache: &cache,
+        caches: caches.as_ref(),
+        book: &book,
+        tee: &tee,
+        images: &images,
+        no_cache: request.no_cache,
+        share: !request.cache_to.is_empty(),
+        cancel: engine.cancel,
+    };
+    let solved = solving.solve()?;
     if let Some(error) = book.into_failure() {
         return Err(error.into());
     }
 
+    let exporter = Exporter {
+        store: engine.store,
+        registries: engine.registries,
+        caches: caches.as_ref(),
+        cancel: engine.cancel,
+    };
+    let is_inline = request.cache_to.iter().any(|export| export.to == ExportTo::Inline);
+    let mut gathered = gather(&prepared.graph, &solved, None);
     let mut images = Vec::with_capacity(request.wanted.len());
     for (wanted, &stage) in request.wanted.iter().zip(&prepared.graph.targets) {
-        let (config, layers) = config(engine.store, &prepared, stage, &solved)?;
+        let (mut config, layers) = config(engine.store, &prepared, stage, &solved, caches.as_ref())?;
+        let made = (identity(&config), config.created.clone().unwrap_or_default());
+        if is_inline {
+            let output = prepared.graph.stages[stage].output;
+            let own = output.map(|output| gather(&prepared.graph, &solved, Some(output)));
+            let own = Gathered { images: vec![made.clone()], ..own.unwrap_or_default() };
+            let failed = |error| BuildError::CacheExport { to: ExportTo::Inline.to_string(), error };
+            config.other.insert(INLINE_KEY.to_owned(), inline(&own, &exporter).map_err(failed)?);
+        }
+        gathered.images.push(made);
+        gathered
+            .layers
+            .extend(prepared.graph.stages[stage].output.map(|id| solved.layers(id)).into_iter().flatten());
         let record = ImageRecord { config: config.to_bytes(), manifest: None, layers };
         let image = engine.store.put_image_as(&record, &wanted.tags)?;
         let Wanted { target, tags } = wanted.clone();
         images.push(BuiltImage { target, image, tags, output: OutputResult::default() });
     }
-    let used: Vec<SnapshotId> = solved.outcomes.iter().flat_map(|outcome| outcome.own.clone()).collect();
+    let own = solved.outcomes.iter().flat_map(|outcome| outcome.own.clone());
+    let used: Vec<SnapshotId> = own.map(|id| real(caches.as_ref(), id)).collect();
     engine.store.mark_used(&used)?;
     engine.store.sync()?;
+    export_caches(&exporter, &request, &gathered, &tee)?;
     let leaving: Vec<Leaving> = images.iter().map(|i| Leaving { image: i.image, tags: &i.tags }).collect();
     let epoch = prepared.source_date_epoch;
     let results = export::write(engine, &tee, &leaving, &mut request.outputs, epoch)?;
@@ -101,13 +130,59 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
 /// Draws the instruction graph of a request, with what the cache has.
 pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Result<String, BuildError> {
     let prepared = prepare::prepare(engine, &mut request)?;
-    let worker = worker(engine, &prepared, &request);
+    let worker = worker(engine, &prepared, &request, None);
     let cache = StoreCache::new(engine.store);
     let cached = solve::probe(&prepared.graph, &worker, &cache, engine.cancel);
     Ok(render(&prepared.graph, format, &|id| cached[id.0]))
 }
 
-fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared<'_>, request: &BuildRequest) -> StoreWorker<'a> {
+/// Opens the caches of elsewhere; none where nothing may be answered from a cache.
+fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &Tee) -> Option<Caches<'a>> {
+    if request.cache_from.is_empty() || request.no_cache {
+        return None;
+    }
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let from = &request.cache_from;
+    Some(Caches::open(engine.store, engine.registries, from, &platform, tee, engine.cancel))
+}
+
+/// Writes the caches asked for. The image is built by then, and stays whatever becomes of them.
+fn export_caches(
+    exporter: &Exporter,
+    request: &BuildRequest,
+    gathered: &Gathered,
+    tee: &Tee,
+) -> Result<(), BuildError> {
+    for export in request.cache_to.iter().filter(|export| export.to != ExportTo::Inline) {
+        tee.event(Event::Note { text: format!("exporting cache to {}", export.to) });
+        let exported = exporter.export(export, gathered);
+        for text in exporter.caches.map(Caches::take_failures).unwrap_or_default() {
+            tee.event(Event::Warning { text });
+        }
+        match exported {
+            Ok(()) => {}
+            Err(_) if exporter.cancel.is_cancelled() => return Err(BuildError::Cancelled),
+            Err(error) if export.ignore_error => {
+                let text = format!("warning: cannot write the cache to {}: {error}", export.to);
+                tee.event(Event::Warning { text });
+            }
+            Err(error) => return Err(BuildError::CacheExport { to: export.to.to_string(), error }),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the id that the disk knows a layer by.
+fn real(caches: Option<&Caches<'_>>, id: SnapshotId) -> SnapshotId {
+    caches.map_or_else(|| id.clone(), |caches| caches.real(&id))
+}
+
+fn worker<'a>(
+    engine: &'a Engine,
+    prepared: &'a Prepared<'_>,
+    request: &BuildRequest,
+    imports: Option<&'a dyn Imports>,
+) -> StoreWorker<'a> {
     StoreWorker::new(StoreWorkerOptions {
         store: engine.store,
         launcher: engine.launcher,
@@ -118,6 +193,7 @@ fn worker<'a>(engine: &'a Engine, prepared: &'a Prepared<'_>, request: &BuildReq
         volumes: request.volumes.clone(),
         ca_cert: request.ca_cert.clone(),
         step: request.step.clone(),
+        imports,
         entitlements: Entitlements {
             // The network of all steps is the command line's own word.
             network_host: request.entitlements.network_host || request.network == NetworkMode::Host,
@@ -164,9 +240,11 @@ fn config(
     prepared: &Prepared,
     stage: usize,
     solved: &Solved,
+    caches: Option<&Caches<'_>>,
 ) -> Result<(ImageConfig, Vec<SnapshotId>), BuildError> {
     let stage = &prepared.graph.stages[stage];
     let layers = stage.output.map(|output| solved.layers(output)).unwrap_or_default();
+    let layers: Vec<SnapshotId> = layers.into_iter().map(|id| real(caches, id)).collect();
     let mut diff_ids = Vec::with_capacity(layers.len());
     for layer in &layers {
         let digests = store.digests(layer)?;
@@ -180,9 +258,15 @@ fn config(
         Contribution { layer: !outcome.own.is_empty(), created: epoch.or(made).map(|time| time.to_string()) }
     };
     let mut config = assemble(stage, diff_ids, &contribution);
-    let created = match epoch {
-        Some(epoch) => epoch,
-        None => store.first_created(&identity(&config), jiff::Timestamp::now())?,
+    let name = identity(&config);
+    // What a cache of elsewhere says is for this build alone, and is not kept.
+    let told = || match store.known_created(&name) {
+        Ok(None) => caches.and_then(|caches| caches.created(&name)),
+        _ => None,
+    };
+    let created = match epoch.or_else(told) {
+        Some(time) => time,
+        None => store.first_created(&name, jiff::Timestamp::now())?,
     };
     config.created = Some(created.to_string());
     Ok((config, layers))

@@ -10,6 +10,7 @@ use crate::image::{ImageId, Platform, Reference};
 use crate::plan::Entitlements;
 use crate::plan::graph::{BuildArgs, NetworkMode};
 use crate::registry::Registries;
+use crate::remote_cache::{Export, ImportFrom};
 use crate::report::Reporter;
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
@@ -124,6 +125,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Stages whose steps the cache must not answer.
     pub no_cache_filter: Vec<String>,
+    /// Caches of elsewhere that answer where the store does not.
+    pub cache_from: Vec<ImportFrom>,
+    /// Caches to write.
+    pub cache_to: Vec<Export>,
     pub pull: PullPolicy,
     /// What is written of all images, in this order; with several, none that holds but one.
     pub outputs: Vec<Output>,
@@ -147,6 +152,8 @@ impl BuildRequest {
             step: StepOptions::default(),
             no_cache: false,
             no_cache_filter: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             pull: PullPolicy::default(),
             outputs: Vec::new(),
         }

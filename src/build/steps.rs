@@ -41,6 +41,8 @@ struct State {
     vertices: Vec<Progress>,
     /// The layers each vertex put on its base: the ones kept, as far as that is known.
     own: Vec<Vec<SnapshotId>>,
+    /// The caches of elsewhere that knew them.
+    from: Vec<Option<String>>,
     /// Whether a layer made room for another after steps on it were shown.
     replaced: bool,
     waiting: Vec<Vec<(Stream, Vec<u8>)>>,
@@ -85,6 +87,7 @@ impl<'a> StepReporter<'a> {
         let state = State {
             vertices: vec![Progress::Idle; graph.vertices.len()],
             own,
+            from: vec![None; graph.vertices.len()],
             replaced: false,
             waiting: vec![Vec::new(); graph.vertices.len()],
             cursors: vec![Cursor::default(); graph.stages.len()],
@@ -112,12 +115,26 @@ impl<'a> StepReporter<'a> {
             }
             state.cursors[stage].begun = false;
         }
-        if !state.replaced {
-            return;
+        if state.replaced {
+            self.update(&state);
         }
+    }
+
+    /// Makes the ids shown lead to layers by the ids the disk knows them by, where they were shown before
+    /// their files came from a cache of elsewhere. To be called after [`StepReporter::end`].
+    pub fn arrived(&self, real: &dyn Fn(&SnapshotId) -> SnapshotId) {
+        let mut state = self.lock();
+        let before = state.own.clone();
+        state.own.iter_mut().flatten().for_each(|id| *id = real(id));
+        if state.own != before {
+            self.update(&state);
+        }
+    }
+
+    fn update(&self, state: &State) {
         for (stage, planned) in self.graph.stages.iter().enumerate() {
             for (index, step) in planned.steps.iter().enumerate() {
-                self.book.update(stage, index, &self.layers(&state, step.vertex.or(step.state)));
+                self.book.update(stage, index, &self.layers(state, step.vertex.or(step.state)));
             }
         }
     }
@@ -221,7 +238,8 @@ impl<'a> StepReporter<'a> {
                 None => !first && known && !self.no_cache,
             };
             if reused {
-                self.sink.event(Event::StepCached { step: self.step(stage, index) });
+                let from = own.filter(|_| cached).and_then(|v| state.from[v.0].clone());
+                self.sink.event(Event::StepCached { step: self.step(stage, index), from });
             }
             self.sink.event(Event::StepFinished { step: self.step(stage, index), id });
             state.cursors[stage] = Cursor { next: index + 1, begun: false };
@@ -236,8 +254,9 @@ impl Reporter for StepReporter<'_> {
                 let mut state = self.lock();
                 self.set(&mut state, vertex, Progress::Running);
             }
-            Event::VertexCached { vertex, snapshot } => {
+            Event::VertexCached { vertex, snapshot, from } => {
                 let mut state = self.lock();
+                state.from[vertex] = from;
                 self.done(&mut state, vertex, true, snapshot);
             }
             Event::VertexCommitted { vertex, snapshot } => {
@@ -337,7 +356,7 @@ mod tests {
                 let snapshot = || detail.chars().next().map(|digit| layer(digit).to_string());
                 steps.event(match what {
                     "start" => Event::VertexStarted { vertex, why: String::new() },
-                    "cached" => Event::VertexCached { vertex, snapshot: snapshot() },
+                    "cached" => Event::VertexCached { vertex, snapshot: snapshot(), from: None },
                     "log" => Event::VertexLog { vertex, stream: Stream::Stdout, data: detail.into() },
                     "commit" => Event::VertexCommitted { vertex, snapshot: snapshot() },
                     "finish" => {

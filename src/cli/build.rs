@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
@@ -73,6 +74,8 @@ pub struct BuildArgs {
     pub steps: StepInputArgs,
     #[command(flatten)]
     pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
     #[command(flatten)]
     pub pull: PullArg,
     #[command(flatten)]
@@ -141,6 +144,7 @@ pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(),
     request.no_cache = args.no_cache;
     request.pull = args.pull.policy()?;
     request.no_cache_filter = args.no_cache_filter.clone();
+    (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
     request.outputs = std::mem::take(&mut outputs.list);
     if let Some(file) = &args.ca_cert {
         let readable = std::fs::File::open(file).and_then(|f| f.metadata());

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod build;
+mod cache_options;
 mod call;
 mod check;
 mod command_line;

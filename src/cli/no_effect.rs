@@ -25,9 +25,6 @@ pub struct NoEffectArgs {
     /// On Linux there is one isolation, `default`
     #[arg(long, value_name = "default")]
     pub isolation: Option<String>,
-    /// Images to take cached steps from: the store's own cache is always used
-    #[arg(long, value_name = "IMAGE")]
-    pub cache_from: Vec<String>,
 }
 
 impl NoEffectArgs {
@@ -55,16 +52,12 @@ impl NoEffectArgs {
                     .hint("leave the option out, or write `default`"));
             }
         }
-        if !self.cache_from.is_empty() {
-            note("--cache-from", "this version has the cache of its own store only, which is always used");
-        }
         Ok(notes)
     }
 }
 
 /// Build arguments of BuildKit that mean something to it and nothing here, and why.
-const ARGUMENTS: [(&str, &str); 5] = [
-    ("BUILDKIT_INLINE_CACHE", "this version writes no cache into images"),
+const ARGUMENTS: [(&str, &str); 4] = [
     ("BUILDKIT_MULTI_PLATFORM", "this version makes images of one platform"),
     ("BUILDKIT_BUILD_NAME", "builds have no names"),
     ("BUILDKIT_SBOM_SCAN_CONTEXT", "this version makes no SBOM"),
@@ -105,21 +98,18 @@ mod tests {
             assert_eq!(arguments(&words), expect, "{words:?}");
         };
         check(
-            &["A=1", "BUILDKIT_INLINE_CACHE=1", "BUILDKIT_SANDBOX_HOSTNAME=h"],
-            &[
-                "note: --build-arg BUILDKIT_INLINE_CACHE has no effect: this version writes no cache into images",
-            ],
+            &["A=1", "BUILDKIT_BUILD_NAME=n", "BUILDKIT_SANDBOX_HOSTNAME=h"],
+            &["note: --build-arg BUILDKIT_BUILD_NAME has no effect: builds have no names"],
         );
-        check(&["BUILDKIT_INLINE_CACHE=0", "BUILDKIT_MULTI_PLATFORM=false", "BUILDKIT_BUILD_NAME"], &[]);
+        check(&["BUILDKIT_MULTI_PLATFORM=false", "BUILDKIT_BUILD_NAME"], &[]);
     }
 
     #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
-        let all =
-            "--compress --rm=false --force-rm --disable-content-trust --isolation default --cache-from a";
+        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default";
         let lines = notes(all).unwrap();
-        assert_eq!(lines.len(), 6);
+        assert_eq!(lines.len(), 5);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
         assert!(notes("--compress=false").unwrap().is_empty());
         assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));

@@ -47,8 +47,9 @@ pub enum Event {
     /// A vertex is not cached and starts; `why` says why in one line.
     VertexStarted { vertex: usize, why: String },
     /// A vertex's result was found: in the cache, or by waiting for another build that made it.
-    /// `snapshot` is the id of its layer; `None` when it has none.
-    VertexCached { vertex: usize, snapshot: Option<String> },
+    /// `snapshot` is the id of its layer; `None` when it has none. `from` is the cache of elsewhere
+    /// that knew it; `None` when the store did.
+    VertexCached { vertex: usize, snapshot: Option<String>, from: Option<String> },
     /// A piece of a vertex's output, as it came; not cut at line ends.
     VertexLog { vertex: usize, stream: Stream, data: Vec<u8> },
     /// A vertex has done its work and others go on from its result; whether its layer stays is
@@ -63,8 +64,8 @@ pub enum Event {
 
     /// A step begins.
     StepStarted { step: Step },
-    /// A step is answered from the cache.
-    StepCached { step: Step },
+    /// A step is answered from the cache; `from` is that of elsewhere, where it was one.
+    StepCached { step: Step, from: Option<String> },
     /// A piece of a step's output.
     StepLog { step: Step, stream: Stream, data: Vec<u8> },
     /// A step is done; `id` is what `run`, `inspect` and `tag` accept for it (12 hex digits).

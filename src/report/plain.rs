@@ -109,7 +109,10 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 let text = super::clean::clean_text(&step.text);
                 state.line(&format!("{}Step {}/{} : {text}", prefix(&step), step.number, step.total))
             }
-            Event::StepCached { step } => state.line(&format!("{} ---> Using cache", prefix(&step))),
+            Event::StepCached { step, from } => {
+                let from = from.map(|name| format!(" of {}", super::clean::clean_text(&name)));
+                state.line(&format!("{} ---> Using cache{}", prefix(&step), from.unwrap_or_default()))
+            }
             Event::StepLog { step, data, .. } => state.log(&step, &data, self.terminal),
             Event::StepFinished { step, id } => {
                 let _ = state.finish_line(&step);
@@ -165,9 +168,10 @@ mod tests {
                 log(&run, "b\nc"),
                 Event::StepFinished { step: run.clone(), id: "0123456789ab".into() },
                 Event::StepStarted { step: step(3, None, "CMD x") },
-                Event::StepCached { step: step(3, None, "CMD x") },
+                Event::StepCached { step: step(3, None, "CMD x"), from: None },
+                Event::StepCached { step: step(3, None, "CMD x"), from: Some("host/cache".into()) },
             ],
-            "Step 2/3 : RUN make\nab\nc\n ---> 0123456789ab\nStep 3/3 : CMD x\n ---> Using cache\n",
+            "Step 2/3 : RUN make\nab\nc\n ---> 0123456789ab\nStep 3/3 : CMD x\n ---> Using cache\n ---> Using cache of host/cache\n",
         );
     }
 

@@ -177,6 +177,8 @@ pub struct Fake {
     /// The threads that anything was called on.
     pub threads: Mutex<HashSet<ThreadId>>,
     pub running: AtomicUsize,
+    /// What brings layers of elsewhere.
+    pub imports: Option<Arc<dyn Imports + Send>>,
     pub peak: AtomicUsize,
     /// Run at the start of an execution, by the vertex's text.
     on_execute: BTreeMap<String, Hook>,
@@ -210,7 +212,10 @@ impl Fake {
 
     fn read(&self, view: &View) -> Files {
         match view {
-            View::State(layers) => self.world.merged(layers),
+            View::State(layers) => match &self.imports {
+                None => self.world.merged(layers),
+                Some(imports) => self.world.merged(&imports.bring(layers, &Cancel::new()).unwrap()),
+            },
             View::Context(_) => self.context.lock().unwrap().clone(),
         }
     }
@@ -295,7 +300,7 @@ impl Worker for Fake {
             let created = *self.image_created.lock().unwrap();
             let kept = Snapshot { files, kind: "image".into(), created, kept: true };
             self.world.snapshots.lock().unwrap().insert(snapshot.clone(), kept);
-            Layer { snapshot, content, created_unix_ms: created }
+            Layer { snapshot, content, portable: content, created_unix_ms: created }
         });
         Ok(layers.collect())
     }
@@ -313,6 +318,13 @@ impl Worker for Fake {
         assert!(task.vertex.inputs[input].kind.is_selected());
         let files = selection(&task.vertex.op, &self.read(view));
         Ok(Selected { digest: SelectionDigest(digest_of(&files)), files })
+    }
+
+    fn reads(&self, task: Task<'_>, _: usize) -> Option<Digest> {
+        match &task.vertex.op {
+            Op::Copy(copy) => Some(digest_of(&copy.sources)),
+            _ => Some(Digest::of("all")),
+        }
     }
 
     fn execute(

@@ -6,6 +6,7 @@
 //! not: `docs/cache-key.md`.
 
 mod cancel;
+mod imports;
 mod key;
 mod node;
 mod outcome;
@@ -17,11 +18,14 @@ mod traits;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
+mod imports_tests;
+#[cfg(test)]
 mod tests;
 pub use cancel::{Cancel, Hook};
+pub use imports::{Imported, ImportedLayer, Imports, selection_name};
 pub use key::{Fields, Value, cache_key, family, op_digest, op_kind, step_digest};
-pub use outcome::{Options, Outcome, SolveError, Solved};
-pub use probe::probe;
+pub use outcome::{Options, Outcome, Shared, SolveError, Solved};
+pub use probe::{lacking, probe};
 pub use record::{InputKey, InputKind, Record, explain};
 pub use scheduler::solve;
 pub use traits::{

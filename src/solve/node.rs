@@ -68,6 +68,8 @@ pub(super) struct Node {
     /// Whether the digest of its own layer is known, or there is none.
     pub(super) digested: bool,
     pub(super) content: Option<LayerDigest>,
+    /// The same as every machine knows it; known when `content` is.
+    pub(super) portable_content: Option<LayerDigest>,
     /// Whether others may have found its layer: then it is not this build's to discard.
     pub(super) kept: bool,
     pub(super) created: Option<i64>,
@@ -75,6 +77,10 @@ pub(super) struct Node {
     pub(super) newest: i64,
     /// Known when settled.
     pub(super) chain: Option<ChainDigest>,
+    /// The chain of what every machine knows its layers by. Known when settled.
+    pub(super) portable: Option<ChainDigest>,
+    /// Whether its base must settle before it is known whether its selections must be digested.
+    pub(super) deferred: bool,
     pub(super) cached: bool,
     pub(super) why: Option<String>,
     pub(super) elapsed: Duration,
@@ -99,10 +105,13 @@ impl Node {
             own: Vec::new(),
             digested: false,
             content: None,
+            portable_content: None,
             kept: false,
             created: None,
             newest: 0,
             chain: None,
+            portable: None,
+            deferred: false,
             cached: false,
             why: None,
             elapsed: Duration::ZERO,

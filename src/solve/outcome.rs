@@ -4,9 +4,10 @@
 
 use std::thread;
 
-use crate::image::{ChainDigest, SnapshotId};
+use crate::image::{ChainDigest, Digest, SelectionDigest, SnapshotId};
 use crate::plan::graph::VertexId;
 
+use super::record::Record;
 use super::traits::CacheError;
 
 /// How to solve.
@@ -16,13 +17,15 @@ pub struct Options {
     pub jobs: usize,
     /// How many layers may be digested at once, beside the jobs; at least 1.
     pub digest_jobs: usize,
+    /// Whether the outcomes tell what other machines may know ([`Outcome::shared`]).
+    pub share: bool,
 }
 
 impl Default for Options {
     /// As many jobs as processors, but 4 at least: steps wait for the network more than they compute.
     fn default() -> Options {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        Options { jobs: processors.max(4), digest_jobs: processors }
+        Options { jobs: processors.max(4), digest_jobs: processors, share: false }
     }
 }
 
@@ -64,12 +67,23 @@ pub struct Outcome {
     pub own: Vec<SnapshotId>,
     /// The digest of the whole state.
     pub chain: ChainDigest,
+    /// What another machine may know of it, where that was asked for; of images and contexts nothing.
+    pub shared: Option<Shared>,
     /// When its result was made, in milliseconds since 1970; `None` for images and contexts.
     pub created_unix_ms: Option<i64>,
     /// Whether nothing was executed for it in this solve.
     pub cached: bool,
     /// Why it was executed.
     pub why: Option<String>,
+}
+
+/// A result as other machines would look for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shared {
+    /// Its key is portable ([`super::Imports`]), its content the word of whoever ran the step.
+    pub record: Record,
+    /// What its sources and mounts came to, by [`super::selection_name`].
+    pub selections: Vec<(Digest, SelectionDigest)>,
 }
 
 impl Solved {

@@ -1,12 +1,15 @@
-//! Tells what is cached right now, for showing a graph.
+//! Tells what is cached right now: for showing a graph, and to know which files a solve will miss.
 //!
-//! Runs nothing, takes no lock, writes nothing; what it says may be outdated
+//! Runs nothing, takes no lock, writes nothing, fetches nothing; what it says may be outdated
 //! the moment it is said. Not here: drawing the graph.
 
-use crate::image::{ChainDigest, SnapshotId};
-use crate::plan::graph::{Graph, Op, VertexId};
+use std::collections::BTreeSet;
+
+use crate::image::{ChainDigest, LayerDigest, SelectionDigest, SnapshotId};
+use crate::plan::graph::{EdgeKind, Graph, Op, VertexId};
 
 use super::cancel::Cancel;
+use super::imports::selection_name;
 use super::key;
 use super::node::base_of;
 use super::scheduler::input_keys;
@@ -15,7 +18,15 @@ use super::traits::{CacheSource, Selected, Task, View, Worker};
 /// The state after a vertex that is cached.
 struct State {
     chain: ChainDigest,
+    portable: ChainDigest,
     layers: Vec<SnapshotId>,
+}
+
+impl State {
+    fn scratch() -> State {
+        let scratch = ChainDigest::scratch();
+        State { chain: scratch, portable: scratch, layers: Vec::new() }
+    }
 }
 
 /// Tells of each vertex whether it is cached; `None` where that cannot be known: for contexts,
@@ -26,72 +37,163 @@ where
     W: Worker + ?Sized,
     C: CacheSource + ?Sized,
 {
-    let mut states: Vec<Option<State>> = Vec::with_capacity(graph.vertices.len());
-    let mut answers = Vec::with_capacity(graph.vertices.len());
-    for v in 0..graph.vertices.len() {
-        let (answer, state) = probe_vertex(graph, v, worker, cache, cancel, &states);
-        answers.push(answer);
-        states.push(state);
-    }
-    answers
+    Probe { graph, worker, cache, cancel }.all().0
 }
 
-fn probe_vertex<W, C>(
-    graph: &Graph,
-    v: usize,
-    worker: &W,
-    cache: &C,
-    cancel: &Cancel,
-    states: &[Option<State>],
-) -> (Option<bool>, Option<State>)
+/// Returns the layers that a solve would need the files of and that no cache of elsewhere can give:
+/// those under what must perhaps be executed, and under the targets.
+pub fn lacking<W, C>(graph: &Graph, worker: &W, cache: &C, cancel: &Cancel) -> BTreeSet<SnapshotId>
 where
     W: Worker + ?Sized,
     C: CacheSource + ?Sized,
 {
-    let vertex = &graph.vertices[v];
-    let task = Task { id: VertexId(v), vertex };
-    let unknown = (None, None);
-    match &vertex.op {
-        Op::Context(_) | Op::Http(_) | Op::Git(_) => return unknown,
-        Op::Image(_) => {
-            let Ok(layers) = worker.image(task) else { return unknown };
-            let chain = layers.iter().fold(ChainDigest::scratch(), |chain, layer| chain.with(&layer.content));
-            let layers = layers.into_iter().map(|layer| layer.snapshot).collect();
-            return (Some(true), Some(State { chain, layers }));
+    let Some(imports) = cache.imports() else { return BTreeSet::new() };
+    let (answers, states, own) = Probe { graph, worker, cache, cancel }.all();
+    let mut needed = BTreeSet::new();
+    let mut need = |from: VertexId| {
+        // A state that is not known has known ones beneath it.
+        let mut next = Some(from.0);
+        while let Some(v) = next {
+            if let Some(state) = &states[v] {
+                needed.extend(state.layers.iter().cloned());
+                break;
+            }
+            needed.extend(own[v].clone());
+            next = base_of(&graph.vertices[v]);
         }
-        Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => {}
+    };
+    for (v, vertex) in graph.vertices.iter().enumerate() {
+        if answers[v] != Some(true) {
+            let reads = vertex.inputs.iter().filter(|input| input.kind != EdgeKind::Below);
+            reads.filter_map(|input| input.from).for_each(&mut need);
+        }
     }
-    let missed = (Some(false), None);
-    if vertex.ignore_cache {
-        return missed;
+    graph.target_stages().filter_map(|stage| stage.output).for_each(&mut need);
+    needed.retain(|layer| !imports.can_be_had(layer));
+    needed
+}
+
+struct Probe<'a, W: ?Sized, C: ?Sized> {
+    graph: &'a Graph,
+    worker: &'a W,
+    cache: &'a C,
+    cancel: &'a Cancel,
+}
+
+/// What is known of all vertices: whether they are cached, their states, and their own layers.
+type Known = (Vec<Option<bool>>, Vec<Option<State>>, Vec<Option<SnapshotId>>);
+
+impl<W: Worker + ?Sized, C: CacheSource + ?Sized> Probe<'_, W, C> {
+    fn all(&self) -> Known {
+        let (mut answers, mut states, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        for v in 0..self.graph.vertices.len() {
+            let (answer, state, layer) = self.vertex(v, &states);
+            answers.push(answer);
+            states.push(state);
+            own.push(layer);
+        }
+        (answers, states, own)
     }
-    let op = key::op_digest(key::op_kind(&vertex.op), &worker.fields(task));
-    if !cache.has_op(&op) {
-        return missed;
-    }
-    let mut selected: Vec<Selected> = Vec::new();
-    for (i, input) in vertex.inputs.iter().enumerate() {
-        let view = match input.from {
-            None => View::State(Vec::new()),
-            Some(from) => match (graph.vertex(from).op.source_name(), &states[from.0]) {
-                (Some(name), _) => View::Context(name),
-                (None, Some(state)) => View::State(state.layers.clone()),
-                (None, None) => return unknown,
+
+    fn vertex(
+        &self,
+        v: usize,
+        states: &[Option<State>],
+    ) -> (Option<bool>, Option<State>, Option<SnapshotId>) {
+        let vertex = &self.graph.vertices[v];
+        let task = Task { id: VertexId(v), vertex };
+        let unknown = (None, None, None);
+        match &vertex.op {
+            Op::Context(_) | Op::Http(_) | Op::Git(_) => return unknown,
+            Op::Image(_) => {
+                let Ok(layers) = self.worker.image(task) else { return unknown };
+                let mut state = State::scratch();
+                for layer in layers {
+                    state.chain = state.chain.with(&layer.content);
+                    state.portable = state.portable.with(&layer.portable);
+                    state.layers.push(layer.snapshot);
+                }
+                return (Some(true), Some(state), None);
+            }
+            Op::Run(_) | Op::Copy(_) | Op::Workdir(_) => {}
+        }
+        let missed = (Some(false), None, None);
+        if vertex.ignore_cache {
+            return missed;
+        }
+        let op = key::op_digest(key::op_kind(&vertex.op), &self.worker.fields(task));
+        let imports = self.cache.imports().filter(|imports| imports.has_op(&op));
+        if !self.cache.has_op(&op) && imports.is_none() {
+            return missed;
+        }
+        let Some(selected) = self.selected(task, states) else { return unknown };
+        let base = match base_of(vertex) {
+            None => Some(&State::scratch()),
+            Some(base) => states[base].as_ref(),
+        };
+        // Where the base is not known it is not in the key: else its selections would not be known.
+        let (chain, portable) = base.map_or_else(
+            || (ChainDigest::scratch(), ChainDigest::scratch()),
+            |base| (base.chain, base.portable),
+        );
+        let key = |chain| key::cache_key(&op, &input_keys(self.graph, v, &selected, |_| Some(chain)));
+        let here = key(chain);
+        let found = match self.cache.lookup(&op, &here).filter(|record| record.key == here) {
+            Some(record) => {
+                record.snapshot.zip(record.content).map(|(layer, content)| (layer, content, content))
+            }
+            None => match imports.and_then(|imports| imports.lookup(&op, &key(portable))) {
+                Some(imported) => imported.layer.map(|layer| (layer.snapshot, layer.content, layer.portable)),
+                None => return missed,
             },
         };
-        if input.kind.is_selected() {
-            match worker.select(task, i, &view, cancel) {
-                Ok(files) => selected.push(files),
-                Err(_) => return unknown,
-            }
-        }
+        (Some(true), base.map(|base| with(base, found.clone())), found.map(|(layer, ..)| layer))
     }
-    let base = base_of(vertex).and_then(|base| states[base].as_ref());
-    let chain = base.map_or_else(ChainDigest::scratch, |base| base.chain);
-    let key = key::cache_key(&op, &input_keys(graph, v, &selected, |_| Some(chain)));
-    let Some(record) = cache.lookup(&op, &key).filter(|record| record.key == key) else { return missed };
-    let mut layers = base.map(|base| base.layers.clone()).unwrap_or_default();
-    layers.extend(record.snapshot);
-    let chain = record.content.map_or(chain, |content| chain.with(&content));
-    (Some(true), Some(State { chain, layers }))
+
+    /// Returns what a vertex selects, as it is or as a cache of elsewhere says; `None` where that cannot
+    /// be known.
+    fn selected(&self, task: Task<'_>, states: &[Option<State>]) -> Option<Vec<Selected>> {
+        let mut selected: Vec<Selected> = Vec::new();
+        for (i, input) in task.vertex.inputs.iter().enumerate() {
+            let state = input.from.map(|from| (from, &states[from.0]));
+            let view = match state {
+                None => View::State(Vec::new()),
+                Some((from, state)) => match (self.graph.vertex(from).op.source_name(), state) {
+                    (Some(name), _) => View::Context(name),
+                    (None, Some(state)) => View::State(state.layers.clone()),
+                    // What lies beneath a link, or a cache mount starts with, is in no key.
+                    (None, None) if !input.kind.is_selected() && input.kind != EdgeKind::Base => continue,
+                    (None, None) => return None,
+                },
+            };
+            if !input.kind.is_selected() {
+                continue;
+            }
+            let absent = match (&view, self.cache.imports()) {
+                (View::State(layers), Some(imports)) => layers.iter().any(|layer| !imports.is_here(layer)),
+                _ => false,
+            };
+            selected.push(match absent {
+                true => Selected { digest: self.claimed(task, i, states)?, files: Default::default() },
+                false => self.worker.select(task, i, &view, self.cancel).ok()?,
+            });
+        }
+        Some(selected)
+    }
+
+    fn claimed(&self, task: Task<'_>, input: usize, states: &[Option<State>]) -> Option<SelectionDigest> {
+        let state = states[task.vertex.inputs[input].from?.0].as_ref()?;
+        let name = selection_name(&state.portable, &self.worker.reads(task, input)?);
+        self.cache.imports()?.selection(&name)
+    }
+}
+
+fn with(base: &State, layer: Option<(SnapshotId, LayerDigest, LayerDigest)>) -> State {
+    let mut state = State { chain: base.chain, portable: base.portable, layers: base.layers.clone() };
+    if let Some((snapshot, content, portable)) = layer {
+        state.chain = state.chain.with(&content);
+        state.portable = state.portable.with(&portable);
+        state.layers.push(snapshot);
+    }
+    state
 }

@@ -26,13 +26,14 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use crate::image::{CacheKey, ChainDigest, Digest, LayerDigest, OpDigest, SelectionDigest, SnapshotId};
-use crate::plan::graph::{Graph, Op, VertexId};
+use crate::plan::graph::{Graph, Input, Op, VertexId};
 use crate::report::{Event, Reporter, Stream};
 
 use super::cancel::Cancel;
+use super::imports::{Imported, ImportedLayer, selection_name};
 use super::key;
 use super::node::{Lane, Node, Phase};
-use super::outcome::{Options, Outcome, SolveError, Solved};
+use super::outcome::{Options, Outcome, Shared, SolveError, Solved};
 use super::record::{InputKey, InputKind, Record, explain};
 use super::traits::{
     CacheError, CacheSource, Existing, Guard, InputView, Layer, Produced, Selected, Task, View, Worker,
@@ -149,6 +150,7 @@ struct Engine<'scope, 'env, W: Worker + ?Sized, C: CacheSource + ?Sized> {
     condemned: HashSet<SnapshotId>,
     stop: Option<SolveError<W::Error>>,
     panic: Option<Box<dyn Any + Send>>,
+    share: bool,
 }
 
 impl<'scope, 'env, W, C> Engine<'scope, 'env, W, C>
@@ -189,6 +191,7 @@ where
             condemned: HashSet::new(),
             stop: None,
             panic: None,
+            share: options.share,
         }
     }
 
@@ -220,9 +223,12 @@ where
             }
             return Err(error);
         }
+        let tell = |v| if self.share { self.shared(v) } else { None };
+        let mut shared: VecDeque<Option<Shared>> = (0..self.nodes.len()).map(tell).collect();
         let outcomes = self.nodes.into_iter().map(|node| {
             assert_eq!(node.phase, Phase::Settled, "a vertex was forgotten");
             Outcome {
+                shared: shared.pop_front().flatten(),
                 base: node.base.map(VertexId),
                 own: node.own,
                 chain: node.chain.expect("set when it settled"),
@@ -240,6 +246,7 @@ where
             // What is done is still recorded after an error; nothing new begins.
             Todo::Ready(_) | Todo::Decide(_) if self.stop.is_some() => {}
             Todo::Ready(v) => self.ready(v),
+            Todo::Decide(v) if std::mem::take(&mut self.nodes[v].deferred) => self.begin(v),
             Todo::Decide(v) => self.decide(v),
         }
     }
@@ -299,6 +306,7 @@ where
                     Err(error) => self.fail(v, error),
                     Ok(content) => {
                         self.nodes[v].content = Some(content);
+                        self.nodes[v].portable_content = Some(content);
                         self.nodes[v].digested = true;
                         self.try_settle(v);
                     }
@@ -326,35 +334,96 @@ where
                 let fields = self.env.worker.fields(task);
                 self.nodes[v].op = Some(key::op_digest(key::op_kind(op), &fields));
                 self.nodes[v].fields = fields;
-                self.nodes[v].phase = Phase::Selecting;
-                let selects = task.vertex.inputs.iter().any(|input| input.kind.is_selected());
-                if !selects {
-                    self.decide(v);
-                } else if self.in_flight == 0 && !task.vertex.ignore_cache && self.has_op(v) {
-                    // It may well be cached, and nothing else is held up meanwhile.
-                    let views = self.views(v);
-                    match select(self.env, task, &views) {
-                        Ok(selected) => {
-                            self.nodes[v].selected = selected;
-                            self.decide(v);
-                        }
-                        Err(error) => self.fail(v, error),
-                    }
-                } else {
-                    self.selects.waiting.insert(v);
-                }
+                self.begin(v);
             }
         }
+    }
+
+    /// Its fields are known: digests what it selects, unless a cache of elsewhere makes that needless.
+    fn begin(&mut self, v: usize) {
+        let task = self.task(v);
+        self.nodes[v].phase = Phase::Selecting;
+        if !task.vertex.inputs.iter().any(|input| input.kind.is_selected()) {
+            return self.decide(v);
+        }
+        if !task.vertex.ignore_cache && self.reads_what_is_elsewhere(v) {
+            if self.base_chain(v).is_none() {
+                self.nodes[v].deferred = true;
+                self.nodes[v].phase = Phase::AwaitingBase;
+                return;
+            }
+            if let Some((imported, selected)) = self.claimed(v) {
+                self.nodes[v].selected = selected;
+                return self.found_elsewhere(v, imported);
+            }
+        }
+        if self.in_flight == 0 && !task.vertex.ignore_cache && self.has_op(v) {
+            // It may well be cached, and nothing else is held up meanwhile.
+            let views = self.views(v);
+            match select(self.env, task, &views) {
+                Ok(selected) => {
+                    self.nodes[v].selected = selected;
+                    self.decide(v);
+                }
+                Err(error) => self.fail(v, error),
+            }
+        } else {
+            self.selects.waiting.insert(v);
+        }
+    }
+
+    /// Tells whether it selects of a state whose files are not all here, and a cache of elsewhere may
+    /// know the result.
+    fn reads_what_is_elsewhere(&self, v: usize) -> bool {
+        let Some(imports) = self.env.cache.imports() else { return false };
+        let absent = |input: &Input| {
+            input.kind.is_selected()
+                && input
+                    .from
+                    .is_some_and(|from| self.stack(from.0).iter().any(|layer| !imports.is_here(layer)))
+        };
+        self.env.graph.vertices[v].inputs.iter().any(absent) && imports.has_op(&self.op(v))
+    }
+
+    /// Finds it in a cache of elsewhere by what that says of selections, so that no files are fetched only
+    /// to be digested. What is said is for this look-up alone: a step that is executed selects itself.
+    fn claimed(&self, v: usize) -> Option<(Imported, Vec<Selected>)> {
+        let imports = self.env.cache.imports()?;
+        let task = self.task(v);
+        let views = self.views(v);
+        let mut selected = Vec::new();
+        for (i, input) in task.vertex.inputs.iter().enumerate().filter(|(_, input)| input.kind.is_selected())
+        {
+            let absent = match &views[i].view {
+                View::State(layers) => layers.iter().any(|layer| !imports.is_here(layer)),
+                View::Context(_) => false,
+            };
+            selected.push(match absent {
+                true => {
+                    let state = self.nodes[input.from?.0].portable?;
+                    let digest =
+                        imports.selection(&selection_name(&state, &self.env.worker.reads(task, i)?))?;
+                    Selected { digest, files: Default::default() }
+                }
+                // An error comes again when it is selected in earnest.
+                false => self.env.worker.select(task, i, &views[i].view, self.env.halt).ok()?,
+            });
+        }
+        let op = self.op(v);
+        let key = key::cache_key(&op, &input_keys(self.env.graph, v, &selected, |_| self.base_portable(v)));
+        Some((imports.lookup(&op, &key)?, selected))
     }
 
     /// An image's layers are given, a context has none: both are settled at once.
     fn image(&mut self, v: usize, layers: Vec<Layer>) {
         let chain = layers.iter().fold(ChainDigest::scratch(), |chain, layer| chain.with(&layer.content));
+        let portable = layers.iter().fold(ChainDigest::scratch(), |chain, layer| chain.with(&layer.portable));
         let newest = layers.iter().map(|layer| layer.created_unix_ms).max();
         let node = &mut self.nodes[v];
         node.newest = newest.unwrap_or_default();
         node.own = layers.into_iter().map(|layer| layer.snapshot).collect();
         node.chain = Some(chain);
+        node.portable = Some(portable);
         node.cached = true;
         node.phase = Phase::Settled;
         let snapshot = node.own.last().map(ToString::to_string);
@@ -375,6 +444,9 @@ where
             // Also with the lock in hand: another may have published before it let go.
             if let Some(record) = self.lookup(v) {
                 return self.found(v, record);
+            }
+            if let Some(imported) = self.lookup_elsewhere(v) {
+                return self.found_elsewhere(v, imported);
             }
             match self.nodes[v].guard {
                 Some(_) => self.queue(v),
@@ -419,21 +491,44 @@ where
 
     /// Its record was found; its base has settled.
     fn found(&mut self, v: usize, record: Record) {
-        let base = self.base_chain(v).expect("a key was looked up");
-        let newest = self.newest_with(v, record.content, record.created_unix_ms);
+        let layer = record.snapshot.zip(record.content).map(|(snapshot, content)| ImportedLayer {
+            snapshot,
+            content,
+            portable: content,
+        });
+        self.cached(v, layer, record.created_unix_ms, None);
+    }
+
+    /// A cache of elsewhere has it; its base has settled.
+    fn found_elsewhere(&mut self, v: usize, imported: Imported) {
+        self.cached(v, imported.layer, imported.created_unix_ms, Some(imported.source));
+    }
+
+    fn cached(&mut self, v: usize, layer: Option<ImportedLayer>, created: i64, from: Option<String>) {
+        let newest = self.newest_with(v, layer.as_ref().map(|layer| layer.content), created);
         let node = &mut self.nodes[v];
         node.guard = None;
-        node.own = record.snapshot.into_iter().collect();
-        node.content = record.content;
+        node.content = layer.as_ref().map(|layer| layer.content);
+        node.portable_content = layer.as_ref().map(|layer| layer.portable);
+        node.own = layer.map(|layer| layer.snapshot).into_iter().collect();
         node.digested = true;
-        node.created = Some(record.created_unix_ms);
+        node.created = Some(created);
         node.newest = newest;
-        node.chain = Some(record.content.map_or(base, |content| base.with(&content)));
         node.cached = true;
-        node.phase = Phase::Settled;
-        let snapshot = node.own.last().map(ToString::to_string);
-        self.env.reporter.event(Event::VertexCached { vertex: v, snapshot });
+        self.settled(v);
+        let snapshot = self.nodes[v].own.last().map(ToString::to_string);
+        self.env.reporter.event(Event::VertexCached { vertex: v, snapshot, from });
         self.state_is_there(v);
+    }
+
+    /// All of its state is known by now: names it.
+    fn settled(&mut self, v: usize) {
+        let base = self.base_chain(v).expect("what it lies on has settled");
+        let portable = self.base_portable(v).expect("known when the chain is");
+        let node = &mut self.nodes[v];
+        node.chain = Some(node.content.map_or(base, |content| base.with(&content)));
+        node.portable = Some(node.portable_content.map_or(portable, |content| portable.with(&content)));
+        node.phase = Phase::Settled;
     }
 
     fn executed(&mut self, v: usize, produced: Produced) {
@@ -474,7 +569,6 @@ where
             return;
         }
         let task = self.task(v);
-        let base = self.base_chain(v).expect("checked before it was asked for");
         let inputs = self.input_keys(v);
         let key = key::cache_key(&self.op(v), &inputs);
         let content = self.nodes[v].content;
@@ -508,11 +602,11 @@ where
         }
         let newest = self.newest_with(v, content, created);
         let node = &mut self.nodes[v];
-        node.phase = Phase::Settled;
         node.created = Some(created);
         node.newest = newest;
-        node.chain = Some(content.map_or(base, |content| base.with(&content)));
         node.guard = None;
+        self.settled(v);
+        let node = &self.nodes[v];
         let (elapsed, snapshot) = (node.elapsed, node.own.last().map(ToString::to_string));
         self.env.reporter.event(Event::VertexFinished { vertex: v, elapsed, snapshot });
         for d in 0..self.nodes[v].dependents.len() {
@@ -725,13 +819,23 @@ where
 
     fn has_op(&mut self, v: usize) -> bool {
         let op = self.op(v);
-        *self.nodes[v].has_op.get_or_insert_with(|| self.env.cache.has_op(&op))
+        let Env { cache, .. } = self.env;
+        let anywhere = || cache.has_op(&op) || cache.imports().is_some_and(|imports| imports.has_op(&op));
+        *self.nodes[v].has_op.get_or_insert_with(anywhere)
     }
 
     /// The digest of the state it works on, once that has settled.
     fn base_chain(&self, v: usize) -> Option<ChainDigest> {
         match self.nodes[v].base {
             Some(base) => self.nodes[base].chain,
+            None => Some(ChainDigest::scratch()),
+        }
+    }
+
+    /// The same as every machine knows it.
+    fn base_portable(&self, v: usize) -> Option<ChainDigest> {
+        match self.nodes[v].base {
+            Some(base) => self.nodes[base].portable,
             None => Some(ChainDigest::scratch()),
         }
     }
@@ -782,6 +886,40 @@ where
         let op = self.op(v);
         let key = key::cache_key(&op, &self.input_keys(v));
         self.env.cache.lookup(&op, &key).filter(|record| record.key == key)
+    }
+
+    fn lookup_elsewhere(&self, v: usize) -> Option<Imported> {
+        let op = self.op(v);
+        self.env.cache.imports()?.lookup(&op, &key::cache_key(&op, &self.portable_inputs(v)))
+    }
+
+    fn portable_inputs(&self, v: usize) -> Vec<InputKey> {
+        input_keys(self.env.graph, v, &self.nodes[v].selected, |_| self.base_portable(v))
+    }
+
+    /// What another machine may know of it.
+    fn shared(&self, v: usize) -> Option<Shared> {
+        let node = &self.nodes[v];
+        let op = node.op?;
+        let inputs = self.portable_inputs(v);
+        let key = key::cache_key(&op, &inputs);
+        let record = self.record(v, key, inputs, node.created?);
+        let task = self.task(v);
+        let mut selected = node.selected.iter();
+        let mut selections = Vec::new();
+        for (i, input) in task.vertex.inputs.iter().enumerate().filter(|(_, input)| input.kind.is_selected())
+        {
+            let digest = selected.next()?.digest;
+            // Of contexts and downloads there is no state: they are always here.
+            if let Some(from) = input.from
+                && self.env.graph.vertex(from).op.source_name().is_none()
+                && let Some(state) = self.nodes[from.0].portable
+                && let Some(reads) = self.env.worker.reads(task, i)
+            {
+                selections.push((selection_name(&state, &reads), digest));
+            }
+        }
+        Some(Shared { record: Record { content: node.portable_content, ..record }, selections })
     }
 
     fn record(&self, v: usize, key: CacheKey, inputs: Vec<InputKey>, created: i64) -> Record {

@@ -18,7 +18,7 @@ use crate::report::{Event, Silent};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn options() -> Options {
-    Options { jobs: 4, digest_jobs: 2 }
+    Options { jobs: 4, digest_jobs: 2, share: false }
 }
 
 fn run(graph: &Graph, fake: &Fake) -> Result<Solved, SolveError<FakeError>> {
@@ -118,7 +118,7 @@ fn independent_vertices_run_at_once_but_no_more_than_jobs() {
             barrier.wait();
         });
     }
-    let options = Options { jobs: 2, digest_jobs: 1 };
+    let options = Options { jobs: 2, digest_jobs: 1, share: false };
     solve(&draw.0, &fake, &*fake.world, &options, &Silent, &Cancel::new()).unwrap();
     assert_eq!(fake.take_executed().len(), 6);
     assert_eq!(fake.peak.load(SeqCst), 2);
@@ -516,7 +516,7 @@ fn waiting_for_another_build_takes_no_job_and_can_be_cancelled() {
         }
     };
     let heard = Heard { listen: Some(Box::new(told)), ..Heard::default() };
-    let one_job = Options { jobs: 1, digest_jobs: 1 };
+    let one_job = Options { jobs: 1, digest_jobs: 1, share: false };
     let error = thread::scope(|scope| {
         let solving = scope.spawn(|| solve(&draw.0, &fake, &*world, &one_job, &heard, &cancel));
         other_settled();
@@ -724,7 +724,7 @@ proptest! {
     ) {
         let world: Arc<World> = Arc::default();
         let fake = Fake::new(&world);
-        let options = Options { jobs, digest_jobs: jobs };
+        let options = Options { jobs, digest_jobs: jobs, share: false };
         for (turn, change) in changes.into_iter().enumerate() {
             fake.context.lock().unwrap().insert("f1".into(), (turn / 2).to_string());
             let graph = draw(&choices, change, turn > 0);

@@ -9,6 +9,7 @@ use crate::plan::graph::{EdgeKind, Vertex, VertexId};
 use crate::report::Stream;
 
 use super::cancel::Cancel;
+use super::imports::Imports;
 use super::key::Fields;
 use super::record::Record;
 
@@ -40,7 +41,10 @@ pub struct InputView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
     pub snapshot: SnapshotId,
+    /// What it is keyed by in this store.
     pub content: LayerDigest,
+    /// What it is keyed by everywhere: it follows from its DiffID.
+    pub portable: LayerDigest,
     /// When the layer was made or came here, in milliseconds since 1970.
     pub created_unix_ms: i64,
 }
@@ -91,6 +95,12 @@ pub trait Worker: Sync {
         view: &View,
         cancel: &Cancel,
     ) -> Result<Selected, Self::Error>;
+
+    /// Names what `select` reads of an input: equal names of equal states give equal digests. `None`
+    /// where the worker has no name for it.
+    fn reads(&self, _task: Task<'_>, _input: usize) -> Option<Digest> {
+        None
+    }
 
     /// Does it, and commits a layer. `inputs` are those of the vertex, in their order. Must
     /// return soon (with any error) once `cancel` is raised.
@@ -157,6 +167,12 @@ pub trait CacheSource: Sync {
     /// Returns the oldest layer of this content that an operation of this kind made and that
     /// was kept ([`Worker::keep`]); never one that may still be discarded.
     fn by_content(&self, content: &LayerDigest, kind: &str) -> Option<Existing>;
+
+    /// Returns the caches of elsewhere that are asked where this one has no answer. Nothing of what
+    /// they say is published here.
+    fn imports(&self) -> Option<&dyn Imports> {
+        None
+    }
 
     /// Writes a record, replacing one of the same key.
     fn publish(&self, record: Record) -> Result<(), CacheError>;

@@ -8,6 +8,11 @@ use super::error::read_if_there;
 use super::{Store, StoreError};
 
 impl Store {
+    /// Returns the time a config was first assembled here, if it was.
+    pub fn known_created(&self, config: &Digest) -> Result<Option<Timestamp>, StoreError> {
+        Ok(read_if_there(&self.paths.created.join(config.hex()))?.and_then(|bytes| parse(&bytes)))
+    }
+
     /// Returns the time a config (its digest without times) was first assembled here.
     ///
     /// Remembers `now` where it never was. Two processes that ask at once get the same answer.
@@ -45,7 +50,9 @@ mod tests {
         let (one, two): (Timestamp, Timestamp) =
             ("2024-01-01T00:00:00.5Z".parse().unwrap(), "2025-01-01T00:00:00Z".parse().unwrap());
         let config = Digest::of("config");
+        assert_eq!(store.known_created(&config).unwrap(), None);
         assert_eq!(store.first_created(&config, one).unwrap(), one);
+        assert_eq!(store.known_created(&config).unwrap(), Some(one));
         assert_eq!(store.first_created(&config, two).unwrap(), one);
         assert_eq!(store.first_created(&Digest::of("other"), two).unwrap(), two);
         std::fs::write(store.paths.created.join(config.hex()), "2024-01-01T00:00:0").unwrap();

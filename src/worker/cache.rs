@@ -4,7 +4,7 @@
 //! or whose layer is gone, is no record. Not here: keys (`solve`).
 
 use crate::image::{CacheKey, Digest, LayerDigest, OpDigest};
-use crate::solve::{CacheError, CacheSource, Cancel, Existing, Guard, Record};
+use crate::solve::{CacheError, CacheSource, Cancel, Existing, Guard, Imports, Record};
 use crate::store::{SnapshotKind, Store};
 
 /// The most records of one operation that are looked at to explain a miss.
@@ -13,12 +13,18 @@ const EXPLAINED: usize = 20;
 /// Remembers in a store.
 pub struct StoreCache<'a> {
     store: &'a Store,
+    imports: Option<&'a dyn Imports>,
 }
 
 impl<'a> StoreCache<'a> {
     /// Makes the memory of a store.
     pub fn new(store: &'a Store) -> StoreCache<'a> {
-        StoreCache { store }
+        StoreCache { store, imports: None }
+    }
+
+    /// Adds the caches of elsewhere that are asked after it.
+    pub fn with_imports(self, imports: Option<&'a dyn Imports>) -> StoreCache<'a> {
+        StoreCache { imports, ..self }
     }
 }
 
@@ -62,6 +68,10 @@ impl CacheSource for StoreCache<'_> {
         let snapshot = self.store.by_content(content, kind).ok().flatten()?;
         let created = self.store.meta(&snapshot).ok().flatten()?.created;
         Some(Existing { snapshot, created_unix_ms: created.as_millisecond() })
+    }
+
+    fn imports(&self) -> Option<&dyn Imports> {
+        self.imports
     }
 
     fn publish(&self, record: Record) -> Result<(), CacheError> {

@@ -7,6 +7,7 @@ use crate::layer::LayerError;
 use crate::report::chain;
 use crate::sandbox::network::NetworkError;
 use crate::sandbox::{Exit, SandboxError};
+use crate::solve::CacheError;
 use crate::store::StoreError;
 use crate::sys::users::UserError;
 
@@ -47,6 +48,9 @@ pub enum WorkerError {
     Io { what: String, source: std::io::Error },
     #[error("the files of `{0}` are not there")]
     NoSource(String),
+    /// A layer that a cache of elsewhere promised cannot be had.
+    #[error("{}", chain(&**.0))]
+    Import(CacheError),
     #[error("stopped")]
     Cancelled,
 }
@@ -88,6 +92,7 @@ impl WorkerError {
             WorkerError::Mount(_) => "mount",
             WorkerError::NotAllowed(_) => "not-allowed",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
+            WorkerError::Import(_) => "cache",
             WorkerError::Cancelled => "stopped",
         }
     }

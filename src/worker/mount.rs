@@ -48,6 +48,16 @@ pub(super) struct StepMounts {
 }
 
 impl StoreWorker<'_> {
+    /// Returns the target of the mount that shows an input, and the path in that.
+    pub(super) fn bind_source<'o>(&self, op: &'o RunOp, input: usize) -> Option<(&'o str, &'o str)> {
+        op.mounts.iter().find_map(|mount| match &mount.kind {
+            MountKind::Bind { input: own, source, .. } if *own == input => {
+                Some((mount.target.as_str(), source.as_str()))
+            }
+            _ => None,
+        })
+    }
+
     /// Digests what an input of a RUN shows.
     pub(super) fn select_mount(
         &self,
@@ -55,11 +65,7 @@ impl StoreWorker<'_> {
         input: usize,
         view: &View,
     ) -> Result<Selected, WorkerError> {
-        let found = op.mounts.iter().find_map(|mount| match &mount.kind {
-            MountKind::Bind { input: own, source, .. } if *own == input => Some((&mount.target, source)),
-            _ => None,
-        });
-        let Some((target, source)) = found else {
+        let Some((target, source)) = self.bind_source(op, input) else {
             return Err(StoreError::NotFound("the source of a mount".to_owned()).into());
         };
         self.select_bind(target, source, view)

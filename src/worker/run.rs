@@ -274,6 +274,7 @@ mod tests {
                 ca_cert: None,
                 step: StepOptions::default(),
                 entitlements,
+                imports: None,
             });
             let op = RunOp {
                 args: vec!["true".to_owned()],

@@ -13,14 +13,16 @@ use super::parts::{Group, groups};
 use super::sources::Sources;
 use super::step_options::StepOptions;
 use crate::context::{self, Selection, Tree};
-use crate::image::{DiffId, Digest, LayerDigest, SelectionDigest, SnapshotId};
+use crate::image::{DiffId, Digest, Hasher, LayerDigest, SelectionDigest, SnapshotId};
 use crate::layer::{DigestOptions, LayerDigests, Times, clamp_times, digest_layer};
-use crate::plan::graph::{CopyOp, Op, VertexId, WorkdirOp};
+use crate::plan::graph::{CopyOp, EdgeKind, Op, VertexId, WorkdirOp};
 use crate::plan::{self, Entitlements};
 use crate::report::{Event, Reporter};
 use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
-use crate::solve::{Cancel, Fields, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker};
+use crate::solve::{
+    Cancel, Fields, Imports, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker,
+};
 use crate::store::{Draft, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digest};
 use crate::sys::RootDir;
 use crate::sys::clock::file_clock;
@@ -56,6 +58,8 @@ pub struct StoreWorkerOptions<'a> {
     pub step: StepOptions,
     /// What the command line consents to; asked again for every RUN, whatever the plan let pass.
     pub entitlements: Entitlements,
+    /// What brings the files of layers that were found in caches of elsewhere.
+    pub imports: Option<&'a dyn Imports>,
 }
 
 /// Does what vertices ask for, in a store.
@@ -159,6 +163,32 @@ impl<'a> StoreWorker<'a> {
         let selection = Arc::new(selection);
         locked(&self.selections).insert(id, (view.cloned(), selection.clone()));
         Ok(selection)
+    }
+
+    /// Brings the layers of a view here, and returns it with the ids that the disk knows them by.
+    fn here(&self, view: &View, cancel: &Cancel) -> Result<View, WorkerError> {
+        match (view, self.options.imports) {
+            (View::State(layers), Some(imports)) => {
+                let brought = imports.bring(layers, cancel).map_err(|error| match cancel.is_cancelled() {
+                    true => WorkerError::Cancelled,
+                    false => WorkerError::Import(error),
+                });
+                Ok(View::State(brought?))
+            }
+            _ => Ok(view.clone()),
+        }
+    }
+
+    /// The same for all inputs of a vertex; a state that only lies beneath is not looked at.
+    fn all_here(&self, inputs: &[InputView], cancel: &Cancel) -> Result<Vec<InputView>, WorkerError> {
+        let here = |input: &InputView| {
+            let view = match input.kind {
+                EdgeKind::Below => View::State(Vec::new()),
+                _ => self.here(&input.view, cancel)?,
+            };
+            Ok(InputView { kind: input.kind, view })
+        };
+        inputs.iter().map(here).collect()
     }
 
     /// Returns the tree that an input shows; the empty one for none.
@@ -300,7 +330,8 @@ impl Worker for StoreWorker<'_> {
             let digests = self.options.store.digests(&snapshot)?;
             let content = digests.map_or_else(|| image_layer_digest(diff_id), |d| d.content);
             let created = self.options.store.meta(&snapshot)?.map(|meta| meta.created.as_millisecond());
-            Ok(Layer { snapshot, content, created_unix_ms: created.unwrap_or_default() })
+            let portable = image_layer_digest(diff_id);
+            Ok(Layer { snapshot, content, portable, created_unix_ms: created.unwrap_or_default() })
         };
         image.layers.into_iter().zip(&image.config.rootfs.diff_ids).map(layer).collect()
     }
@@ -309,12 +340,53 @@ impl Worker for StoreWorker<'_> {
         self.options.sources.fetch(&task.vertex.op, cancel)
     }
 
-    fn select(&self, task: Task<'_>, input: usize, view: &View, _: &Cancel) -> Result<Selected, WorkerError> {
+    fn select(
+        &self,
+        task: Task<'_>,
+        input: usize,
+        view: &View,
+        cancel: &Cancel,
+    ) -> Result<Selected, WorkerError> {
+        let view = &self.here(view, cancel)?;
         match &task.vertex.op {
             Op::Copy(op) => self.select_copy(task, op, input, view),
             Op::Run(op) => self.select_mount(op, input, view),
             _ => Err(StoreError::NotFound("the source of a step".to_owned()).into()),
         }
+    }
+
+    fn reads(&self, task: Task<'_>, input: usize) -> Option<Digest> {
+        let mut hasher = Hasher::new();
+        let mut text = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        match &task.vertex.op {
+            Op::Copy(op) => {
+                text("copy");
+                text(if op.parents { "parents" } else { "" });
+                text(&op.exclude.len().to_string());
+                op.exclude.iter().for_each(|pattern| text(pattern));
+                for group in groups(op).iter().filter(|group| group.input == Some(input)) {
+                    text(&group.sources.len().to_string());
+                    for source in &group.sources {
+                        match source {
+                            context::Source::Path(path) => ["path", path].map(&mut text),
+                            context::Source::Inline { name, data } => {
+                                text("inline");
+                                [name.as_str(), data].map(&mut text)
+                            }
+                        };
+                    }
+                }
+            }
+            Op::Run(op) => {
+                text("bind");
+                text(self.bind_source(op, input)?.1);
+            }
+            _ => return None,
+        }
+        Some(hasher.finish())
     }
 
     fn execute(
@@ -327,6 +399,7 @@ impl Worker for StoreWorker<'_> {
         if cancel.is_cancelled() {
             return Err(WorkerError::Cancelled);
         }
+        let inputs = &self.all_here(inputs, cancel)?;
         match &task.vertex.op {
             Op::Run(op) => {
                 // By the clock of files: what the step makes at once must not seem older than it.

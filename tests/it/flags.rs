@@ -109,7 +109,6 @@ both! {
             (&["--force-rm"], "--force-rm"),
             (&["--disable-content-trust"], "--disable-content-trust"),
             (&["--isolation", "default"], "--isolation"),
-            (&["--cache-from", "some/image"], "--cache-from"),
         ] {
             let outcome = step(env, "true", words).has(&format!("note: {option} has no effect: "));
             assert_eq!(outcome.both.matches("note: ").count(), 1, "{outcome}");

@@ -46,6 +46,8 @@ mod registry_hostile;
 mod registry_pull;
 mod registry_push;
 mod remote;
+mod remote_cache;
+mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;
