@@ -24,7 +24,6 @@ both! {
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),
             (&["--secret", "id=x", "."], "id=ID,src=FILE or id=ID,env=VARIABLE"),
             (&["nothing-here"], "does not exist"),
-            (&["import", "ftp://example.org/base.tar"], "ftp"),
             (&["--root", "/nowhere", "images"], "`rbuild images --root`"),
         ] {
             let outcome = env.rbuild(words).fails().has(hint);
