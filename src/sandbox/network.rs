@@ -151,6 +151,8 @@ impl PrivateNetwork {
             (high(namespace.try_clone().map_err(fail)?)?, 5),
         ];
         spawn::inherit(&mut command, descriptors);
+        // Its own sandbox makes only the root of its mounts private, and then takes off all of them.
+        spawn::own_mounts(&mut command);
         let mut slirp = command.spawn().map_err(fail)?;
         // The child's ends must be closed here, or its death would not be seen.
         drop(command);

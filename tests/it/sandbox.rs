@@ -313,6 +313,24 @@ both! {
     }
 }
 
+/// What the host shares among its mounts (all of them where systemd starts it) stays mounted.
+#[test]
+fn mounts_of_the_host_stay() {
+    super::common::env::run_as(Who::Root, |env| {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN echo x > /x\n");
+        let folder = env.path_str("shared");
+        fs::create_dir(&folder).unwrap();
+        // In a mount namespace of its own: what is lost is not lost to this machine.
+        let script = "mount --make-rshared / && mount -t tmpfs tmpfs \"$0\" && \"$@\" && grep -q \" $0 \" /proc/self/mountinfo && echo still there";
+        let outcome = env
+            .rbuild(&["build", "--no-cache", ctx.path()])
+            .behind(&["unshare", "--mount", "sh", "-ec", script, &folder])
+            .ok();
+        outcome.has("still there");
+    });
+}
+
 /// A 32-bit x86 program, `exit(42)`, through `int 0x80`.
 #[cfg(target_arch = "x86_64")]
 fn elf32() -> Vec<u8> {
