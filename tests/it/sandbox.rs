@@ -322,7 +322,8 @@ fn mounts_of_the_host_stay() {
         let folder = env.path_str("shared");
         fs::create_dir(&folder).unwrap();
         // In a mount namespace of its own: what is lost is not lost to this machine.
-        let script = "mount --make-rshared / && mount -t tmpfs tmpfs \"$0\" && \"$@\" && grep -q \" $0 \" /proc/self/mountinfo && echo still there";
+        let script = "mount --make-rshared /; mount -t tmpfs tmpfs \"$0\"; mkdir \"$0/inner\"\n\
+                      mount -t tmpfs tmpfs \"$0/inner\"; \"$@\"; grep -q \" $0/inner \" /proc/self/mountinfo; echo still there";
         let outcome = env
             .rbuild(&["build", "--no-cache", ctx.path()])
             .behind(&["unshare", "--mount", "sh", "-ec", script, &folder])
