@@ -12,6 +12,9 @@ use crate::store::Found;
 
 /// Show how an image was made.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Fields: ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment\n\nExamples:\n  rbuild history flask\n  rbuild history --no-trunc --format '{{.CreatedBy}}' flask"
+)]
 pub struct HistoryArgs {
     /// A name or id of an image, or the id of a build step
     #[arg(value_name = "IMAGE")]

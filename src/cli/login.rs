@@ -20,6 +20,9 @@ const LONGEST: u64 = 1024 * 1024;
 
 /// Log in to a registry; without SERVER, to Docker Hub.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Without SERVER it is docker.io.\n\nExamples:\n  rbuild login registry.lan:5000\n  rbuild login -u joe --password-stdin registry.lan:5000 < token"
+)]
 pub struct LoginArgs {
     /// The registry: HOST or HOST:PORT
     #[arg(value_name = "SERVER")]

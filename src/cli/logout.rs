@@ -9,6 +9,7 @@ use crate::registry::key_of;
 
 /// Forget the credentials for a registry; without SERVER, for Docker Hub.
 #[derive(Debug, Args)]
+#[command(after_help = "Without SERVER it is docker.io.\n\nExample:\n  rbuild logout registry.lan:5000")]
 pub struct LogoutArgs {
     /// The registry: HOST or HOST:PORT
     #[arg(value_name = "SERVER")]

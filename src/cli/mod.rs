@@ -44,6 +44,7 @@ mod resources;
 mod rmi;
 mod rows;
 mod run;
+mod run_image;
 mod save;
 mod step_inputs;
 mod system_df;

@@ -12,6 +12,11 @@ use crate::store::Store;
 
 /// Fetch an image from a registry.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "What came of an image stays when a pull is stopped, and the next one goes on from there.\n\n\
+        Examples:\n  rbuild pull debian:bookworm\n  rbuild pull --platform linux/arm64 registry.lan:5000/team/app:1\n  \
+        rbuild pull -a registry.lan:5000/team/app"
+)]
 pub struct PullArgs {
     /// The image; the tag `latest` where there is neither tag nor digest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
@@ -45,18 +50,22 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     }
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
-    let puller = Puller { world, store: &store, cancel: &cancel, quiet: args.quiet };
+    let print = |line: &str| {
+        if !args.quiet {
+            ui::line(line);
+        }
+    };
+    let puller = Puller { world, store: &store, cancel: &cancel, say: &print };
     if args.all_tags {
         puller.all(&reference, platform.as_ref())?;
         ui::line(&reference.full_name());
         return Ok(());
     }
     if bare {
-        puller.say("Using default tag: latest");
+        print("Using default tag: latest");
     }
     let reference = reference.with_default_tag();
-    let newer = puller.one(&reference, platform.as_ref())?;
-    puller.say(&PullEvent::Status { name: reference.to_string(), newer }.to_string());
+    puller.one_and_status(&reference, platform.as_ref())?;
     let suffix = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => format!("@{digest}"),
         (None, tag) => format!(":{}", tag.unwrap_or("latest")),
@@ -65,23 +74,34 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Pulls one image for a command that needs it; what is told goes to `say`, a line at a time.
+pub fn fetch(
+    world: &World,
+    store: &Store,
+    reference: &Reference,
+    say: &(dyn Fn(&str) + Sync),
+) -> Result<(), CommandError> {
+    let cancel = world.cancel_on_signals()?;
+    Puller { world, store, cancel: &cancel, say }.one_and_status(reference, None)
+}
+
 struct Puller<'a> {
     world: &'a World,
     store: &'a Store,
     cancel: &'a Cancel,
-    quiet: bool,
+    say: &'a (dyn Fn(&str) + Sync),
 }
 
 impl Puller<'_> {
-    fn say(&self, line: &str) {
-        if !self.quiet {
-            ui::line(line);
-        }
+    fn one_and_status(&self, reference: &Reference, platform: Option<&Platform>) -> Result<(), CommandError> {
+        let newer = self.one(reference, platform)?;
+        (self.say)(&PullEvent::Status { name: reference.to_string(), newer }.to_string());
+        Ok(())
     }
 
     /// Pulls one image; tells whether its name stands for another one now.
     fn one(&self, reference: &Reference, platform: Option<&Platform>) -> Result<bool, CommandError> {
-        let tell = |event: PullEvent| self.say(&event.to_string());
+        let tell = |event: PullEvent| (self.say)(&event.to_string());
         let (registries, cancelled) = (self.world.registries(), || self.cancel.is_cancelled());
         let pulled = registry::pull(registries, self.store, reference, platform, &tell, &cancelled);
         Ok(pulled.map_err(|error| self.failed(error))?.newer)
@@ -101,7 +121,7 @@ impl Puller<'_> {
                 .map_err(|e| CommandError::new(format!("the registry lists the tag `{tag}`: {e}")))?;
             newer |= self.one(&reference, platform)?;
         }
-        self.say(&PullEvent::Status { name: name.familiar_name(), newer }.to_string());
+        (self.say)(&PullEvent::Status { name: name.familiar_name(), newer }.to_string());
         Ok(())
     }
 

@@ -15,6 +15,9 @@ use crate::store::Store;
 
 /// Push an image to the registry of its name.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rbuild push registry.lan:5000/team/app:1\n  rbuild push -a registry.lan:5000/team/app"
+)]
 pub struct PushArgs {
     /// The image, by a name of it
     #[arg(value_name = "NAME[:TAG]")]
@@ -82,7 +85,8 @@ pub fn push(world: &World, args: PushArgs) -> Result<(), CommandError> {
         let pushed = push_image(&store, world.registries(), &request, &progress, &stopped);
         let pushed = pushed.map_err(|error| {
             if error.is_cancelled() {
-                return world.interrupted();
+                let message = "stopped; layers that have arrived need not be pushed again".to_owned();
+                return CommandError { message, ..world.interrupted() };
             }
             let hint = error.hint();
             let mut error = CommandError::from(error);

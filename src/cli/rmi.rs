@@ -9,6 +9,9 @@ use crate::store::Found;
 
 /// Remove names of images, and images that have none left.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rbuild rmi flask:1\n  rbuild rmi ba58 debian:bookworm\n  rbuild rmi $(rbuild images -q --filter dangling=true)"
+)]
 pub struct RmiArgs {
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]

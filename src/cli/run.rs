@@ -14,13 +14,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SI
 use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain, code};
+use super::run_image::{RunImageArgs, find_or_pull};
+use super::ui;
 use super::world::World;
-use super::{find, ui};
 use crate::container::{self, ContainerError, NetworkChoice, StartRequest, Wishes};
-use crate::image::{ContainerConfig, ImageId, SnapshotId};
 use crate::sandbox::network::PublishedPort;
 use crate::sandbox::{BindSource, SandboxError, Stdio, TerminalSize, Volume};
-use crate::store::{Found, Store};
 use crate::sys::terminal::RawMode;
 
 /// Run a command in a new container from an image.
@@ -63,6 +62,8 @@ pub struct RunArgs {
     /// Let connections to a port of this machine reach one of the container
     #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER[/udp]")]
     pub ports: Vec<String>,
+    #[command(flatten)]
+    pub image: RunImageArgs,
     /// A name or id of an image, or the id of a build step; then the command and its arguments
     // One list: what follows the image is the container's, options too.
     #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
@@ -97,7 +98,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let Some((name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));
     };
-    let (image, layers, config) = image(&store, name)?;
+    let (image, layers, config) = find_or_pull(world, &store, name, &args.image)?;
     let from_environment = |entry: &String| match entry.contains('=') {
         true => Some(entry.clone()),
         false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
@@ -138,23 +139,6 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
         );
     }
     attend(container, signals, ours, args.interactive)
-}
-
-/// Finds the layers and the config of what a user calls an image.
-fn image(
-    store: &Store,
-    name: &str,
-) -> Result<(Option<ImageId>, Vec<SnapshotId>, ContainerConfig), CommandError> {
-    match find::find(store, name)? {
-        Found::Image { id, .. } => {
-            let image = store.image(&id)?;
-            Ok((Some(id), image.layers, image.config.config))
-        }
-        Found::Step(id) => {
-            let step = store.step(&id)?.ok_or_else(|| find::no_such(name))?;
-            Ok((None, step.layers, step.config))
-        }
-    }
 }
 
 fn start_error(error: ContainerError) -> CommandError {

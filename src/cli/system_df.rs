@@ -14,7 +14,7 @@ use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage};
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
 #[command(after_help = "Fields: Type, TotalCount, Active, Size, Reclaimable; with -v the lists Images, \
-    Containers, Volumes, BuildCache")]
+    Containers, Volumes, BuildCache\n\nExamples:\n  rbuild system df\n  rbuild system df -v")]
 pub struct DfArgs {
     /// Print through a Go template, `table TEMPLATE` or `json`
     #[arg(long, value_name = "TEMPLATE")]

@@ -79,7 +79,7 @@ pub fn push(
         return Err(PushError::NoDockerZstd);
     }
     let as_it_was = request.packing.is_none() && request.manifest == ManifestOptions::default();
-    let original = if as_it_was { original_parts(store, &image)? } else { None };
+    let original = if as_it_was { as_it_came(store, &request.image)? } else { None };
     let config = match &original {
         Some((_, config, _)) => config.clone(),
         None => config_blob(&image, &request.manifest),
@@ -114,6 +114,23 @@ pub fn push(
     store.tag(&named.parse().expect("a name and a digest are a reference"), &image.id)?;
     store.sync()?;
     Ok(Pushed { digest: manifest.digest, size: manifest.size, media_type: manifest.media_type })
+}
+
+/// Returns the parts of an image that keeps its manifest: `None` where it has none, or where that is
+/// an archive's, which keeps layers plain since it is no registry.
+fn as_it_came(store: &Store, id: &ImageId) -> Result<Option<(Blob, Blob, Vec<Blob>)>, PushError> {
+    let Some(parts) = original_parts(store, &store.image(id)?)? else { return Ok(None) };
+    let (manifest, _, layers) = &parts;
+    let is_packed = |layer: &Blob| {
+        let media_type = layer.media_type.to_string();
+        media_type.ends_with("gzip") || media_type.ends_with("zstd")
+    };
+    // A manifest that a registry gave has left its digest as a name.
+    let is_of_registry = |(name, named): &(Reference, ImageId)| {
+        named == id && name.digest().is_some_and(|digest| *digest == manifest.digest)
+    };
+    let stays = layers.iter().all(is_packed) || store.tags()?.iter().any(is_of_registry);
+    Ok(stays.then_some(parts))
 }
 
 /// Sends what makes the image one that others see.

@@ -185,6 +185,8 @@ fn take(path: &Path) -> Result<Option<FileLock>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::super::{CacheMountId, CacheUse, images, testing};
     use super::*;
     use crate::image::{CacheKey, Digest, OpDigest};
@@ -317,6 +319,27 @@ mod tests {
         for empty in [git, store.downloads_dir().to_owned(), directory.path().join("v1/cache/mounts")] {
             assert_eq!(std::fs::read_dir(&empty).unwrap().count(), 0, "{}", empty.display());
         }
+    }
+
+    #[test]
+    fn parts_of_layers_go_unless_they_are_being_received() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let partial = |text: &str| {
+            let mut partial = store.partial(&Digest::of(text), 10, &|| false).unwrap();
+            partial.write_all(b"abc").unwrap();
+            partial
+        };
+        drop(partial("stopped"));
+        let mut held = partial("held");
+        let entries = store.cache_entries().unwrap();
+        let told: Vec<_> = entries.iter().map(|e| (e.kind, e.in_use)).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told.iter().filter(|told| **told == (CacheKind::Http, true)).count(), 1, "{told:?}");
+        let pruned = store.remove_cache(&choose(&entries, &PruneRequest::default(), 0)).unwrap();
+        assert_eq!((pruned.removed, pruned.freed), (vec![Digest::of("stopped").hex()[..12].to_owned()], 3));
+        held.write_all(b"defghij").unwrap();
+        assert_eq!(store.partial_bytes().unwrap(), 10);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What takes space: images, what containers wrote, and the build cache, piece by piece.
 //!
 //! A layer of an image is the image's; of the build cache are the other layers, cache mounts, what
-//! was fetched from Git and the web, and what rbuild keeps for itself (digests of context files, logs
+//! was fetched from Git and the web, what came of layers whose pull was stopped, and what rbuild keeps for itself (digests of context files, logs
 //! of builds, records without files). Reading takes no lock: what vanishes meanwhile is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -303,6 +303,16 @@ impl Store {
                 "download".to_owned(),
                 (&files, [&meta, &files], [&lock, &files]),
                 Place::WithLock(files.clone()),
+            ));
+        }
+        for name in names_in(&self.paths.partials)? {
+            let file = self.paths.partials.join(&name);
+            entries.extend(entry(
+                short(&name),
+                CacheKind::Http,
+                "part of a layer of a registry".to_owned(),
+                (&file, [&file; 2], [&file; 2]),
+                Place::Locked { files: file.clone(), lock: file.clone() },
             ));
         }
         Ok(())

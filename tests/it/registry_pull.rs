@@ -114,6 +114,33 @@ both! {
         env.try_build(&missing, &["--pull=never"]).exits(2).has("rbuild pull 127.0.0.1:1/missing");
     }
 
+    /// As `docker run --pull`: what is told of the pull is on standard error.
+    fn run_pulls_what_is_missing(env) {
+        let registry = Registry::plain();
+        let (file, _) = archive(env, THREE);
+        let name = registry.name("app");
+        push(env, &file, &format!("{name}:latest"), &[]);
+        empty(env);
+        env.run(&["--pull=never", &name]).exits(125).has(&format!("No such image: {name}:latest"));
+        let first = env.run(&[&name]).ok();
+        assert_eq!(first.stdout, "two\n");
+        let said = lines(&first.stderr);
+        assert_eq!(said[..2], [
+            format!("Unable to find image '{name}:latest' locally"),
+            "latest: Pulling from app".to_owned(),
+        ]);
+        assert_eq!(*said.last().unwrap(), format!("Status: Downloaded newer image for {name}:latest"));
+        let second = env.run(&[&name]).ok();
+        assert_eq!((second.stdout.as_str(), second.stderr.as_str()), ("two\n", ""));
+        env.run(&["--pull", "always", &name]).ok().has("Status: Image is up to date for ");
+        empty(env);
+        let quiet = env.run(&["-q", &name]).ok();
+        assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("two\n", ""));
+        drop(registry);
+        env.run(&[&name]).ok().prints("two\n");
+        env.run(&["--pull=always", &name]).exits(125).lacks("two");
+    }
+
     fn errors_are_dockers(env) {
         let registry = Registry::plain();
         let (file, _) = archive(env, "FROM busybox:test\n");
@@ -124,6 +151,11 @@ both! {
         check(&registry.name("there:v2"), &["manifest for ", "there:v2 not found", "manifest unknown"]);
         check(&registry.name("missing"), &["missing"]);
         check("127.0.0.1:1/nobody", &["127.0.0.1:1"]);
+        let closed = Registry::basic();
+        check(
+            &closed.name("there"),
+            &["pull access denied for ", &format!("may require 'rbuild login {}':", closed.host())],
+        );
         env.rbuild(&["pull", "UPPER"]).exits(2).has("must be lowercase");
         env.rbuild(&["pull", "-a", "a:b"]).exits(2).has("tag can't be used with --all-tags/-a");
         env.rbuild(&["pull", "scratch"]).exits(2).has("'scratch' is a reserved name");

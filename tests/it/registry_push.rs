@@ -115,6 +115,21 @@ both! {
         assert_eq!(pushed.stdout.matches(": Mounted from a/app\n").count(), 3, "{pushed}");
     }
 
+    /// Archives have plain layers; registries get packed ones, and the same ones each time.
+    fn what_was_loaded_is_packed(env) {
+        let registry = Registry::plain();
+        let (name, file) = (registry.name("a/app:1"), env.path_str("saved.tar"));
+        app(env, &name);
+        let built = env.rbuild(&["push", &name]).ok();
+        env.rbuild(&["save", "-o", &file, &name]).ok();
+        let elsewhere = TestEnv::new(env.who).unwrap();
+        elsewhere.rbuild(&["load"]).stdin_file(&file).ok();
+        for _ in 0..2 {
+            let pushed = elsewhere.rbuild(&["push", &name]).ok();
+            assert_eq!(digest_of(&pushed.stdout), digest_of(&built.stdout));
+        }
+    }
+
     fn what_cannot_be_pushed(env) {
         let registry = Registry::plain();
         let name = registry.name("a/app");

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
     #[error(
-        "pull access denied for {name}, repository does not exist or may require 'rbuild login{login}'{}",
+        "pull access denied for {name}, repository does not exist or may require '{login}'{}",
         if said.is_empty() { String::new() } else { format!(": {said}") }
     )]
     Denied { name: String, login: String, said: String },
@@ -55,10 +55,6 @@ impl PullError {
         match error {
             error if error.is_cancelled() => PullError::Cancelled,
             RegistryError::Denied { login, errors, .. } => {
-                let login = match login.as_str() {
-                    "" | "docker.io" => String::new(),
-                    host => format!(" {host}"),
-                };
                 PullError::Denied { name: reference.familiar_name(), login, said: answer::join(&errors) }
             }
             RegistryError::NotFound { errors, .. } => {
