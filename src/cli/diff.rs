@@ -1,5 +1,7 @@
 //! `rbuild diff`: how the files of two images differ.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::error::CommandError;
@@ -37,17 +39,35 @@ pub fn diff(world: &World, args: DiffArgs) -> Result<(), CommandError> {
     for (path, change) in &found.paths {
         text.push(change.letter());
         text.push(' ');
-        // A name that holds a line end must not look like two.
-        text.push_str(&clean_text(&path.to_string_lossy()).replace('\n', "\\n"));
+        text.push_str(&shown(path));
         text.push('\n');
     }
     ui::out(&text);
     Ok(())
 }
 
+/// A name that holds a line end must not look like two, nor one that holds a carriage return like another.
+fn shown(path: &Path) -> String {
+    clean_text(&path.to_string_lossy()).replace('\n', "\\n").replace('\r', "\\r")
+}
+
 fn layers(store: &Store, name: &str) -> Result<Vec<SnapshotId>, CommandError> {
     match find::find(store, name)? {
         Found::Image { id, .. } => Ok(store.image(&id)?.layers),
         Found::Step(id) => Ok(store.step(&id)?.ok_or_else(|| find::no_such(name))?.layers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_line_that_shows_all_of_it() {
+        let check = |path: &str, expect: &str| assert_eq!(shown(Path::new(path)), expect);
+        check("/a b", "/a b");
+        check("/a\nA /b", "/a\\nA /b");
+        check("/secret\rA /other", "/secret\\rA /other");
+        check("/a\x1b[2J\u{9b}2Jb", "/ab");
     }
 }

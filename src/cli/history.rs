@@ -57,7 +57,7 @@ pub fn history(world: &World, args: HistoryArgs) -> Result<(), CommandError> {
         let layer = if entry.empty_layer { None } else { layers.next() };
         let size = layer.map_or(0, |layer| find::size(&store, std::slice::from_ref(layer)));
         let created = entry.created.clone().unwrap_or_default();
-        let by = clean_text(entry.created_by.as_deref().unwrap_or_default()).replace(['\n', '\t'], " ");
+        let by = one_line(entry.created_by.as_deref());
         let by = if args.no_trunc { by } else { truncate(&by, COMMAND_WIDTH) };
         let at = find::utc(&created, "%Y-%m-%dT%H:%M:%SZ");
         let since = match find::seconds_since(&created).filter(|_| args.human) {
@@ -71,7 +71,7 @@ pub fn history(world: &World, args: HistoryArgs) -> Result<(), CommandError> {
             "CreatedSince": since,
             "CreatedBy": by,
             "Size": if args.human { units::size(size) } else { size.to_string() },
-            "Comment": entry.comment.clone().unwrap_or_default(),
+            "Comment": one_line(entry.comment.as_deref()),
         }));
     }
     if let Some(last) = rows.last_mut() {
@@ -91,6 +91,11 @@ pub fn history(world: &World, args: HistoryArgs) -> Result<(), CommandError> {
         ("Comment", "COMMENT"),
     ];
     rows::print(&rows, args.format.as_deref(), &columns)
+}
+
+/// Makes the words of an image fit for a cell of a table.
+fn one_line(text: Option<&str>) -> String {
+    clean_text(text.unwrap_or_default()).replace(['\n', '\r', '\t'], " ")
 }
 
 fn truncate(text: &str, width: usize) -> String {

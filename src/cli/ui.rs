@@ -7,12 +7,16 @@
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use crate::layer::LeftOut;
-use crate::report::clean::without_codes;
+use crate::report::clean::{clean_text, without_codes};
 
-/// Prints a result; no line end is added.
+/// Prints a result; no line end is added. A terminal gets nothing that it would obey but colours; a file
+/// or a pipe gets the text as it is.
 pub fn out(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes());
+    let _ = match stdout.is_terminal() {
+        true => stdout.write_all(clean_text(text).as_bytes()),
+        false => stdout.write_all(text.as_bytes()),
+    };
     let _ = stdout.flush();
 }
 
@@ -21,9 +25,9 @@ pub fn line(text: &str) {
     out(&format!("{text}\n"));
 }
 
-/// Prints what is no result: warnings, errors.
+/// Prints what is no result: warnings, errors; without what a terminal would obey but colours.
 pub fn note(text: &str) {
-    let _ = io::stderr().lock().write_all(without_codes(text).as_bytes());
+    let _ = io::stderr().lock().write_all(without_codes(&clean_text(text)).as_bytes());
 }
 
 /// Reads an answer from standard input; `None` at its end.
@@ -35,7 +39,7 @@ pub fn read_line() -> Option<String> {
 
 /// Shows one line of progress on the terminal at standard error, over the one before.
 pub fn progress(text: &str) {
-    let _ = write!(io::stderr().lock(), "\r\x1b[K{}", without_codes(text));
+    let _ = write!(io::stderr().lock(), "\r\x1b[K{}", without_codes(&clean_text(text)));
 }
 
 /// Warns of what an ordinary user's store could not put on disk; says nothing where there is nothing.

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use crate::image::{DiffId, Digest, Hasher, SnapshotId};
 use crate::layer::{
-    Compression, DigestOptions, LeftOut, Times, UnpackOptions, decompress, digest_layer, unpack,
+    Compression, DigestOptions, LeftOut, Times, UnpackOptions, decompress, decompress_layer, digest_layer,
+    unpack,
 };
 use crate::store::{
     BlobWriter, Draft, LayerBlob, Partial, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digests,
@@ -183,7 +184,11 @@ fn receive(
     // Another thread digests and writes what this one reads and unpacks.
     let (read, blob) = std::thread::scope(|scope| {
         let mut tee = Tee::new(reader, scope, keep).map_err(ContentError::Keep)?;
-        let read = decompress(&mut tee).and_then(|(packing, plain)| {
+        let opened = match expected {
+            Some(_) => decompress_layer(&mut tee),
+            None => decompress(&mut tee),
+        };
+        let read = opened.and_then(|(packing, plain)| {
             let compression = packing.of_layer()?;
             let plain = Bounded { reader: plain, left: most };
             let mut plain = DigestReader::new(plain, compression != Compression::None);

@@ -42,6 +42,13 @@ const GZIP_LEVEL: u32 = 4;
 /// 64 MiB), as much as the window that zstd's library allows, and what the decoder itself needs.
 const XZ_MEMORY_KIB: u32 = (128 + 4) * 1024;
 
+/// The largest window of an archive in zstd, as a power of two: 128 MiB, the default of zstd's library.
+const ARCHIVE_WINDOW_LOG: u32 = 27;
+
+/// That of a layer: 32 MiB. Several are unpacked at once, and whoever makes an image chooses what memory
+/// each takes. RFC 8878 (3.1.1.1.2) asks for 8 MiB, and what makes images writes no more than 32.
+pub const LAYER_WINDOW_LOG: u32 = 25;
+
 impl Packing {
     /// Tells the format from a file's first bytes (10 suffice); anything else is not compressed.
     ///
@@ -80,7 +87,8 @@ pub struct Decoder<R: Read>(Inner<R>);
 enum Inner<R: Read> {
     Plain(Sniffed<R>),
     Gzip(Box<MultiGzDecoder<Buffered<R>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, Buffered<R>>>),
+    /// With the largest window it may have, as a power of two.
+    Zstd(Box<zstd::stream::read::Decoder<'static, Buffered<R>>>, u32),
     Bzip2(Box<MultiBzDecoder<Buffered<R>>>),
     Xz(Box<XzReader<Buffered<R>>>),
 }
@@ -90,7 +98,9 @@ impl<R: Read> Read for Decoder<R> {
         match &mut self.0 {
             Inner::Plain(reader) => reader.read(buffer),
             Inner::Gzip(reader) => reader.read(buffer),
-            Inner::Zstd(reader) => reader.read(buffer),
+            Inner::Zstd(reader, window_log) => {
+                reader.read(buffer).map_err(|error| explain_window(error, *window_log))
+            }
             Inner::Bzip2(reader) => reader.read(buffer),
             Inner::Xz(reader) => reader.read(buffer),
         }
@@ -103,31 +113,53 @@ impl<R: Read> Read for Decoder<R> {
 /// the checksums of the formats are checked.
 pub fn decompress<R: Read>(reader: R) -> Result<(Packing, Decoder<R>), LayerError> {
     let (packing, whole) = sniffed(reader)?;
-    Ok((packing, open(packing, whole)?))
+    Ok((packing, open(packing, whole, ARCHIVE_WINDOW_LOG)?))
+}
+
+/// Does the same for a layer that came from elsewhere, with less memory ([`LAYER_WINDOW_LOG`]).
+pub fn decompress_layer<R: Read>(reader: R) -> Result<(Packing, Decoder<R>), LayerError> {
+    let (packing, whole) = sniffed(reader)?;
+    Ok((packing, open(packing, whole, LAYER_WINDOW_LOG)?))
 }
 
 /// Takes a compression off that no layer may have (bzip2, xz); leaves every other stream as it is.
 pub fn as_layer<R: Read>(reader: R) -> Result<Decoder<R>, LayerError> {
     let (packing, whole) = sniffed(reader)?;
     match packing {
-        Packing::Layer(_) => open(Packing::Layer(Compression::None), whole),
-        Packing::Bzip2 | Packing::Xz => open(packing, whole),
+        Packing::Layer(_) => open(Packing::Layer(Compression::None), whole, ARCHIVE_WINDOW_LOG),
+        Packing::Bzip2 | Packing::Xz => open(packing, whole, ARCHIVE_WINDOW_LOG),
     }
 }
 
-fn open<R: Read>(packing: Packing, whole: Sniffed<R>) -> Result<Decoder<R>, LayerError> {
+fn open<R: Read>(packing: Packing, whole: Sniffed<R>, window_log: u32) -> Result<Decoder<R>, LayerError> {
     let buffered = |whole| BufReader::with_capacity(64 * 1024, whole);
     Ok(Decoder(match packing {
         Packing::Layer(Compression::None) => Inner::Plain(whole),
         Packing::Layer(Compression::Gzip) => Inner::Gzip(Box::new(MultiGzDecoder::new(buffered(whole)))),
         Packing::Layer(Compression::Zstd) => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(buffered(whole));
-            // Windows above 128 MiB (zstd --long=28 and up) are refused by the library's default.
-            Inner::Zstd(Box::new(decoder.map_err(|source| LayerError::Decoder { kind: "zstd", source })?))
+            let bounded = zstd::stream::read::Decoder::with_buffer(buffered(whole))
+                .and_then(|mut decoder| decoder.window_log_max(window_log).map(|()| decoder));
+            let decoder = bounded.map_err(|source| LayerError::Decoder { kind: "zstd", source })?;
+            Inner::Zstd(Box::new(decoder), window_log)
         }
         Packing::Bzip2 => Inner::Bzip2(Box::new(MultiBzDecoder::new(buffered(whole)))),
         Packing::Xz => Inner::Xz(Box::new(XzReader::new_mem_limit(buffered(whole), true, XZ_MEMORY_KIB))),
     }))
+}
+
+/// Says in our words that a window is too large.
+fn explain_window(error: io::Error, window_log: u32) -> io::Error {
+    match error.to_string().contains("requires too much memory") {
+        true => {
+            let why = format!(
+                "its zstd stream needs a window of more than {} MiB to be unpacked; pack it without `--ultra` \
+                 and `--long`",
+                1u64 << (window_log - 20)
+            );
+            io::Error::new(io::ErrorKind::OutOfMemory, why)
+        }
+        false => error,
+    }
 }
 
 fn sniffed<R: Read>(mut reader: R) -> Result<(Packing, Sniffed<R>), LayerError> {
@@ -160,6 +192,10 @@ pub fn compress<W: Write>(kind: Compression, level: Option<i32>, out: W) -> io::
         }
         Compression::Zstd => {
             let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(0))?;
+            // Levels 21 and 22 would take windows that layers may not have.
+            if level.is_some_and(|level| level > 20) {
+                encoder.window_log(LAYER_WINDOW_LOG)?;
+            }
             encoder.include_checksum(true)?;
             Output::Zstd(encoder)
         }
@@ -292,6 +328,33 @@ mod tests {
         encoder.write_all(b"x").unwrap();
         let error = unpacked(&encoder.finish().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "{error}");
+    }
+
+    #[test]
+    fn a_zstd_stream_cannot_ask_for_any_memory() {
+        let read = |bytes: &[u8], is_layer| {
+            let opened = if is_layer { decompress_layer(bytes) } else { decompress(bytes) };
+            opened.unwrap().1.read_to_end(&mut Vec::new()).map_err(|error| error.to_string())
+        };
+        let with_window = |log| {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.long_distance_matching(true).unwrap();
+            encoder.window_log(log).unwrap();
+            encoder.write_all(b"x").unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(read(&with_window(25), true), Ok(1));
+        let error = read(&with_window(26), true).unwrap_err();
+        assert!(error.contains("more than 32 MiB"), "{error}");
+        assert_eq!(read(&with_window(27), false), Ok(1));
+        let error = read(&with_window(28), false).unwrap_err();
+        assert!(error.contains("more than 128 MiB"), "{error}");
+        // What is written here is read here.
+        for level in [1, 19, 20, 21, 22] {
+            let mut encoder = compress(Compression::Zstd, Some(level), Vec::new()).unwrap();
+            encoder.write_all(b"x").unwrap();
+            assert_eq!(read(&encoder.finish().unwrap(), true), Ok(1), "{level}");
+        }
     }
 
     #[test]

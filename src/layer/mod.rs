@@ -33,7 +33,9 @@ mod round_trip_tests;
 mod test_archive;
 
 pub use clamp::clamp_times;
-pub use compress::{Compression, Decoder, Encoder, Packing, as_layer, compress, decompress};
+pub use compress::{
+    Compression, Decoder, Encoder, Packing, as_layer, compress, decompress, decompress_layer,
+};
 pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
 pub use error::LayerError;
 pub use missing::Missing;

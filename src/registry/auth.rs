@@ -21,7 +21,6 @@ use super::error::RegistryError;
 use super::host::Endpoint;
 use super::registries::{Registries, locked};
 use super::secret::Secret;
-use super::settings::host_of;
 use super::transport::{protocol, refused};
 use crate::net::{Answers, Body, Credentials, Method, Request};
 
@@ -249,8 +248,8 @@ impl Registries {
         if known && !trusted {
             return Err(refuse("a host of another domain"));
         }
-        if url.scheme() == "http" && !settings.is_insecure(&host_of(&url)) && !(endpoint.insecure && trusted)
-        {
+        let plain = endpoint.may_lead_to_plain(&Endpoint::of_url(&url, settings));
+        if url.scheme() == "http" && !plain && !(endpoint.insecure && trusted) {
             let (host, to) = (endpoint.host.clone(), answer::show(&crate::net::show_url(realm)));
             return Err(RegistryError::Downgrade { host, to });
         }

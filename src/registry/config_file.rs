@@ -149,7 +149,8 @@ impl ConfigFile {
             atomic::publish(&temporary, &target, self.fields.pretty(0).as_bytes(), true)?;
             if let Some(before) = before {
                 // Root may write another's file; who else may not has no need to.
-                let _ = std::os::unix::fs::chown(&target, Some(before.uid()), Some(before.gid()));
+                // Their folder is theirs: what has the name by now is not followed.
+                let _ = std::os::unix::fs::lchown(&target, Some(before.uid()), Some(before.gid()));
             }
             Ok(())
         };

@@ -58,6 +58,8 @@ mod tests {
         check("10.0.0.1", "10.0.0.2", false);
         check("1.2.3.4", "5.2.3.4", false);
         check("co.uk", "a.co.uk", false);
+        check("a.xn--gmqw5a.xn--j6w193g", "b.xn--gmqw5a.xn--j6w193g", false);
+        check("a.x.xn--gmqw5a.xn--j6w193g", "b.x.xn--gmqw5a.xn--j6w193g", true);
         check("com", "com.", true);
         check("", "a", false);
     }

@@ -63,6 +63,14 @@ impl Endpoint {
         same && (url.scheme() == "https" || self.insecure || self.plain)
     }
 
+    /// Tells whether this server, spoken to by https, may send us on to another by http.
+    ///
+    /// To insecure ones it may, but not to services of this machine, which are that without anybody having
+    /// said so: what they are asked, a stranger would choose.
+    pub fn may_lead_to_plain(&self, other: &Endpoint) -> bool {
+        other.insecure && (is_loopback(&self.host) || !is_loopback(&other.host))
+    }
+
     /// Tells whether credentials may go to a URL of this server.
     pub fn may_see_credentials(&self, url: &Url) -> bool {
         self.owns(url) && (url.scheme() == "https" || self.insecure)
@@ -120,6 +128,21 @@ mod tests {
         check(&insecure, "http://r.example.com/", false, false);
         let mirror = endpoint("m", false, true);
         check(&mirror, "http://m/", true, false);
+    }
+
+    #[test]
+    fn a_stranger_does_not_lead_to_this_machine() {
+        let endpoint = |host: &str, insecure| Endpoint { host: host.to_owned(), insecure, plain: false };
+        let check = |from: &str, to: &str, insecure: bool, expect: bool| {
+            let found = endpoint(from, false).may_lead_to_plain(&endpoint(to, insecure));
+            assert_eq!(found, expect, "{from} {to} {insecure}");
+        };
+        check("r.example.com", "blobs.example.com", false, false);
+        check("r.example.com", "blobs.lan:5000", true, true);
+        check("r.example.com", "localhost:2375", true, false);
+        check("r.example.com", "127.0.0.1:8080", true, false);
+        check("r.example.com", "[::1]", true, false);
+        check("localhost:5000", "127.0.0.1:8080", true, true);
     }
 
     #[test]

@@ -177,7 +177,7 @@ impl Registries {
         }
         let other = Endpoint::of_url(url, &self.known()?.settings);
         let from_https = self.scheme(endpoint) != Some("http");
-        if url.scheme() == "http" && from_https && !other.insecure {
+        if url.scheme() == "http" && from_https && !endpoint.may_lead_to_plain(&other) {
             let to = answer::show(&show_url(url.as_str()));
             return Err(RegistryError::Downgrade { host: endpoint.host.clone(), to });
         }

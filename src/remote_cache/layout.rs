@@ -65,15 +65,16 @@ impl Layout {
         }
     }
 
-    /// Opens a blob; its bytes are not looked at.
-    pub fn open_blob(&self, digest: &Digest) -> Result<impl Read + use<>, RemoteCacheError> {
+    /// Opens a blob of so many bytes; they are not looked at. One that is longer gives a byte too many, and
+    /// no more: a hole costs whoever made it nothing, and fills the disk of who copies it.
+    pub fn open_blob(&self, digest: &Digest, size: u64) -> Result<impl Read + use<>, RemoteCacheError> {
         let failed = |source| RemoteCacheError::Blob { digest: *digest, source };
         // Whatever else may have been put there is not waited for.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = self.root.open_at(Path::new(&blob(digest)), flags, Mode::empty()).map_err(failed)?;
         let file = File::from(file);
         match file.metadata().map_err(failed)?.is_file() {
-            true => Ok(file),
+            true => Ok(file.take(size.saturating_add(1))),
             false => Err(failed(io::Error::other("it is no file"))),
         }
     }
@@ -203,6 +204,28 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_that_is_longer_than_it_says_is_not_read_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
+        let digest = Digest::of("bytes");
+        layout.put(&digest, &|out| out.write_all(b"bytes")).unwrap();
+        let read = |size| {
+            let mut all = Vec::new();
+            layout.open_blob(&digest, size).unwrap().take(100).read_to_end(&mut all).unwrap();
+            all
+        };
+        assert_eq!(read(5), b"bytes");
+        File::options()
+            .write(true)
+            .open(directory.path().join(blob(&digest)))
+            .unwrap()
+            .set_len(1 << 40)
+            .unwrap();
+        assert_eq!(read(5), b"bytes\0");
+        assert_eq!(read(u64::MAX).len(), 100);
+    }
+
+    #[test]
     fn what_lies_outside_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("secret"), "bytes").unwrap();
@@ -210,7 +233,7 @@ mod tests {
         let layout = Layout::create(&path).unwrap();
         let digest = Digest::of("bytes");
         std::os::unix::fs::symlink("../../../../secret", path.join(blob(&digest))).unwrap();
-        assert!(layout.open_blob(&digest).is_err() && layout.metadata(&digest).is_err());
+        assert!(layout.open_blob(&digest, 5).is_err() && layout.metadata(&digest).is_err());
         std::fs::remove_file(path.join(blob(&digest))).unwrap();
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -220,6 +243,6 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(layout.open_blob(&digest).is_err(), "nobody waits for who writes to it");
+        assert!(layout.open_blob(&digest, 5).is_err(), "nobody waits for who writes to it");
     }
 }

@@ -123,7 +123,7 @@ impl<'r> Place<'r> {
     ) -> Result<Box<dyn Read + 'a>, RemoteCacheError> {
         Ok(match &self.whereabouts {
             Whereabouts::Registry(repository) => Box::new(repository.blob(digest, size, 0, cancel)?),
-            Whereabouts::Local(layout) => Box::new(layout.open_blob(digest)?),
+            Whereabouts::Local(layout) => Box::new(layout.open_blob(digest, size)?),
         })
     }
 

@@ -91,7 +91,8 @@ impl<W: Write> State<W> {
     }
 
     fn once(&mut self, text: String) -> std::io::Result<()> {
-        let text = super::clean::without_codes(&text);
+        // It may quote what a registry or an archive says.
+        let text = super::clean::without_codes(&super::clean::clean_text(&text));
         if self.said.insert(text.clone()) {
             self.line(&text)?;
         }
@@ -119,7 +120,7 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 state.line(&format!("{} ---> {id}", prefix(&step)))
             }
             Event::StepFailed { step } | Event::StepStopped { step } => state.finish_line(&step),
-            Event::Pull { text } => state.line(&text),
+            Event::Pull { text } => state.line(&super::clean::clean_text(&text)),
             Event::Note { text } => state.once(text),
             Event::Warning { text } => state.once(text),
             Event::Finding { file, source, diagnostic } => {
@@ -199,6 +200,18 @@ mod tests {
             vec![Event::StepStarted { step: run.clone() }, log(&run, "\x1b[2Jx\n")],
             "Step 1/3 : RUN evil\nx\n",
         );
+    }
+
+    #[test]
+    fn what_a_registry_says_is_harmless() {
+        let text = || "it is `application/\x1b]0;x\x07\u{9b}2Jevil`".to_owned();
+        let events = vec![
+            Event::Note { text: text() },
+            Event::Pull { text: text() },
+            Event::Warning { text: text() + "!" },
+        ];
+        let shown = "it is `application/evil`";
+        check(false, events, &format!("{shown}\n{shown}\n{shown}!\n"));
     }
 
     #[test]

@@ -288,6 +288,32 @@ both! {
         env.rbuild(&["images", "-aq"]).ok().prints("");
     }
 
+    /// Names and words of an archive do not reach a terminal as anything but text.
+    fn what_an_archive_says_is_harmless(env) {
+        let evil = "a\x1b]0;title\x07\u{9b}2J\x1b[2Jb";
+        let layer = Tar::new().file("f", 0o644, "x").bytes();
+        let rootfs = json!({"type": "layers", "diff_ids": [format!("sha256:{}", sha256(&layer))]});
+        let history = json!([{"created_by": evil, "comment": evil}]);
+        let config = json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs, "history": history}).to_string();
+        let part = |kind: &str, bytes: &[u8]| {
+            json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": format!("sha256:{}", sha256(bytes)), "size": bytes.len()})
+        };
+        let manifest = json!({"schemaVersion": 2, "config": part("config.v1+json", config.as_bytes()), "layers": [part("layer.v1.tar", &layer)]}).to_string();
+        let mut entry = part("manifest.v1+json", manifest.as_bytes());
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": evil});
+        let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+        let mut tar = Tar::new().file("oci-layout", 0o644, r#"{"imageLayoutVersion":"1.0.0"}"#).file("index.json", 0o644, index);
+        for blob in [&layer[..], config.as_bytes(), manifest.as_bytes()] {
+            tar = tar.file(&format!("blobs/sha256/{}", sha256(blob)), 0o644, blob);
+        }
+        let outcome = env.rbuild(&["load"]).stdin(tar.bytes()).ok().has("calls").has("only `ab`");
+        let id = outcome.stdout.trim().rsplit(' ').next().unwrap().to_owned();
+        let history = env.rbuild(&["history", &id]).ok().has("ab");
+        for said in [outcome, history] {
+            assert!(!said.both.contains(['\x1b', '\x07', '\u{9b}']), "{said}");
+        }
+    }
+
     fn of_several_platforms_one_is_chosen(env) {
         let folder = env.path("layout");
         let blobs = folder.join("blobs/sha256");

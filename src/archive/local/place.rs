@@ -267,10 +267,18 @@ fn fill(file: &File, latest: Option<i64>) -> io::Result<Copied> {
     let bytes = if file.stat.size > 0 { clone_file(&file.from, &file.to)? } else { 0 };
     let left_out_xattrs = xattr::copy_xattrs(Target::Fd(file.from.as_fd()), Target::Fd(file.to.as_fd()))?;
     // After the bytes, which clear set-user-ID.
-    rustix::fs::fchmod(&file.to, Mode::from_raw_mode(file.stat.mode))?;
+    rustix::fs::fchmod(&file.to, Mode::from_raw_mode(mode_of(&file.stat, &fstat(&file.to)?)))?;
     let (seconds, nanos) = time_of(latest, &file.stat);
     set_times(&file.to, seconds, nanos)?;
     Ok(Copied { bytes, left_out_xattrs })
+}
+
+/// Returns the mode for a copy with an owner of its own: what ran as another runs as nobody special, as
+/// chown(2) has it.
+fn mode_of(from: &Stat, to: &Stat) -> u32 {
+    let user = if from.uid == to.uid { 0 } else { Mode::SUID.as_raw_mode() };
+    let group = if from.gid == to.gid { 0 } else { Mode::SGID.as_raw_mode() };
+    from.mode & !(user | group)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -60,6 +60,30 @@ fn files_keep_all_but_their_owner() {
     assert_eq!(fs::metadata(dest.join("d")).unwrap().mode() & 0o7777, 0o711);
 }
 
+/// A program that ran as `man` in the image would be one that runs as root.
+#[test]
+fn what_ran_as_another_does_not_run_as_the_new_owner() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let store = testing::open(&directory.path().join("store"));
+    let files =
+        [("both", 6, 7, 0o755), ("user", 6, 0, 0o2755), ("group", 0, 7, 0o4755), ("own", 0, 0, 0o6755)];
+    let id = layer(&store, |dir| {
+        for (name, uid, gid, _) in files {
+            fs::write(dir.join(name), name).unwrap();
+            std::os::unix::fs::chown(dir.join(name), Some(uid), Some(gid)).unwrap();
+            fs::set_permissions(dir.join(name), PermissionsExt::from_mode(0o6755)).unwrap();
+        }
+    });
+    let dest = directory.path().join("dest");
+    write(&store, &[id], &dest, LocalOptions::default());
+    for (name, _, _, mode) in files {
+        assert_eq!(fs::metadata(dest.join(name)).unwrap().mode() & 0o7777, mode, "{name}");
+    }
+}
+
 #[test]
 fn what_is_in_the_way_goes_and_is_not_followed() {
     let directory = tempfile::tempdir().unwrap();
