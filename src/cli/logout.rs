@@ -10,7 +10,7 @@ use crate::registry::key_of;
 /// Forget the credentials for a registry; without SERVER, for Docker Hub.
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
-    /// The registry: HOST or HOST:PORT
+    /// The registry: HOST or HOST:PORT; Docker Hub where it is left out
     #[arg(value_name = "SERVER")]
     pub server: Option<String>,
 }

@@ -12,6 +12,10 @@ use crate::store::Store;
 
 /// Fetch an image from a registry.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rbuild pull debian:bookworm\n  \
+    rbuild pull registry.example.com:5000/app:1\n  \
+    rbuild pull --platform linux/arm64 debian@sha256:...")]
 pub struct PullArgs {
     /// The image; the tag `latest` where there is neither tag nor digest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
