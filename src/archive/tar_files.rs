@@ -121,7 +121,10 @@ fn node(entry: &TarEntry, offset: u64, length: u64) -> Result<(String, Node), Ar
         EntryKind::Symlink => Node::Link(link_target(&name, &text(&entry.link)?)?),
         EntryKind::HardLink => Node::Link(clean_name(&text(&entry.link)?)?),
         EntryKind::CharDevice | EntryKind::BlockDevice | EntryKind::Fifo => {
-            return Err(bad(format!("its entry `{name}` is a device or a pipe")));
+            return Err(bad(format!(
+                "its entry `{name}` is a device or a pipe: it is no archive of images (`rbuild import` takes the \
+                 files of a system)"
+            )));
         }
     };
     Ok((name, node))

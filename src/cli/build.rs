@@ -68,16 +68,17 @@ pub struct BuildArgs {
     /// Bind a certificate file into RUN steps at /run/rbuild/ca.crt and point the usual programs to it
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    #[command(flatten)]
-    pub output: OutputArgs,
+    // Those with a heading of their own come last: it would stand above all that follow.
     #[command(flatten)]
     pub steps: StepInputArgs,
-    #[command(flatten)]
-    pub resources: ResourceArgs,
     #[command(flatten)]
     pub cache: CacheArgs,
     #[command(flatten)]
     pub pull: PullArg,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
     #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }

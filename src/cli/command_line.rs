@@ -121,27 +121,43 @@ impl Command {
 /// Errors: the first word can be neither a command nor a build context.
 pub fn complete(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, CommandError> {
     let mut words: Vec<OsString> = words.into_iter().collect();
-    let names: Vec<String> = CommandLine::command()
+    let parser = CommandLine::command();
+    let names: Vec<String> = parser
         .get_subcommands()
         .flat_map(|c| std::iter::once(c.get_name()).chain(c.get_all_aliases()).map(str::to_owned))
         .collect();
-    let Some(first) = words.get(1).map(|word| word.to_string_lossy().into_owned()) else {
+    let at = first_word(&parser, &words);
+    let Some(first) = words.get(at).map(|word| word.to_string_lossy().into_owned()) else {
         return Ok(words);
     };
-    if groups::NAMES.contains(&first.as_str()) && words.len() == 2 {
+    if groups::NAMES.contains(&first.as_str()) && words.len() == at + 1 {
         words.push("--help".into());
     }
     if first == "help" {
-        words.remove(1);
-        words.truncate(2);
+        words.remove(at);
+        words.truncate(at + 1);
         words.push("--help".into());
     } else if !names.contains(&first) && !matches!(first.as_str(), "-h" | "--help" | "-V" | "--version") {
         guess::check_first_word(&first, &names)?;
-        let text: Vec<String> = words[1..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        guess::check_order(&text, &names)?;
         words.insert(1, "build".into());
     }
     Ok(words)
+}
+
+/// Returns the place of the first word that is no global option, as docker's users write them: before
+/// the command.
+fn first_word(parser: &clap::Command, words: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()).and_then(|w| w.strip_prefix("--")) {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        let Some(option) =
+            parser.get_arguments().find(|arg| arg.is_global_set() && arg.get_long() == Some(name))
+        else {
+            break;
+        };
+        at += if option.get_action().takes_values() && value.is_none() { 2 } else { 1 };
+    }
+    at
 }
 
 #[cfg(test)]
@@ -163,6 +179,13 @@ mod tests {
         check("rbuild images", "rbuild images");
         check("rbuild -", "rbuild build -");
         check("rbuild --root x src", "rbuild build --root x src");
+        check("rbuild --root x --no-sync images -q", "rbuild --root x --no-sync images -q");
+        check("rbuild --daemon-json=x pull a", "rbuild --daemon-json=x pull a");
+        check("rbuild --daemon-json x -t a .", "rbuild build --daemon-json x -t a .");
+        check("rbuild --root images ./images", "rbuild build --root images ./images");
+        check("rbuild -t images images", "rbuild build -t images images");
+        check("rbuild --root x image", "rbuild --root x image --help");
+        check("rbuild --root", "rbuild --root");
         check("rbuild --help", "rbuild --help");
         check("rbuild", "rbuild");
         check("rbuild help", "rbuild --help");

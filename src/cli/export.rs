@@ -53,9 +53,8 @@ pub fn export(world: &World, args: ExportArgs) -> Result<(), CommandError> {
     };
     if lost != LeftOut::default() {
         ui::note(&format!(
-            "warning: the tar lacks what an ordinary user's store could not keep: {} devices, the owners of {} files, \
-             {} attributes\n",
-            lost.devices, lost.owners, lost.xattrs
+            "warning: the tar lacks what an ordinary user's store could not keep ({})\n",
+            ui::count_left_out(&lost)
         ));
     }
     Ok(())

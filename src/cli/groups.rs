@@ -24,7 +24,7 @@ pub enum ImageCommand {
     Build(Box<build::BuildArgs>),
     /// Show how an image was made
     History(history::HistoryArgs),
-    /// Make an image from the files of a tar archive or a directory
+    /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
     /// Show all that is known of an image
     Inspect(inspect::InspectArgs),
@@ -35,9 +35,9 @@ pub enum ImageCommand {
     Ls(images::ImagesArgs),
     /// Remove images without a name; with -a all that no container runs from
     Prune(prune::ImagePruneArgs),
-    /// Bring an image here from a registry
+    /// Fetch an image from a registry
     Pull(pull::PullArgs),
-    /// Send an image to its registry
+    /// Push an image to the registry of its name
     Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     #[command(visible_alias = "remove")]

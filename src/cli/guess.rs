@@ -80,34 +80,14 @@ pub fn check_first_word(word: &str, commands: &[String]) -> Result<(), CommandEr
         CommandError::usage(format!("`{word}` is no command, and the build context `{word}` does not exist"));
     Err(match word {
         "version" => error.hint("did you mean `rbuild --version`?"),
+        "df" => error.hint("did you mean `rbuild system df`?"),
+        "prune" => error.hint("did you mean `rbuild system prune`, `image prune` or `builder prune`?"),
         _ if MISSING_COMMANDS.contains(&word) => error.hint(format!("this version has no `{word}`")),
         _ => match nearest(word, &commands) {
             Some(near) => error.hint(format!("did you mean `rbuild {near}`?")),
             None => error.hint("`rbuild --help` lists the commands; `rbuild .` builds this directory"),
         },
     })
-}
-
-/// Refuses a command that stands behind options, where it would be a build context, and none of
-/// that name is there; `words` are those after the program's name.
-pub fn check_order(words: &[String], commands: &[String]) -> Result<(), CommandError> {
-    let mut rest = words;
-    loop {
-        rest = match rest {
-            [option, ..] if option == "--no-sync" || option.starts_with("--root=") => &rest[1..],
-            [option, _, ..] if option == "--root" => &rest[2..],
-            _ => break,
-        };
-    }
-    match rest.first() {
-        Some(word) if rest.len() < words.len() && commands.contains(word) && !Path::new(word).exists() => {
-            Err(CommandError::usage(format!(
-                "`{word}` behind options is a build context, and it does not exist"
-            ))
-            .hint(format!("the command comes first, as in `rbuild {word} {}`", words[0])))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Draws an error of the command line's parser.
@@ -143,28 +123,12 @@ mod tests {
         check("bulid", "did you mean `rbuild build`?");
         check("imges", "did you mean `rbuild images`?");
         check("loda", "did you mean `rbuild load`?");
+        check("prune", "did you mean `rbuild system prune`");
         check("ps", "this version has no `ps`");
         check("xyzzy", "rbuild --help");
         // A directory that is there, paths, options: for the build to say.
         for build in ["src", ".", "./nosuch", "a/b", "-", "-t", "--nope", "", "Nosuch"] {
             check(build, "");
         }
-    }
-
-    #[test]
-    fn commands_behind_options() {
-        let commands = ["build", "images"].map(str::to_owned);
-        let check = |line: &str, refused: bool| {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            assert_eq!(check_order(&words, &commands).is_err(), refused, "{line}");
-        };
-        check("--root /x images", true);
-        check("--no-sync --root=/x images -q", true);
-        check("--root images .", false);
-        check("--root /x src", false);
-        check("images", false);
-        check("-t images images", false);
-        check("--root", false);
-        check("", false);
     }
 }

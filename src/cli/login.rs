@@ -21,10 +21,14 @@ const LONGEST: u64 = 1024 * 1024;
 /// Log in to a registry; without SERVER, to Docker Hub.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without SERVER it is docker.io.\n\nExamples:\n  rbuild login registry.lan:5000\n  rbuild login -u joe --password-stdin registry.lan:5000 < token"
+    after_help = "Credentials are docker's: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and the\n\
+    credential helpers it names.\n\n\
+    Examples:\n  \
+    rbuild login registry.example.com\n  \
+    echo \"$TOKEN\" | rbuild login -u me --password-stdin registry.example.com:5000"
 )]
 pub struct LoginArgs {
-    /// The registry: HOST or HOST:PORT
+    /// The registry: HOST or HOST:PORT; Docker Hub where it is left out
     #[arg(value_name = "SERVER")]
     pub server: Option<String>,
     /// User name
@@ -124,7 +128,13 @@ fn try_out(
     secret: Secret,
     cancel: &Cancel,
 ) -> Result<Secret, CommandError> {
-    Registries::new(options.clone()).login(server, secret, &|| cancel.is_cancelled()).map_err(failed)
+    match Registries::new(options.clone()).login(server, secret, &|| cancel.is_cancelled()) {
+        // What the error of other commands advises is what was just tried.
+        Err(RegistryError::BadCredentials { host, .. }) => Err(CommandError::new(format!(
+            "the user name or password for `{host}` was not accepted (unauthorized)"
+        ))),
+        done => done.map_err(failed),
+    }
 }
 
 fn failed(error: RegistryError) -> CommandError {

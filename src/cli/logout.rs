@@ -11,7 +11,7 @@ use crate::registry::key_of;
 #[derive(Debug, Args)]
 #[command(after_help = "Without SERVER it is docker.io.\n\nExample:\n  rbuild logout registry.lan:5000")]
 pub struct LogoutArgs {
-    /// The registry: HOST or HOST:PORT
+    /// The registry: HOST or HOST:PORT; Docker Hub where it is left out
     #[arg(value_name = "SERVER")]
     pub server: Option<String>,
 }

@@ -180,7 +180,12 @@ fn confirmed(force: bool, warning: &str) -> bool {
         return true;
     }
     ui::out(&format!("{warning}Are you sure you want to continue? [y/N] "));
-    ui::read_line().is_some_and(|answer| answer.trim().eq_ignore_ascii_case("y"))
+    let answer = ui::read_line();
+    if answer.as_ref().is_none_or(|answer| !answer.ends_with('\n')) {
+        // No line end was typed.
+        ui::line("");
+    }
+    answer.is_some_and(|answer| answer.trim().eq_ignore_ascii_case("y"))
 }
 
 fn remove_images(store: &Store, all: bool, filters: &[Filter]) -> Result<ImagesRemoved, CommandError> {

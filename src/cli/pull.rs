@@ -14,8 +14,10 @@ use crate::store::Store;
 #[derive(Debug, Args)]
 #[command(
     after_help = "What came of an image stays when a pull is stopped, and the next one goes on from there.\n\n\
-        Examples:\n  rbuild pull debian:bookworm\n  rbuild pull --platform linux/arm64 registry.lan:5000/team/app:1\n  \
-        rbuild pull -a registry.lan:5000/team/app"
+    Examples:\n  \
+    rbuild pull debian:bookworm\n  \
+    rbuild pull registry.example.com:5000/app:1\n  \
+    rbuild pull --platform linux/arm64 debian@sha256:..."
 )]
 pub struct PullArgs {
     /// The image; the tag `latest` where there is neither tag nor digest

@@ -16,7 +16,11 @@ use crate::store::Store;
 /// Push an image to the registry of its name.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild push registry.lan:5000/team/app:1\n  rbuild push -a registry.lan:5000/team/app"
+    after_help = "The name says where to: HOST[:PORT]/REPOSITORY[:TAG]; without a host it is Docker Hub.\n\n\
+    Examples:\n  \
+    rbuild tag app:1 registry.example.com:5000/app:1\n  \
+    rbuild push registry.example.com:5000/app:1\n  \
+    rbuild build -t registry.example.com:5000/app:2 --push ."
 )]
 pub struct PushArgs {
     /// The image, by a name of it

@@ -46,11 +46,23 @@ pub fn progress(text: &str) {
 pub fn left_out(left_out: &LeftOut) {
     if *left_out != LeftOut::default() {
         note(&format!(
-            "warning: left out on disk, for an ordinary user cannot make them: {} devices, the owners of {} files; \
-             they stay in the image when it is written to an archive\n",
-            left_out.devices, left_out.owners
+            "warning: left out on disk, for an ordinary user cannot make them ({}); they stay in the image when it is \
+             written to an archive\n",
+            count_left_out(left_out)
         ));
     }
+}
+
+/// Counts what was left out, and names nothing of which there is none.
+pub fn count_left_out(left_out: &LeftOut) -> String {
+    let kinds = [
+        (left_out.devices, "devices: "),
+        (left_out.owners, "owners of files: "),
+        (left_out.xattrs, "extended attributes: "),
+    ];
+    let counts: Vec<String> =
+        kinds.iter().filter(|(count, _)| *count > 0).map(|(count, kind)| format!("{kind}{count}")).collect();
+    counts.join(", ")
 }
 
 /// Tells whether standard output is a terminal.
@@ -66,4 +78,19 @@ pub fn in_is_terminal() -> bool {
 /// Tells whether standard error is a terminal.
 pub fn err_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let check = |devices, owners, xattrs, expect: &str| {
+            assert_eq!(count_left_out(&LeftOut { devices, owners, xattrs }), expect);
+        };
+        check(8, 0, 0, "devices: 8");
+        check(0, 0, 1, "extended attributes: 1");
+        check(2, 3, 0, "devices: 2, owners of files: 3");
+    }
 }

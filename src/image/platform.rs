@@ -13,6 +13,15 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+/// The operating systems that a platform of one word may name.
+const KNOWN_SYSTEMS: [&str; 4] = ["linux", "windows", "darwin", "freebsd"];
+
+/// The architectures that a platform of one word may name: those that images of Linux are made for.
+const KNOWN_ARCHITECTURES: [&str; 15] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mipsle", "mips64", "mips64le", "ppc64", "ppc64le",
+    "riscv64", "s390x", "sparc64", "wasm",
+];
+
 /// Says why a text is not a platform.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 #[error("`{0}` is not a platform: expected os/architecture[/variant], as in linux/amd64")]
@@ -58,10 +67,13 @@ impl FromStr for Platform {
             return Err(fail());
         }
         match parts[..] {
-            [one] if one.eq_ignore_ascii_case("linux") => {
-                Ok(Platform { os: "linux".to_owned(), ..Platform::host() })
+            [one] if KNOWN_SYSTEMS.contains(&one.to_ascii_lowercase().as_str()) => {
+                Ok(Platform { os: one.to_ascii_lowercase(), ..Platform::host() })
             }
-            [one] => Ok(Platform::normalised("linux", one, None)),
+            // One word says too little to be believed: most often it is a slip.
+            [one] => Some(Platform::normalised("linux", one, None))
+                .filter(|platform| KNOWN_ARCHITECTURES.contains(&platform.architecture.as_str()))
+                .ok_or_else(fail),
             [os, architecture] => Ok(Platform::normalised(os, architecture, None)),
             [os, architecture, variant] => Ok(Platform::normalised(os, architecture, Some(variant))),
             _ => Err(fail()),
@@ -93,10 +105,11 @@ mod tests {
             ("linux/arm", "linux/arm/v7"),
             ("linux/arm/6", "linux/arm/v6"),
             ("riscv64", "linux/riscv64"),
+            ("x86_64", "linux/amd64"),
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), expect);
         }
-        for bad in ["", "/", "linux/", "a/b/c/d", "linux/a b"] {
+        for bad in ["", "/", "linux/", "a/b/c/d", "linux/a b", "foo", "adm64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
         }
     }
