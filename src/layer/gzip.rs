@@ -62,7 +62,8 @@ impl<W: Write> ParallelGzip<W> {
             self.pool = Some(Pool::start(self.level)?);
         }
         let pool = self.pool.as_ref().expect("it was just started");
-        while self.waiting.len() >= 2 * pool.threads.len() {
+        // One each, and one to go on with: several streams of a push are in memory at once.
+        while self.waiting.len() > pool.threads.len() {
             let packed = self.waiting.pop_front().map(take).expect("it is not empty")?;
             self.out.write_all(&packed)?;
         }
