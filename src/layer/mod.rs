@@ -16,6 +16,7 @@ mod digest;
 mod entry;
 mod error;
 mod gzip;
+mod incompressible;
 mod missing;
 mod root;
 mod tar_fields;

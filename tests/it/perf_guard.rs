@@ -12,10 +12,15 @@ use super::common::TestEnv;
 use super::common::Who;
 use super::common::base::Tar;
 use super::common::env::run_as;
+use super::common::registry::Registry;
+use super::common::script::noise;
 use super::common::skip;
 
 /// The most writable memory of rbuild in bytes, whatever it reads; half of what the README promises.
 const MEMORY: u64 = 48 << 20;
+
+/// The same of a push or a pull, which have many layers under way at once; the stacks of their threads count.
+const MEMORY_OF_TRANSFERS: u64 = 150 << 20;
 
 /// Runs a build under strace and returns the lines of these calls; `None` where there is no strace.
 #[track_caller]
@@ -79,6 +84,37 @@ fn thirty_runs_start_one_helper_and_one_network() {
             assert_eq!(count(&calls, "[\"/bin/sh\""), 30, "{calls:#?}");
             assert_eq!(calls.len(), 30 + 2 + started, "{calls:#?}");
         }
+    });
+}
+
+#[test]
+fn a_push_and_a_pull_hold_no_layer_in_memory() {
+    run_as(Who::Root, |env| {
+        let registry = Registry::plain();
+        let name = registry.name("large:1");
+        let mut context = env.dockerfile(&format!(
+            "FROM scratch\n{}CMD [\"/f0\"]\n",
+            (0..5).map(|n| format!("COPY f{n} /f{n}\n")).collect::<String>()
+        ));
+        for n in 0..5u8 {
+            // Deflate looks back 32 KiB: these do not get smaller.
+            context = context.file(&format!("f{n}"), noise(1 << 20, u64::from(n) + 1).repeat(32));
+        }
+        env.build(&context, &["-t", &name]);
+        let limit = format!("--data={MEMORY_OF_TRANSFERS}");
+        let limited = ["prlimit", limit.as_str()];
+        let transfer = |args: &[&str]| env.rbuild(args).behind(&limited).ok();
+        transfer(&["push", &name]);
+        // Once more from memory of what the layers came to, to a registry that has nothing.
+        let other = Registry::plain();
+        let second = other.name("large:1");
+        transfer(&["tag", &name, &second]);
+        transfer(&["push", &second]);
+        let pulled = env.path_str("pulled");
+        transfer(&["pull", "--root", &pulled, &name]);
+        let third = other.name("third:1");
+        transfer(&["tag", "--root", &pulled, &name, &third]);
+        transfer(&["push", "--root", &pulled, &third]);
     });
 }
 
