@@ -89,7 +89,7 @@ both! {
         assert!(std::fs::exists(host.at("made/f")).unwrap());
     }
 
-    /// A running container keeps its own layers, and nothing else, from being removed.
+    /// A running container keeps its own image, and nothing else, from being removed.
     fn images_are_removed_while_a_container_runs(env) {
         env.busybox();
         env.build(&env.dockerfile("FROM scratch\nCOPY f /unlikely-name\n").file("f", "x"), &["-t", "other"]);
@@ -100,7 +100,8 @@ both! {
         job.wait_for("ready\n");
         env.rbuild(&["rmi", "third"]).ok().has("Deleted: ");
         assert_eq!((stored("another-name"), stored("unlikely-name")), (0, 1), "a record names the other one");
-        env.rbuild(&["rmi", "busybox:test"]).ok().has("Deleted: ");
+        env.rbuild(&["rmi", "busybox:test"]).exits(1).has("conflict: ");
+        env.rbuild(&["rmi", "-f", "busybox:test"]).ok().prints("Untagged: busybox:test\n");
         job.write(b"\n");
         job.finish().ok().has("/etc/group");
     }
