@@ -121,7 +121,8 @@ fn not_pulled(need: &ImageNeed, local: Option<&Diagnostic>, error: &PullError) -
         (_, None, PullError::Registry(_)) => diagnostic.with_hint(import),
         (_, None, _) => match &need.hint {
             Some(hint) => diagnostic.with_hint(hint.clone()),
-            None => diagnostic.with_hint(import),
+            // The registry answered: it has none that will do.
+            None => diagnostic,
         },
     }
 }

@@ -99,7 +99,7 @@ pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Pr
             }
         }
         if !errors.is_empty() {
-            return Err(BuildError::Dockerfile(findings(errors)));
+            return Err(BuildError::Step(findings(errors)));
         }
     }
     let lowered = plan::lower(&parsed.file, &asked, &bases)
@@ -323,7 +323,7 @@ mod tests {
             request.network = NetworkMode::None;
             request.pull = PullPolicy::Never;
             prepare(&self.engine(), &mut request).map_err(|error| match error {
-                BuildError::Dockerfile(findings) => findings.render(false),
+                BuildError::Dockerfile(findings) | BuildError::Step(findings) => findings.render(false),
                 other => other.to_string(),
             })
         }

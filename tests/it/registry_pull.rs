@@ -102,16 +102,16 @@ both! {
         env.build(&context, &[&named, "--pull=newer"]).has("Using cache").lacks("Pulling from");
         env.build(&context, &[&named, "--pull=never"]).has("Using cache");
         env.try_build(&context, &[&named, "--pull=always"])
-            .exits(2)
+            .exits(1)
             .has_all(&["cannot be pulled", "Dockerfile:1:6", "without --pull"]);
         env.try_build(&context, &["--pull=perhaps"]).exits(2).has("bad value `perhaps` of --pull");
         let missing = env.dockerfile("FROM busybox:test\nFROM 127.0.0.1:1/missing\n");
-        env.try_build(&missing, &[]).exits(2).has_all(&[
+        env.try_build(&missing, &[]).exits(1).has_all(&[
             "`127.0.0.1:1/missing` is not in the store; it cannot be pulled",
             "Dockerfile:2:6",
             "rbuild import",
         ]);
-        env.try_build(&missing, &["--pull=never"]).exits(2).has("rbuild pull 127.0.0.1:1/missing");
+        env.try_build(&missing, &["--pull=never"]).exits(1).has("rbuild pull 127.0.0.1:1/missing");
     }
 
     /// As `docker run --pull`: what is told of the pull is on standard error.
