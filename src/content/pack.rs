@@ -106,6 +106,11 @@ impl Blob {
         Blob { digest, size, media_type, source: Source::Bytes(bytes) }
     }
 
+    /// Tells whether writing it compresses it, with the time and memory that takes.
+    pub fn is_packed_when_written(&self) -> bool {
+        matches!(self.source, Source::Again(..))
+    }
+
     /// Gives up what was made on disk for this blob alone; it cannot be written any more.
     pub fn discard(self) {
         if let Source::File(path) = self.source {

@@ -114,6 +114,7 @@ impl Pipeline<'_> {
         } else if let Some(from) = self.mount(layer, &blob, stopped)? {
             say(LayerState::Mounted(from));
         } else {
+            let _turn = blob.is_packed_when_written().then(|| packers.take());
             upload(self.store, self.repository, &blob, stopped)?;
             say(LayerState::Pushed);
         }
