@@ -19,6 +19,8 @@ use super::incompressible::{Estimate, PIECE};
 const MEMBER: usize = 1 << 20;
 /// The most threads of one stream: a member each has some megabytes.
 const MOST_THREADS: usize = 4;
+/// The stack of each in bytes, which counts as memory where that is limited: deflate's state is not on it.
+const STACK: usize = 256 * 1024;
 
 /// The start of a member: deflate, no name, no time, an unknown operating system (RFC 1952, section 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
@@ -202,7 +204,8 @@ impl Pool {
                     let _ = job.reply.send(pack(&job.bytes, level));
                 }
             };
-            pool.threads.push(std::thread::Builder::new().name("gzip".to_owned()).spawn(work)?);
+            pool.threads
+                .push(std::thread::Builder::new().name("gzip".to_owned()).stack_size(STACK).spawn(work)?);
         }
         Ok(pool)
     }

@@ -192,7 +192,7 @@ both! {
         }
         let fails = |reference: &str, text: &str| {
             let name = format!("base=oci-layout://{folder}{reference}");
-            other.try_build(&ctx, &["--build-context", &name]).fails().exits(2).has_all(&[text, "Dockerfile:"]);
+            other.try_build(&ctx, &["--build-context", &name]).exits(1).has_all(&[text, "Dockerfile:"]);
         };
         fails(":8", "it has 7");
         fails("/none", "none");

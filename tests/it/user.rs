@@ -18,13 +18,12 @@ both! {
         for (words, hint) in [
             (&["bulid", "."][..], "did you mean `rbuild build`?"),
             (&["imges"], "did you mean `rbuild images`?"),
-            (&["load", "-i", "debian.tar"], "rbuild import"),
+            (&["load", "-i", "debian.tar"], "cannot open `debian.tar`"),
             (&["ps", "-a"], "this version has no `ps`"),
             (&["run", "-d", "x"], "docker has `-d`"),
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),
             (&["--secret", "id=x", "."], "id=ID,src=FILE or id=ID,env=VARIABLE"),
             (&["nothing-here"], "does not exist"),
-            (&["--root", "/nowhere", "images"], "`rbuild images --root`"),
         ] {
             let outcome = env.rbuild(words).fails().has(hint);
             assert!(!outcome.stderr.contains("-- -"), "a tip that is never meant\n{outcome}");
@@ -62,8 +61,8 @@ both! {
             &["-t", "x@sha256:0000000000000000000000000000000000000000000000000000000000000000"],
             &["-o", "type=oci,dest=/no/such/folder/x.tar"],
             &["-o", &format!("type=docker,dest={folder}")],
-            &["-o", "type=tar,dest=x"],
-            &["-o", "x"],
+            &["-o", "type=tar,dest=/no/such/folder/x.tar"],
+            &["-o", "type=tree,dest=x"],
             &["--iidfile", "/no/such/folder/id"],
             &["--ca-cert", "/no/such/ca.crt"],
             &["-v", "/no/such/place:/vol"],
