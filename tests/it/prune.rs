@@ -63,14 +63,14 @@ both! {
     /// What no image has goes, what images have stays; then all that is cached is forgotten.
     fn the_build_cache(env) {
         app(env);
-        let (before, kept) = (on_disk(env), env.rbuild(&["images"]).ok().stdout);
+        let (before, kept) = (on_disk(env), env.rbuild(&["images", "--no-trunc", "-q"]).ok().stdout);
         let outcome = env.rbuild(&["builder", "prune"]).stdin("Y\n").ok();
         let outcome = outcome.has("WARNING! This will remove all dangling build cache. Are you sure").has("Deleted build cache objects:\n");
         // Measured: what is said is what the files that are gone had.
         let freed = (before - on_disk(env)) as f64 / 1000.0;
         let said = reclaimed(&outcome.stdout);
         assert!(said > 500.0 && (said - freed).abs() < 1.0, "said {said}, freed {freed}\n{outcome}");
-        assert_eq!(env.rbuild(&["images"]).ok().stdout, kept);
+        assert_eq!(env.rbuild(&["images", "--no-trunc", "-q"]).ok().stdout, kept);
         env.run(&["app:1", "wc", "-c", "/out"]).ok().prints("200000 /out\n");
 
         // The copy is an image's layer: it was kept with its record, but its stage must run again.
