@@ -36,6 +36,25 @@ def base():
     return unfinished.rename(own)
 
 
+def busybox(path):
+    """The tar of a small base, for trying the harness: the machine's static busybox."""
+    program = shutil.which("busybox")
+    if not program:
+        raise Failed("busybox is not installed: apt-get install busybox-static")
+    with tarfile.open(path, "w") as tar:
+        for folder in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        tar.add(Path(program).resolve(), "bin/busybox")
+        for applet in quietly([program, "--list"]).split():
+            if applet != "busybox":
+                entry = tarfile.TarInfo(f"bin/{applet}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(entry)
+    return path
+
+
 def packages(base_tar):
     """A folder with the packages and their index, as apt reads it from `file:`."""
     folder = KEPT / "debs"

@@ -34,8 +34,11 @@ class Bench:
         self.wanted = args.engines.split(",") if args.engines else list(ALL)
         if unknown := set(self.wanted) - set(ALL):
             sys.exit(f"unknown engine `{unknown.pop()}`; there are {', '.join(ALL)}")
-        self.base = args.base or archive.base()
+        self.base = args.base or (None if args.small else archive.base())
         self.place = place.make(args.place)
+        self.short = place.make_short()
+        if self.tiny and not args.base:
+            self.base = archive.busybox(self.place / "busybox.tar")
         self.meter = Meter(self.place)
         self.engines, self.versions, self.left_out, self.results = {}, {}, {}, {}
         self.rows, self.contexts, self.transfers = all_rows(self)
@@ -150,6 +153,7 @@ class Bench:
         finally:
             self.meter.close()
             place.remove(self.place)
+            place.remove(self.short)
 
 
 def said(error):

@@ -24,11 +24,13 @@ class Sizes:
     scale_files: int = 300
     image: int = 560_000_000
     parsed: int = 1_110
+    # The base is a busybox, without perl.
+    busybox: bool = False
 
 
 FULL = Sizes()
 TINY = Sizes(runs=3, files=300, big=4 << 20, write=200, sleep=0.1, deep=6, around=2_000, builds=3, burn=1 << 20,
-             scale=(1, 2, 4), scale_files=20, image=8_000_000, parsed=20)
+             scale=(1, 2, 4), scale_files=20, image=8_000_000, parsed=20, busybox=True)
 
 
 def dockerfile(folder, text):
@@ -90,10 +92,24 @@ for my $i (0 .. COUNT - 1) {
 """
 
 
-def write(folder, count):
+WRITE_SHELL = """b=$(head -c 15000 /dev/zero | tr '\\0' x)
+mkdir out
+i=0
+while [ $i -lt COUNT ]; do
+    d=out/d$((i / 200))
+    [ -d $d ] || mkdir $d
+    printf %s "$b$i" > $d/f$i
+    i=$((i + 1))
+done
+"""
+
+
+def write(folder, count, busybox):
     """Files of 15 kB that a step writes."""
-    dockerfile(folder, f"FROM {BASE}\nCOPY gen.pl /gen.pl\nRUN perl /gen.pl\n")
-    (folder / "gen.pl").write_text(WRITE.replace("COUNT", str(count)))
+    script, program = (WRITE_SHELL, "sh -eu") if busybox else (WRITE, "perl")
+    dockerfile(folder, f"FROM {BASE}\nCOPY generate /generate\nRUN {program} /generate\n")
+    (folder / "generate").write_text(script.replace("COUNT", str(count)))
+
 
 
 def par(folder, seconds):

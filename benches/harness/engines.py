@@ -71,15 +71,27 @@ class Buildah:
         self.version = quietly(["buildah", "--version"]).split(" (")[0]
         folder = bench.place / "buildah"
         self.own = ["buildah", "--root", folder / "root", "--runroot", folder / "run", "--storage-driver", "overlay"]
-        runtime = shutil.which("crun") or shutil.which("runc")
-        # Chroot isolation, its other way, has no network namespace of its own.
-        self.how = ["--isolation", "oci", "--runtime", runtime, "--network", "none"] if runtime else ["--isolation", "chroot"]
-        self.version += f" with {Path(runtime).name}" if runtime else ", chroot isolation"
-        if parent := bench.meter.cgroup_parent("buildah"):
-            self.how += ["--cgroup-parent", parent]
         self.import_folder = dockerfile(bench.place / "buildah-base", "FROM scratch\nADD base.tar /\n")
         shutil.copyfile(bench.base, self.import_folder / "base.tar")
         quietly(self.import_base(BASE).words())
+        self.choose(dockerfile(bench.place / "first", f"FROM {BASE}\nRUN true\n"))
+
+    def choose(self, context):
+        """The first way to run a step that works here: crun, which is quicker, takes not every set of cgroups."""
+        parent = self.bench.meter.cgroup_parent("buildah")
+        ways = [["--isolation", "oci", "--runtime", path, "--network", "none", *(["--cgroup-parent", parent] if parent else [])]
+                for path in map(shutil.which, ("crun", "runc")) if path]
+        # It has no network namespace of its own.
+        ways.append(["--isolation", "chroot"])
+        for way in ways:
+            self.how = way
+            try:
+                quietly(self.build(context, "bench/first:1").words())
+                self.version += f" with {Path(way[3]).name}" if len(way) > 2 else ", chroot isolation"
+                return
+            except Failed as error:
+                why = error
+        raise why
 
     def import_base(self, tag):
         # A build of one ADD, without the cache, is its way to an image from a tar.
@@ -121,10 +133,11 @@ class Dockerd:
     def __init__(self, bench, name):
         if not shutil.which("dockerd"):
             raise Failed("dockerd is not installed")
-        folder = bench.place / name
+        folder, short = bench.place / name, bench.short / name
         folder.mkdir()
-        self.host, self.log = f"unix://{folder}/sock", folder / "log"
-        command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid",
+        short.mkdir()
+        self.host, self.log = f"unix://{short}/sock", folder / "log"
+        command = ["dockerd", "--data-root", folder / "data", "--exec-root", short / "exec", "--pidfile", folder / "pid",
                    "-H", self.host, "--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=overlay2"]
         if parent := bench.meter.cgroup_parent(name):
             command += ["--cgroup-parent", parent]

@@ -5,9 +5,9 @@ processes of an engine, its daemon and its containers too: each engine has a cgr
 harness goes before it starts a command, so that it costs the command nothing; its own share is taken off. Without
 cpuacct the CPU seconds are those of the commands and what they waited for, and of the daemon as /proc says them.
 
-Memory is the most that the processes alive at one time had, each by its own high-water mark (VmHWM), read every
-two milliseconds: pages that two share count twice. Who reads takes time from who is measured, so memory is that
-of a round whose time does not count.
+Memory is the most that the processes alive at one time had, each by its own high-water mark (VmHWM), read without
+a pause at first, as some are gone soon, then every two milliseconds: pages that two share count twice. Who reads takes
+time from who is measured, so memory is that of a round whose time does not count.
 """
 
 import os
@@ -111,9 +111,10 @@ class Group:
     def pids(self, started):
         if self.folder:
             found = []
-            for file in [self.folder / "cgroup.procs", *self.folder.glob("**/cgroup.procs")]:
+            # Containers come and go meanwhile; walk() takes that.
+            for folder, _, _ in os.walk(self.folder):
                 try:
-                    found += map(int, file.read_text().split())
+                    found += map(int, Path(folder, "cgroup.procs").read_text().split())
                 except OSError:
                     pass
             return set(found) - {os.getpid()}
@@ -235,9 +236,9 @@ class Meter:
         """An engine makes cgroups of the same name in the other hierarchies."""
         left = False
         for top in HIERARCHIES.glob(f"*/{self.root.name}"):
-            for folder in sorted([top, *(f for f in top.glob("**/*") if f.is_dir())], reverse=True):
+            for folder, _, _ in os.walk(top, topdown=False):
                 try:
-                    folder.rmdir()
+                    os.rmdir(folder)
                 except OSError:
                     left = True
         return left
@@ -251,6 +252,7 @@ class Watcher(threading.Thread):
         self.group, self.peak, self.done = group, 0, threading.Event()
 
     def run(self):
+        start = time.monotonic()
         while not self.done.is_set():
             total = 0
             for pid in self.group.pids([]):
@@ -259,7 +261,8 @@ class Watcher(threading.Thread):
                         total += int(line.split()[1])
                         break
             self.peak = max(self.peak, total)
-            self.done.wait(0.002)
+            if time.monotonic() > start + 0.05:
+                self.done.wait(0.002)
 
     def stop(self):
         self.done.set()

@@ -25,6 +25,11 @@ def make(where):
     return Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=folder))
 
 
+def make_short():
+    """A second folder whose name is short: sockets and podman's runroot take no long paths."""
+    return Path(tempfile.mkdtemp(prefix="rb", dir="/run"))
+
+
 def unmount(folder):
     """What other engines leave mounted below a folder; rbuild leaves nothing."""
     with open("/proc/self/mountinfo", encoding="utf-8") as mounts:

@@ -76,7 +76,7 @@ def spent(rows, data, engines):
         for name in engines:
             entry = found.get(name)
             more = "".join(f"; {entry[key]:g} {key}" for key in ("steps", "MB") if key in entry) if entry else ""
-            cells.append(f"{number(entry['cpu_median'])}; {entry['memory_mib']:.0f}{more}" if entry else "-")
+            cells.append(f"{number(entry['cpu_median'])}; {entry['memory_mib'] or 0:.0f}{more}" if entry else "-")
         parts = found.get("limit", {}).get("parts", {})
         cells.append("; ".join(number(part["cpu_median"]) for part in parts.values() if "median" in part) or "-")
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")

@@ -116,7 +116,7 @@ class Podman(Tool):
 
     def __init__(self, bench, image, registry):
         super().__init__(bench, image, registry)
-        self.words = ["podman", "--root", self.own / "root", "--runroot", self.own / "run", "--storage-driver", "overlay"]
+        self.words = ["podman", "--root", self.own / "root", "--runroot", bench.short / "podman", "--storage-driver", "overlay"]
         self.version = quietly(["podman", "--version"]).strip()
 
     def command(self, *rest):
@@ -161,7 +161,8 @@ class Skopeo(Tool):
         super().__init__(bench, image, registry)
         self.version = quietly(["skopeo", "--version"]).split(" commit")[0].strip()
         self.layout = f"oci:{self.own / 'layout'}:1"
-        root, run = self.own / "root", self.own / "run"
+        root, run = self.own / "root", bench.short / "skopeo"
+        self.run = run
         self.store = f"containers-storage:[overlay@{root}+{run}]{registry.name}"
         self.podman = ["podman", "--root", root, "--runroot", run, "--storage-driver", "overlay"]
         archive = image.archive()
@@ -177,7 +178,7 @@ class Skopeo(Tool):
     def before_pull(self):
         subprocess.run(["skopeo", "delete", self.store], capture_output=True, check=False)
         place.fresh(self.own / "root")
-        place.fresh(self.own / "run")
+        place.fresh(self.run)
 
     def pull(self):
         return Command(["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{self.registry.name}", self.store])

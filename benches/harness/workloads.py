@@ -126,7 +126,7 @@ def large(bench, made, plain):
         return made.get("big", contexts.big, size.big)
 
     def write():
-        return made.get("write", contexts.write, size.write)
+        return made.get("write", contexts.write, size.write, size.busybox)
 
     def par():
         return made.get("par", contexts.par, size.sleep)
