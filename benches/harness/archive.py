@@ -16,10 +16,9 @@ from .measure import Failed, quietly
 KEPT = place.PROJECT / "target" / "bench"
 # The tests make the same one.
 OF_TESTS = place.PROJECT / "target" / "test-cache" / "debian-bookworm.tar"
-# With what they depend on these are about 200 packages of 100 MB, which become 390 MB.
+# With what they depend on these are about 200 packages of 100 MB, which become 400 MB.
 PACKAGES = ("gcc libc6-dev make python3 git curl wget graphviz rsync tmux htop strace libwww-perl libdbi-perl libxml-simple-perl "
-            "python3-requests python3-yaml python3-jinja2 python3-docutils sqlite3 jq less file bc bzip2 xz-utils zip unzip "
-            "patch procps psmisc lsof tree nano iproute2 iputils-ping socat").split()
+            "sqlite3 jq less file bc bzip2 xz-utils zip unzip patch procps psmisc lsof tree nano iproute2 iputils-ping socat").split()
 
 
 def base():

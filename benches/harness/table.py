@@ -1,5 +1,7 @@
 """The results as Markdown: times, targets and whether they are met, CPU seconds and memory, what was left out."""
 
+from dataclasses import replace
+
 from .engines import BUILDERS
 from .tools import TOOLS
 
@@ -20,8 +22,11 @@ def best_of_others(found):
     return min(others.items(), key=lambda item: item[1]) if others else None
 
 
-def verdict(target, found, results):
-    """What is asked, and what came out, in two cells."""
+def verdict(target, found, data):
+    """What is asked, and what came out, in two cells; of tiny sizes only what is no time."""
+    results = data["results"]
+    if data["tiny"]:
+        target = replace(target, seconds=None, ratio=None)
     asked, came = [], []
 
     def say(text, met, what):
@@ -62,7 +67,7 @@ def times(rows, data, engines):
         ratio = f"**{best[1] / own:.1f} x** ({best[0]})" if best and own else "-"
         cells = [cell(found.get(name)) for name in engines]
         lines.append(f"| {row.name}: {row.what} | " + " | ".join(cells) + f" | {limit_cell(found.get('limit'))} | {ratio} | "
-                     + " | ".join(verdict(row.target, found, data["results"])) + " |")
+                     + " | ".join(verdict(row.target, found, data)) + " |")
     return lines
 
 
@@ -76,7 +81,7 @@ def spent(rows, data, engines):
         for name in engines:
             entry = found.get(name)
             more = "".join(f"; {entry[key]:g} {key}" for key in ("steps", "MB") if key in entry) if entry else ""
-            cells.append(f"{number(entry['cpu_median'])}; {entry['memory_mib'] or 0:.0f}{more}" if entry else "-")
+            cells.append(f"{number(entry['cpu_median'])}; {round(entry['memory_mib']) or '?'}{more}" if entry else "-")
         parts = found.get("limit", {}).get("parts", {})
         cells.append("; ".join(number(part["cpu_median"]) for part in parts.values() if "median" in part) or "-")
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
