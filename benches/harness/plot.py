@@ -57,7 +57,7 @@ def bars(rows, data):
     names = [name for name in COLOURS if any(name in results[row.name] for row in rows)]
     values = [entry["median"] for row in rows for entry in results[row.name].values()]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    left, width, thick, gap, top = 120, 900, 11, 12, 74
+    left, width, thick, gap, top = 120, 900, 11, 12, 88
     span = width - left - 90
 
     def x(seconds):
