@@ -35,6 +35,7 @@ class Rbuild(Tool):
 
     def __init__(self, bench, image, registry):
         super().__init__(bench, image, registry)
+        self.version = quietly([bench.exe, "--version"]).strip()
         self.built, self.fresh, self.pulled = (self.own / name for name in ("built", "fresh", "pulled"))
         quietly(self.command("build", self.built, "-q", "-t", registry.name, image.context).words())
 
