@@ -30,8 +30,9 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (600); needs cargo-fuzz and g++
 fuzz-nightly: ## the same for an hour each, or FUZZ_SECONDS
 	@FUZZ_SECONDS=$${FUZZ_SECONDS:-3600} scripts/fuzz run
 
-bench: build ## the numbers, beside other builders where they are installed
-	@benches/run
+bench: build ## the numbers, beside other builders where they are installed; ENGINES= WORKLOADS= ROUNDS= PLACE=
+	@benches/run $(if $(ENGINES),--engines $(ENGINES)) $(if $(WORKLOADS),--workloads $(WORKLOADS)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PLACE),--place $(PLACE))
 
 build: ## the optimised binary, target/release/rbuild
 	$(CARGO) build --release --locked

@@ -12,6 +12,7 @@ mod common;
 mod archives;
 mod attack;
 mod bad_input;
+mod bench;
 mod build;
 mod cache;
 mod cancel;

@@ -1,0 +1,1 @@
+"""What `benches/run` is made of; a file for each part, the standard library only."""
