@@ -271,8 +271,8 @@ mod tests {
     use crate::plan::graph::NetworkMode;
     use crate::registry::{Registries, RegistryOptions};
     use crate::report::Silent;
-    use crate::sandbox::LazyLauncher;
     use crate::sandbox::network::NoNetwork;
+    use crate::sandbox::{LazyLauncher, LazyNetworks};
     use crate::solve::Cancel;
     use crate::store::{ImageRecord, Store, testing};
     use crate::worker::FetchOptions;
@@ -308,7 +308,7 @@ mod tests {
             Engine {
                 store: &self.store,
                 launcher: &self.launcher,
-                networks: Err(&NoNetwork::NotInstalled),
+                networks: &LazyNetworks::without(NoNetwork::NotInstalled),
                 resolv_conf: String::new(),
                 fetch: FetchOptions::default(),
                 registries: &self.registries,

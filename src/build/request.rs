@@ -12,8 +12,7 @@ use crate::plan::graph::{BuildArgs, NetworkMode};
 use crate::registry::Registries;
 use crate::remote_cache::{Export, ImportFrom};
 use crate::report::Reporter;
-use crate::sandbox::LazyLauncher;
-use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::sandbox::{LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
 use crate::store::Store;
 use crate::worker::{FetchOptions, StepOptions, Volume};
@@ -27,7 +26,7 @@ pub struct Engine<'a> {
     /// Starts the processes of RUN steps.
     pub launcher: &'a LazyLauncher,
     /// Where private networks come from.
-    pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
+    pub networks: &'a LazyNetworks,
     /// The host's /etc/resolv.conf, as text.
     pub resolv_conf: String,
     /// How to reach the world, for what is fetched.

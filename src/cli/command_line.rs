@@ -5,10 +5,11 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use super::error::CommandError;
 use super::guess;
+use super::late::Late;
 use super::world::Global;
 use super::{
     build, check, context, diff, doctor, expand, export, graph, groups, history, image_import, images,
@@ -76,11 +77,11 @@ pub enum Command {
     /// Show how the files of two images differ
     Diff(diff::DiffArgs),
     /// Manage images: list, inspect, tag, remove, prune
-    Image(groups::ImageGroup),
+    Image(Late<groups::ImageGroup>),
     /// Manage the store: `df` shows what takes space, `prune` makes room
-    System(groups::SystemGroup),
+    System(Late<groups::SystemGroup>),
     /// Manage builds: `prune` removes the build cache
-    Builder(groups::BuilderGroup),
+    Builder(Late<groups::BuilderGroup>),
     #[command(skip)]
     ImagePrune(prune::ImagePruneArgs),
     #[command(skip)]
@@ -94,7 +95,7 @@ pub enum Command {
     /// Forget the credentials for a registry
     Logout(logout::LogoutArgs),
     /// Run a command in a new container from an image
-    Run(run::RunArgs),
+    Run(Late<run::RunArgs>),
     /// Say what this machine has, what it lacks, and how to get it
     Doctor(doctor::DoctorArgs),
 }
@@ -119,14 +120,16 @@ impl Command {
 /// Inserts the word `build` where the command line leaves it out, and makes `help` an option.
 ///
 /// Errors: the first word can be neither a command nor a build context.
-pub fn complete(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, CommandError> {
+pub fn complete(
+    parser: &clap::Command,
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Vec<OsString>, CommandError> {
     let mut words: Vec<OsString> = words.into_iter().collect();
-    let parser = CommandLine::command();
     let names: Vec<String> = parser
         .get_subcommands()
         .flat_map(|c| std::iter::once(c.get_name()).chain(c.get_all_aliases()).map(str::to_owned))
         .collect();
-    let at = first_word(&parser, &words);
+    let at = first_word(parser, &words);
     let Some(first) = words.get(at).map(|word| word.to_string_lossy().into_owned()) else {
         return Ok(words);
     };
@@ -162,11 +165,13 @@ fn first_word(parser: &clap::Command, words: &[OsString]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     fn check(words: &str, expect: &str) {
         let words = words.split_whitespace().map(OsString::from);
-        let done = complete(words).unwrap();
+        let done = complete(&CommandLine::command(), words).unwrap();
         let done: Vec<String> = done.iter().map(|w| w.to_string_lossy().into_owned()).collect();
         assert_eq!(done.join(" "), expect);
     }

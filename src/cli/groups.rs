@@ -6,6 +6,7 @@
 use clap::{Args, Subcommand};
 
 use super::command_line::Command;
+use super::late::Late;
 use super::{
     build, history, image_import, images, inspect, load, prune, pull, push, rmi, save, system_df, tag,
 };
@@ -87,7 +88,7 @@ impl Command {
     /// Turns a word of a group into the command it is.
     pub fn ungrouped(self) -> Command {
         match self {
-            Command::Image(group) => match group.command {
+            Command::Image(Late(group)) => match group.command {
                 ImageCommand::Build(args) => Command::Build(args),
                 ImageCommand::History(args) => Command::History(args),
                 ImageCommand::Import(args) => Command::Import(args),
@@ -101,11 +102,11 @@ impl Command {
                 ImageCommand::Rm(args) => Command::Rmi(args),
                 ImageCommand::Tag(args) => Command::Tag(args),
             },
-            Command::System(group) => match group.command {
+            Command::System(Late(group)) => match group.command {
                 SystemCommand::Df(args) => Command::SystemDf(args),
                 SystemCommand::Prune(args) => Command::SystemPrune(args),
             },
-            Command::Builder(group) => match group.command {
+            Command::Builder(Late(group)) => match group.command {
                 BuilderCommand::Build(args) => Command::Build(args),
                 BuilderCommand::Prune(args) => Command::BuilderPrune(args),
             },

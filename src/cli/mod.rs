@@ -30,6 +30,7 @@ mod image_import;
 mod images;
 mod inspect;
 mod json;
+mod late;
 mod load;
 mod login;
 mod logout;
@@ -60,16 +61,19 @@ mod world;
 
 use std::ffi::OsString;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 
 use command_line::{Command, CommandLine};
 use error::{CommandError, code};
+use late::Late;
 use world::World;
 
 /// Runs the program and returns its exit code. No other thread may run yet.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
-    let words = match command_line::complete(words) {
+    // Described once: it is the larger part of what happens before the work.
+    let mut parser = CommandLine::command();
+    let words = match command_line::complete(&parser, words) {
         Ok(words) => words,
         Err(error) => {
             ui::note(&error.text());
@@ -77,7 +81,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let is_run = words.get(1).is_some_and(|word| word == "run");
-    let line = match CommandLine::try_parse_from(&words) {
+    let parsed = parser.try_get_matches_from_mut(&words).and_then(|mut matches| {
+        CommandLine::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut parser))
+    });
+    let line = match parsed {
         Ok(line) => line,
         Err(error) => {
             return match error.kind() {
@@ -136,7 +143,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Rmi(args) => rmi::rmi(&world, args)?,
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
-        Command::Run(args) => return run::run(&world, args),
+        Command::Run(Late(args)) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,

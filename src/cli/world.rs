@@ -15,11 +15,12 @@ use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
-use crate::sandbox::LazyLauncher;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::sandbox::{LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
 use crate::store::{Store, StoreOptions};
 use crate::sys::OverlayXattrs;
+use crate::sys::read::read_small;
 use crate::sys::userns::{self, Identity, UsernsError};
 use crate::worker::FetchOptions;
 
@@ -51,7 +52,7 @@ pub struct World {
     daemon_json: Option<PathBuf>,
     /// Starts sandboxes.
     pub launcher: LazyLauncher,
-    networks: OnceLock<Result<NetworkPool, NoNetwork>>,
+    networks: LazyNetworks,
     registries: OnceLock<Registries>,
     insecure: OnceLock<Vec<String>>,
     /// The host's /etc/resolv.conf.
@@ -76,10 +77,13 @@ impl World {
             sync: !global.no_sync,
             daemon_json: global.daemon_json.clone(),
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
-            networks: OnceLock::new(),
+            networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
             registries: OnceLock::new(),
             insecure: OnceLock::new(),
-            resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+            resolv_conf: read_small(Path::new("/etc/resolv.conf"))
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .unwrap_or_default(),
         })
     }
 
@@ -108,8 +112,7 @@ impl World {
 
     /// Returns where private networks come from.
     pub fn networks(&self) -> Result<&NetworkPool, &NoNetwork> {
-        let find = || NetworkPool::find(&std::env::var("PATH").unwrap_or_default());
-        self.networks.get_or_init(find).as_ref()
+        self.networks.get()
     }
 
     /// Lets registries be insecure, for this command; to be said before they are reached.
@@ -151,7 +154,7 @@ impl World {
         Ok(Engine {
             store,
             launcher: &self.launcher,
-            networks: self.networks(),
+            networks: &self.networks,
             resolv_conf: self.resolv_conf.clone(),
             fetch: fetch_options(),
             registries: self.registries(),

@@ -122,7 +122,12 @@ fn overlayfs(identity: &Identity, scratch: &Path) -> Fact {
                 let lowers = [overlay::open_layer(&at("lower"))?];
                 let (upper, work) = (overlay::open_layer(&at("upper"))?, overlay::open_layer(&at("work"))?);
                 let directory = fs::File::open(directory.path())?;
-                let writable = Writable { lowers: &lowers, upper: upper.as_fd(), work: work.as_fd(), xattrs };
+                let writable = Writable {
+                    lowers: &overlay::borrowed(&lowers),
+                    upper: upper.as_fd(),
+                    work: work.as_fd(),
+                    xattrs,
+                };
                 overlay::attach_writable(&writable, directory.as_fd(), "root", MountWay::Auto).map(drop)
             });
             thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the thread panicked")))

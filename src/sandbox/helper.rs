@@ -217,7 +217,11 @@ impl Filters {
 ///
 /// 0 where it does not tell (before Linux 4.13).
 fn oom_kills() -> u64 {
-    let text = std::fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    // With room for all of it: the file has no size to go by, and else would be read bit by bit.
+    let mut text = String::with_capacity(16 * 1024);
+    if File::open("/proc/vmstat").and_then(|mut file| file.read_to_string(&mut text)).is_err() {
+        return 0;
+    }
     let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
     count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }

@@ -1,8 +1,10 @@
-//! A launcher that starts when the first process needs it: a cached build never pays for it.
+//! A launcher that starts, and networks that are looked for, when the first process needs them: a cached
+//! build never pays for it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::network::{NetworkPool, NoNetwork};
 use super::{Launcher, SandboxError};
 
 /// Starts a [`Launcher`] on first use.
@@ -29,5 +31,29 @@ impl LazyLauncher {
                 Ok(launcher)
             }
         }
+    }
+}
+
+/// Finds out on first use whether this machine can make private networks.
+pub struct LazyNetworks {
+    /// A PATH value.
+    path: String,
+    found: OnceLock<Result<NetworkPool, NoNetwork>>,
+}
+
+impl LazyNetworks {
+    /// Will look for the program in `path`, a PATH value.
+    pub fn new(path: String) -> LazyNetworks {
+        LazyNetworks { path, found: OnceLock::new() }
+    }
+
+    /// Has none, for this reason.
+    pub fn without(why: NoNetwork) -> LazyNetworks {
+        LazyNetworks { path: String::new(), found: OnceLock::from(Err(why)) }
+    }
+
+    /// Returns where private networks come from, or why there are none.
+    pub fn get(&self) -> Result<&NetworkPool, &NoNetwork> {
+        self.found.get_or_init(|| NetworkPool::find(&self.path)).as_ref()
     }
 }

@@ -32,7 +32,7 @@ pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
 pub use launcher::{Exit, Launcher, Running, Stdio, StopHandle};
-pub use lazy::LazyLauncher;
+pub use lazy::{LazyLauncher, LazyNetworks};
 pub use limit::{Limit, LimitError, LimitKind};
 pub use note::Note;
 pub use seccomp::{Profile, ProfileError};

@@ -6,7 +6,7 @@
 //! anywhere else. Nothing is ever created in an upper directory.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -45,12 +45,20 @@ const DEV_LINKS: [(&str, &str); 5] = [
 pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
     let mounts = std::mem::take(&mut spec.mounts);
     let Root::Overlay { lowers, upper, work, xattrs } = &spec.root;
+    let given = spec.view.take();
     let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
     // First: whether one is a file or a directory decides which mount point it needs.
     let mut states = OtherStates::new(&base.scratch, spec.mount_way);
     let mounts = mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()?;
-    let root = base.mount(&mounts)?;
-    let mut table = Table { root, scratch: base.scratch, files: 0, open_to_points: Vec::new() };
+    let root = base.mount(&mounts, given)?;
+    let mut table = Table {
+        root,
+        scratch: base.scratch,
+        files: 0,
+        open_to_points: Vec::new(),
+        null: None,
+        nothing: None,
+    };
     for mount in mounts {
         table.mount(mount)?;
     }
@@ -98,115 +106,126 @@ impl Base {
             rustix::mount::mount("tmpfs", upper, "tmpfs", flags, c"mode=0755")?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let scratch = rustix::fs::open(upper, flags, Mode::empty())?;
-            for name in ["above", "below", "empty", "view", "root"] {
-                rustix::fs::mkdirat(&scratch, name, Mode::from_raw_mode(0o755))?;
-            }
+            rustix::fs::mkdirat(&scratch, "root", Mode::from_raw_mode(0o755))?;
             Ok(scratch)
         })()
         .map_err(|errno: Errno| StepError::Scratch(errno.into()))?;
         Ok(Base { lowers: open_lowers, upper: open_upper, work: open_work, scratch, xattrs, way })
     }
 
+    /// Makes an empty directory on the scratch file system.
     fn layer(&self, name: &str) -> Result<OwnedFd, StepError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.scratch, name, flags, Mode::empty())
+        rustix::fs::mkdirat(&self.scratch, name, Mode::from_raw_mode(0o755))
+            .and_then(|()| rustix::fs::openat(&self.scratch, name, flags, Mode::empty()))
             .map_err(|e| StepError::Scratch(e.into()))
     }
 
     /// Makes the missing mount points and mounts the root file system.
-    fn mount(&self, mounts: &[Mount]) -> Result<OwnedFd, StepError> {
-        let (above, below) = (self.layer("above")?, self.layer("below")?);
-        let mut hidden = false;
-        let missing = self.missing(mounts)?;
+    fn mount(&self, mounts: &[Mount], given: Option<OwnedFd>) -> Result<OwnedFd, StepError> {
+        let view = match given {
+            Some(fd) => View { fd, base: None },
+            None => self.view()?,
+        };
+        let missing = missing(mounts, &view.fd)?;
+        let below = self.layer("below")?;
         for (path, kind) in &missing {
             stub::make(below.as_fd(), path, *kind, None).map_err(|errno| mount_point(path, errno))?;
         }
-        // Standard directories and files are seldom missing, and then seldom hidden.
-        if !missing.is_empty() {
-            let view = self.view(Some(&below))?;
-            for (path, kind) in &missing {
-                let there = stub::exists(view.fd.as_fd(), path);
-                if there.map_err(|errno| mount_point(path, errno))? {
-                    continue;
-                }
-                hidden = true;
-                stub::make(above.as_fd(), path, *kind, Some(view.fd.as_fd()))
-                    .map_err(|errno| mount_point(path, errno))?;
+        let root = self.attach(None, &below, self.work.as_fd())?;
+        // Standard directories and files are seldom missing, and then seldom hidden by what is over them.
+        let mut hidden = Vec::new();
+        for (path, kind) in missing {
+            if !stub::exists(root.as_fd(), &path).map_err(|errno| mount_point(&path, errno))? {
+                hidden.push((path, kind));
             }
         }
-        let mut lowers = Vec::with_capacity(self.lowers.len() + 2);
-        if hidden {
-            lowers.push(above);
+        if hidden.is_empty() {
+            return Ok(root);
         }
-        for lower in &self.lowers {
-            lowers.push(lower.try_clone().map_err(|error| StepError::Overlay(error.into()))?);
+        let above = self.layer("above")?;
+        for (path, kind) in &hidden {
+            stub::make(above.as_fd(), path, *kind, Some(root.as_fd()))
+                .map_err(|errno| mount_point(path, errno))?;
         }
-        lowers.push(below);
-        let writable = Writable {
-            lowers: &lowers,
-            upper: self.upper.as_fd(),
-            work: self.work.as_fd(),
-            xattrs: self.xattrs,
-        };
+        drop(root);
+        let scratch = |errno: Errno| StepError::Scratch(errno.into());
+        rustix::process::fchdir(&self.scratch).map_err(scratch)?;
+        rustix::mount::unmount("root", UnmountFlags::DETACH).map_err(scratch)?;
+        // A work directory serves one volatile mount.
+        rustix::fs::mkdirat(&self.work, "again", Mode::RWXU).map_err(scratch)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let work = rustix::fs::openat(&self.work, "again", flags, Mode::empty()).map_err(scratch)?;
+        self.attach(Some(&above), &below, work.as_fd())
+    }
+
+    /// Mounts the root file system with mount points above and below all layers.
+    fn attach(
+        &self,
+        above: Option<&OwnedFd>,
+        below: &OwnedFd,
+        work: BorrowedFd<'_>,
+    ) -> Result<OwnedFd, StepError> {
+        let all = above.into_iter().chain(&self.lowers).chain([below]);
+        let lowers: Vec<BorrowedFd<'_>> = all.map(AsFd::as_fd).collect();
+        let writable = Writable { lowers: &lowers, upper: self.upper.as_fd(), work, xattrs: self.xattrs };
         overlay::attach_writable(&writable, self.scratch.as_fd(), "root", self.way)
             .map_err(|error| StepError::Overlay(error.into()))
     }
 
-    /// Lists the mount points that the root will lack, as paths without links.
-    fn missing(&self, mounts: &[Mount]) -> Result<Vec<(PathBuf, Kind)>, StepError> {
-        let view = self.view(None)?;
-        let mut missing = Vec::new();
-        let mut covered: Vec<PathBuf> = Vec::new();
-        for mount in mounts {
-            let Some((target, kind)) = needs(mount)? else { continue };
-            // Beneath another mount: that one has it, or it is made there.
-            if covered.iter().any(|covered| target.starts_with(covered)) {
-                continue;
-            }
-            match stub::open_inside(&view.fd, &target, OFlags::PATH) {
-                Ok(_) => {}
-                Err(Errno::NOENT) => {
-                    let path = stub::real_path(view.fd.as_fd(), &target);
-                    missing.push((path.map_err(|errno| mount_point(&target, errno))?, kind));
-                }
-                Err(errno) => return Err(mount_point(&target, errno)),
-            }
-            if kind == Kind::Directory {
-                covered.push(target);
-            }
-        }
-        Ok(missing)
-    }
-
     /// Mounts what the root will be, read-only: the upper directory too has a say in what exists.
-    fn view(&self, below: Option<&OwnedFd>) -> Result<View<'_>, StepError> {
-        let failed = |error: std::io::Error| StepError::Overlay(error.into());
-        let mut layers = Vec::with_capacity(self.lowers.len() + 4);
+    fn view(&self) -> Result<View<'_>, StepError> {
         let empty = self.layer("empty")?;
-        let all = [&self.upper].into_iter().chain(&self.lowers).chain(below).chain([&empty]);
-        for layer in all {
-            layers.push(layer.try_clone().map_err(failed)?);
-        }
-        let scratch = self.scratch.as_fd();
-        let fd =
-            overlay::attach_read_only(&layers, self.xattrs, scratch, "view", self.way).map_err(failed)?;
-        Ok(View { fd, base: self })
+        self.layer("view")?;
+        let all = [&self.upper].into_iter().chain(&self.lowers).chain([&empty]);
+        let layers: Vec<BorrowedFd<'_>> = all.map(AsFd::as_fd).collect();
+        let fd = overlay::attach_read_only(&layers, self.xattrs, self.scratch.as_fd(), "view", self.way)
+            .map_err(|error| StepError::Overlay(error.into()))?;
+        Ok(View { fd, base: Some(self) })
     }
 }
 
 /// A view that is gone when it is dropped.
 struct View<'a> {
     fd: OwnedFd,
-    base: &'a Base,
+    /// Who mounted it; `None` for one that was given.
+    base: Option<&'a Base>,
 }
 
 impl Drop for View<'_> {
     fn drop(&mut self) {
         // Only the old way attaches it; otherwise there is nothing to find here.
-        if rustix::process::fchdir(&self.base.scratch).is_ok() {
+        if let Some(base) = self.base
+            && rustix::process::fchdir(&base.scratch).is_ok()
+        {
             let _ = rustix::mount::unmount("view", UnmountFlags::DETACH);
         }
     }
+}
+
+/// Lists the mount points that the root will lack, as paths without links.
+fn missing(mounts: &[Mount], view: &OwnedFd) -> Result<Vec<(PathBuf, Kind)>, StepError> {
+    let mut missing = Vec::new();
+    let mut covered: Vec<PathBuf> = Vec::new();
+    for mount in mounts {
+        let Some((target, kind)) = needs(mount)? else { continue };
+        // Beneath another mount: that one has it, or it is made there.
+        if covered.iter().any(|covered| target.starts_with(covered)) {
+            continue;
+        }
+        match stub::open_inside(view, &target, OFlags::PATH) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => {
+                let path = stub::real_path(view.as_fd(), &target);
+                missing.push((path.map_err(|errno| mount_point(&target, errno))?, kind));
+            }
+            Err(errno) => return Err(mount_point(&target, errno)),
+        }
+        if kind == Kind::Directory {
+            covered.push(target);
+        }
+    }
+    Ok(missing)
 }
 
 fn mount_point(path: &Path, errno: Errno) -> StepError {
@@ -250,6 +269,26 @@ struct Table {
     files: usize,
     /// The mounts in which missing mount points may be made, by the kernel's numbers of them.
     open_to_points: Vec<u64>,
+    /// The host's null device as the sandbox has it, to hide files with.
+    null: Option<OwnedFd>,
+    /// An empty file system that nobody can write to, to hide directories with.
+    nothing: Option<OwnedFd>,
+}
+
+/// Makes a mount of its own of what is open, attached nowhere.
+fn clone_mount(of: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(of, "", flags)
+}
+
+/// Attaches a mount over an open file or directory.
+fn attach_mount(mount: &OwnedFd, at: &OwnedFd) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", at, "", flags)
 }
 
 /// Returns the number of the mount that an open file is on: statx(2), Linux 5.8.
@@ -348,7 +387,7 @@ impl Table {
         stub::open_inside(&self.root, target, OFlags::PATH).map_err(|errno| mount_point(target, errno))
     }
 
-    /// Mounts a new file system.
+    /// Mounts a new file system and opens it.
     fn fresh(
         &self,
         kind: &str,
@@ -357,14 +396,26 @@ impl Table {
         flags: MountFlags,
         options: &str,
     ) -> Result<OwnedFd, StepError> {
+        self.mount_fresh(kind, at, target, flags, options)?;
+        self.mounted(target)
+    }
+
+    /// Mounts a new file system.
+    fn mount_fresh(
+        &self,
+        kind: &str,
+        at: &OwnedFd,
+        target: &Path,
+        flags: MountFlags,
+        options: &str,
+    ) -> Result<(), StepError> {
         let failed = |errno: Errno| StepError::Mount {
             what: kind.to_owned(),
             target: target.display().to_string(),
             error: errno.into(),
         };
         let options = std::ffi::CString::new(options).map_err(|_| failed(Errno::INVAL))?;
-        rustix::mount::mount(kind, name_of(at), kind, flags, options.as_c_str()).map_err(failed)?;
-        self.mounted(target)
+        rustix::mount::mount(kind, name_of(at), kind, flags, options.as_c_str()).map_err(failed)
     }
 
     /// Makes sure that what is at a target is the file system that was asked for.
@@ -406,8 +457,7 @@ impl Table {
                 rustix::mount::open_tree(CWD, &path, flags).map_err(failed)?
             }
         };
-        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(&source, "", &at, "", flags).map_err(failed)?;
+        attach_mount(&source, &at).map_err(failed)?;
         // By descriptor: where the target is inside another volume, somebody who writes there may
         // have made its name lead elsewhere by now, and this one would stay writable.
         restrict(&source, set, recursive).map_err(|error| StepError::ReadOnly {
@@ -417,23 +467,26 @@ impl Table {
         Ok(source)
     }
 
-    fn restrict(&self, target: &Path, set: u64, recursive: bool) -> Result<(), StepError> {
-        let mounted = self.mounted(target)?;
-        restrict(&mounted, set, recursive).map_err(|error| StepError::ReadOnly {
+    fn restrict(mounted: &OwnedFd, target: &Path, set: u64, recursive: bool) -> Result<(), StepError> {
+        restrict(mounted, set, recursive).map_err(|error| StepError::ReadOnly {
             target: target.display().to_string(),
             error: error.into(),
         })
     }
 
-    /// Mounts one file or directory of this namespace onto another place.
-    fn bind_fd(&self, source: impl AsFd, at: &OwnedFd, what: &str, target: &Path) -> Result<(), StepError> {
-        let flags = MountFlags::BIND | MountFlags::REC;
-        rustix::mount::mount(name_of(source), name_of(at), "", flags, None).map_err(|errno| {
-            StepError::Mount {
-                what: what.to_owned(),
-                target: target.display().to_string(),
-                error: errno.into(),
-            }
+    /// Mounts one file or directory of this namespace, and what is mounted beneath it, onto another place.
+    fn bind_fd(
+        &self,
+        source: impl AsFd,
+        at: &OwnedFd,
+        what: &str,
+        target: &Path,
+    ) -> Result<OwnedFd, StepError> {
+        let bound = clone_mount(source, true).and_then(|mount| attach_mount(&mount, at).map(|()| mount));
+        bound.map_err(|errno| StepError::Mount {
+            what: what.to_owned(),
+            target: target.display().to_string(),
+            error: errno.into(),
         })
     }
 
@@ -466,12 +519,9 @@ impl Table {
         rustix::fs::fchmod(&made, Mode::from_raw_mode(mode & 0o7777))
             .map_err(|errno| scratch(errno.into()))?;
         let at = self.point(target, Kind::File)?;
-        self.bind_fd(&made, &at, "a file", target)?;
-        self.restrict(
-            target,
-            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID,
-            false,
-        )
+        let mounted = self.bind_fd(&made, &at, "a file", target)?;
+        let set = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOSUID;
+        Table::restrict(&mounted, target, set, false)
     }
 
     fn proc(&self) -> Result<(), StepError> {
@@ -503,12 +553,12 @@ impl Table {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let source = rustix::fs::openat(CWD, "/sys", flags, Mode::empty());
                 let source = source.map_err(|errno| mount_point(target, errno))?;
-                self.bind_fd(&source, &at, "sysfs", target)?;
+                let mounted = self.bind_fd(&source, &at, "sysfs", target)?;
                 let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
                 if read_only {
                     set |= libc::MOUNT_ATTR_RDONLY;
                 }
-                self.restrict(target, set, true)
+                Table::restrict(&mounted, target, set, true)
             }
             Err(error) => Err(error),
         }
@@ -539,18 +589,16 @@ impl Table {
             return Ok(());
         }
         // Also hides what a copy of the host's /sys brought along.
-        self.fresh("tmpfs", &at, target, writable, "mode=755,size=64k")?;
+        let top = self.fresh("tmpfs", &at, target, writable, "mode=755,size=64k")?;
         for (name, options) in hierarchies {
             let target = target.join(&name);
-            let top = self.mounted(Path::new("/sys/fs/cgroup"))?;
-            stub::make(top.as_fd(), Path::new(&name), Kind::Directory, None)
+            let at = stub::make_directory(&top, name.as_ref(), OFlags::PATH)
                 .map_err(|errno| mount_point(&target, errno))?;
-            let at = self.mounted(&target)?;
             let kind = if options.is_empty() { "cgroup2" } else { "cgroup" };
             // One that the kernel refuses here stays an empty directory.
-            let _ = self.fresh(kind, &at, &target, flags, &options);
+            let _ = self.mount_fresh(kind, &at, &target, flags, &options);
         }
-        self.restrict(target, libc::MOUNT_ATTR_RDONLY, false)
+        Table::restrict(&top, target, libc::MOUNT_ATTR_RDONLY, false)
     }
 
     fn dev(&mut self, shm_size: u64, host_devices: bool) -> Result<(), StepError> {
@@ -571,16 +619,20 @@ impl Table {
                 error: errno.into(),
             };
             // Bound rather than made: a user namespace may not make devices.
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let source = rustix::fs::open(&path, flags, Mode::empty()).map_err(failed)?;
-            let mode = rustix::fs::fstat(&source).map_err(failed)?.st_mode;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+            let device = rustix::mount::open_tree(CWD, &path, flags).map_err(failed)?;
+            let mode = rustix::fs::fstat(&device).map_err(failed)?.st_mode;
             if !rustix::fs::FileType::from_raw_mode(mode).is_char_device() {
                 return Err(failed(Errno::NODEV));
             }
-            stub::make(dev.as_fd(), Path::new(name), Kind::File, None).map_err(failed)?;
-            let at = stub::open_inside(&self.root, &path, OFlags::PATH).map_err(failed)?;
-            self.bind_fd(&source, &at, "a device", &path)?;
-            self.restrict(&path, HOST_DEVICE, false)?;
+            let at = stub::make_file(&dev, name.as_ref()).map_err(failed)?;
+            attach_mount(&device, &at).map_err(failed)?;
+            Table::restrict(&device, &path, HOST_DEVICE, false)?;
+            if name == "null" {
+                self.null = Some(device);
+            }
         }
         for (to, name) in DEV_LINKS {
             rustix::fs::symlinkat(to, &dev, name).map_err(|errno| StepError::DeviceFile {
@@ -588,15 +640,15 @@ impl Table {
                 error: errno.into(),
             })?;
         }
-        for name in ["pts", "mqueue", "shm"] {
-            stub::make(dev.as_fd(), Path::new(name), Kind::Directory, None)
-                .map_err(|errno| mount_point(&target.join(name), errno))?;
-        }
+        let point = |name: &str| {
+            let made = stub::make_directory(&dev, name.as_ref(), OFlags::PATH);
+            made.map_err(|errno| mount_point(&target.join(name), errno))
+        };
+        let (at, mqueue, shm) = (point("pts")?, point("mqueue")?, point("shm")?);
         if host_devices {
             self.host_devices(&dev)?;
         }
         let pts = target.join("pts");
-        let at = self.mounted(&pts)?;
         let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
         let options = "newinstance,ptmxmode=0666,mode=0620";
         // Group 5 is `tty` wherever there is one; with a single id it does not exist.
@@ -605,12 +657,9 @@ impl Table {
             .or_else(|_| self.fresh("devpts", &at, &pts, flags, options))?;
         self.verify(&mounted, &pts, "devpts", DEVPTS_SUPER_MAGIC)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        let shm = target.join("shm");
-        let at = self.mounted(&shm)?;
-        self.fresh("tmpfs", &at, &shm, flags, &format!("mode=1777,size={shm_size}"))?;
-        let mqueue = target.join("mqueue");
-        let at = self.mounted(&mqueue)?;
-        self.fresh("mqueue", &at, &mqueue, flags, "").map(drop)
+        let options = format!("mode=1777,size={shm_size}");
+        self.mount_fresh("tmpfs", &shm, &target.join("shm"), flags, &options)?;
+        self.mount_fresh("mqueue", &mqueue, &target.join("mqueue"), flags, "")
     }
 
     /// Shows the devices of the host that stand in its `/dev`, and those for disks and networks below it.
@@ -667,7 +716,7 @@ impl Table {
         Ok(())
     }
 
-    fn mask(&self, target: &Path) -> Result<(), StepError> {
+    fn mask(&mut self, target: &Path) -> Result<(), StepError> {
         let at = match stub::open_inside(&self.root, target, OFlags::PATH) {
             Ok(at) => at,
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
@@ -675,15 +724,23 @@ impl Table {
         };
         let mode = rustix::fs::fstat(&at).map_err(|errno| mount_point(target, errno))?.st_mode;
         if rustix::fs::FileType::from_raw_mode(mode).is_dir() {
+            if let Some(nothing) = &self.nothing {
+                return self.bind_fd(nothing, &at, "a mask", target).map(drop);
+            }
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-            return self.fresh("tmpfs", &at, target, flags, "size=4k,mode=755").map(drop);
+            self.nothing = Some(self.fresh("tmpfs", &at, target, flags, "size=4k,mode=755")?);
+            return Ok(());
         }
-        // The host's own null, not what an image may have put in its place (CVE-2025-31133).
+        // The host's own null, not what an image may have put in its place (CVE-2025-31133): the one
+        // bound for /dev, as it is restricted there.
+        if let Some(null) = &self.null {
+            return self.bind_fd(null, &at, "a mask", target).map(drop);
+        }
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let null = rustix::fs::open("/dev/null", flags, Mode::empty());
         let null = null.map_err(|errno| mount_point(target, errno))?;
-        self.bind_fd(&null, &at, "a mask", target)?;
-        self.restrict(target, HOST_DEVICE, false)
+        let mask = self.bind_fd(&null, &at, "a mask", target)?;
+        Table::restrict(&mask, target, HOST_DEVICE, false)
     }
 
     fn read_only(&self, target: &Path) -> Result<(), StepError> {
@@ -692,8 +749,8 @@ impl Table {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
             Err(errno) => return Err(mount_point(target, errno)),
         };
-        self.bind_fd(&at, &at, "a read-only view", target)?;
-        self.restrict(target, libc::MOUNT_ATTR_RDONLY, true)
+        let mounted = self.bind_fd(&at, &at, "a read-only view", target)?;
+        Table::restrict(&mounted, target, libc::MOUNT_ATTR_RDONLY, true)
     }
 }
 

@@ -63,6 +63,27 @@ pub struct PublishedPort {
     pub protocol: String,
 }
 
+/// Makes and keeps networks that have nothing but loopback.
+#[derive(Default)]
+pub struct EmptyNetworks {
+    idle: Mutex<Vec<OwnedFd>>,
+}
+
+impl EmptyNetworks {
+    /// Takes a namespace that nobody uses, or makes one.
+    pub fn take(&self) -> Result<OwnedFd, NetworkError> {
+        let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
+        idle.map_or_else(netns::create, Ok).map_err(NetworkError::Namespace)
+    }
+
+    /// Puts a namespace back for the next step, unless a socket or a port in use is left in it.
+    pub fn give_back(&self, namespace: OwnedFd) {
+        if netns::is_quiet(namespace.as_fd()).is_ok_and(|quiet| quiet) {
+            self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(namespace);
+        }
+    }
+}
+
 /// Makes and keeps private networks.
 pub struct NetworkPool {
     program: PathBuf,

@@ -26,6 +26,9 @@ pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Spec<F = OwnedFd> {
     pub root: Root,
+    /// A read-only view of the root's layers merged, where its upper directory has nothing that they
+    /// lack: looked at instead of mounting one more.
+    pub view: Option<F>,
     /// In this order, over `root`.
     pub mounts: Vec<Mount<F>>,
     pub hostname: String,
@@ -209,6 +212,7 @@ impl<F> Spec<F> {
     /// Changes what stands for a descriptor; stops at the first error.
     pub(super) fn map_fds<G, E>(self, map: &mut impl FnMut(F) -> Result<G, E>) -> Result<Spec<G>, E> {
         let mounts = self.mounts.into_iter().map(|mount| mount.map_fds(map)).collect::<Result<_, E>>()?;
+        let view = self.view.map(&mut *map).transpose()?;
         let network = match self.network {
             Network::Host => Network::Host,
             Network::None => Network::None,
@@ -216,6 +220,7 @@ impl<F> Spec<F> {
         };
         Ok(Spec {
             root: self.root,
+            view,
             mounts,
             hostname: self.hostname,
             args: self.args,
@@ -355,6 +360,7 @@ mod tests {
                 work: "/w".into(),
                 xattrs: OverlayXattrs::User,
             },
+            view: Some(5),
             mounts: vec![
                 Mount::Bind {
                     source: BindSource::Fd(7),
@@ -401,7 +407,8 @@ mod tests {
             Ok::<usize, ()>(fd + 1)
         };
         let mapped = back.map_fds(&mut map).unwrap();
-        assert_eq!(seen, [7, 3, 9]);
+        assert_eq!(seen, [7, 5, 3, 9]);
+        assert_eq!(mapped.view, Some(6));
         assert_eq!(mapped.network, Network::Join(4));
     }
 }

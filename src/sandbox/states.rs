@@ -75,7 +75,13 @@ impl<'a> OtherStates<'a> {
         }
         let Some(Upper { upper, work }) = &state.upper else {
             let scratch = self.scratch.as_fd();
-            let view = overlay::attach_read_only(&lowers, state.xattrs, scratch, &name, self.way)?;
+            let view = overlay::attach_read_only(
+                &overlay::borrowed(&lowers),
+                state.xattrs,
+                scratch,
+                &name,
+                self.way,
+            )?;
             if self.way == MountWay::Auto
                 && rustix::fs::fstat(&view)?.st_dev != rustix::fs::fstat(&directory(&name)?)?.st_dev
             {
@@ -85,6 +91,7 @@ impl<'a> OtherStates<'a> {
             return Ok(view);
         };
         let (upper, work) = (overlay::open_layer(upper)?, overlay::open_layer(work)?);
+        let lowers = overlay::borrowed(&lowers);
         let writable =
             Writable { lowers: &lowers, upper: upper.as_fd(), work: work.as_fd(), xattrs: state.xattrs };
         overlay::attach_writable(&writable, self.scratch.as_fd(), &name, self.way)

@@ -52,6 +52,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 #[derive(Debug)]
 pub struct StepEnvironment {
     pub root: Root,
+    /// See [`Spec::view`].
+    pub view: Option<OwnedFd>,
     /// The program and its arguments.
     pub args: Vec<OsString>,
     /// `KEY=value`: PATH, the image's ENV, the ARGs. Nothing of the builder's own comes in.
@@ -148,6 +150,7 @@ impl StepEnvironment {
     pub fn new(root: Root, args: Vec<OsString>) -> StepEnvironment {
         StepEnvironment {
             root,
+            view: None,
             args,
             env: Vec::new(),
             home: "/root".into(),
@@ -238,6 +241,7 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
     }
     Spec {
         root: step.root,
+        view: step.view,
         mounts,
         hostname: step.hostname,
         args: step.args,

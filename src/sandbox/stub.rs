@@ -97,26 +97,30 @@ pub(super) fn make(
     for parent in path.parent().into_iter().flat_map(Path::components) {
         let word = parent.as_os_str();
         walked.push(word);
-        at = make_directory(&at, word)?;
+        at = make_directory(&at, word, OFlags::RDONLY)?;
         if let Some(like) = like {
             copy_attributes(like, &walked, &at)?;
         }
     }
     match kind {
-        Kind::Directory => make_directory(&at, name).map(drop),
-        Kind::File => {
-            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            rustix::fs::openat(&at, name, flags, Mode::from_raw_mode(0o644)).map(drop)
-        }
+        Kind::Directory => make_directory(&at, name, OFlags::PATH).map(drop),
+        Kind::File => make_file(&at, name).map(drop),
     }
 }
 
-fn make_directory(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+/// Makes a file in an open directory, where there is none, and opens it.
+pub(super) fn make_file(at: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::openat(at, name, flags, Mode::from_raw_mode(0o644))
+}
+
+/// Makes a directory in an open directory, where there is none, and opens it.
+pub(super) fn make_directory(at: &OwnedFd, name: &OsStr, how: OFlags) -> Result<OwnedFd, Errno> {
     match rustix::fs::mkdirat(at, name.as_bytes(), Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
-    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = how | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name.as_bytes(), flags, Mode::empty())
 }
 

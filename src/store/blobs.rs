@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::image::{Digest, Hasher};
 use crate::sys::atomic;
+use crate::sys::read::read_small;
 
 use super::error::failed;
 use super::leases::Hold;
@@ -54,7 +55,7 @@ impl Store {
         let digest = Digest::of(bytes);
         let path = self.paths.blob(&digest);
         // Compared, not only looked for: a torn file is healed here.
-        if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+        if read_small(&path).is_ok_and(|there| there == bytes) {
             return Ok(digest);
         }
         self.publish(&path, bytes)?;

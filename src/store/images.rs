@@ -113,6 +113,9 @@ impl Store {
     /// Errors: [`StoreError::NotFound`]; [`StoreError::Broken`] where a part is missing or
     /// not what it should be.
     pub fn image(&self, id: &ImageId) -> Result<StoredImage, StoreError> {
+        if let Some(image) = self.known_image(id) {
+            return Ok(image);
+        }
         let Some(bytes) = read_if_there(&self.paths.image(id))? else {
             return Err(StoreError::NotFound(id.to_string()));
         };
@@ -135,7 +138,9 @@ impl Store {
             }
         }
         let stored = file.stored.parse().map_err(|e: jiff::Error| broken(&e))?;
-        Ok(StoredImage { id: *id, config, config_bytes, manifest, layers: file.layers, stored })
+        let image = StoredImage { id: *id, config, config_bytes, manifest, layers: file.layers, stored };
+        self.know_image(&image);
+        Ok(image)
     }
 
     /// Tells whether an image of this id is in the store, whole or not.

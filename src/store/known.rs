@@ -5,18 +5,19 @@
 
 use std::collections::HashMap;
 
-use crate::image::SnapshotId;
+use crate::image::{ImageId, SnapshotId};
 use crate::layer::LayerDigests;
 
-use super::{SnapshotMeta, Store, StoreError, locked};
+use super::{SnapshotMeta, Store, StoreError, StoredImage, locked};
 
-/// Whole layers, and digests that were read or written.
+/// Whole layers and images, and digests that were read or written.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// Whether anything is to be remembered.
     remembers: bool,
     whole: HashMap<SnapshotId, SnapshotMeta>,
     digests: HashMap<SnapshotId, LayerDigests>,
+    images: HashMap<ImageId, StoredImage>,
 }
 
 impl Store {
@@ -28,6 +29,19 @@ impl Store {
         self.hold()?;
         locked(&self.known).remembers = true;
         Ok(())
+    }
+
+    /// Returns an image that was read.
+    pub(super) fn known_image(&self, id: &ImageId) -> Option<StoredImage> {
+        locked(&self.known).images.get(id).cloned()
+    }
+
+    /// Remembers an image that was found whole.
+    pub(super) fn know_image(&self, image: &StoredImage) {
+        let mut known = locked(&self.known);
+        if known.remembers {
+            known.images.insert(image.id, image.clone());
+        }
     }
 
     /// Returns what was seen of a whole layer.
@@ -61,6 +75,7 @@ impl Store {
         let mut known = locked(&self.known);
         known.whole.remove(id);
         known.digests.remove(id);
+        known.images.retain(|_, image| !image.layers.contains(id));
     }
 
     /// Forgets all for good: others may remove layers from here on.

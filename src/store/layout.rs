@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::image::{CacheKey, Digest, ImageId, OpDigest, SnapshotId};
 use crate::sys::atomic;
 use crate::sys::overlay::OverlayXattrs;
+use crate::sys::read::read_small;
 
 use super::error::failed;
 use super::temporary::remove_tree;
@@ -177,8 +178,9 @@ fn kind_of_user(xattrs: OverlayXattrs) -> &'static str {
 
 fn check_format(root: &Path, paths: &Paths, xattrs: OverlayXattrs) -> Result<(), StoreError> {
     let path = paths.base.join("format");
-    let text = std::fs::read_to_string(&path).map_err(failed("open the store", &path))?;
-    let found = match text.as_str() {
+    let bytes = read_small(&path).map_err(failed("open the store", &path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let found = match &*text {
         t if t == format_text(OverlayXattrs::Trusted) => OverlayXattrs::Trusted,
         t if t == format_text(OverlayXattrs::User) => OverlayXattrs::User,
         _ => {

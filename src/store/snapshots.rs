@@ -17,6 +17,7 @@ use crate::layer::{Compression, LeftOut};
 use crate::sys::RootDir;
 use crate::sys::atomic;
 use crate::sys::overlay::mount_view;
+use crate::sys::read::read_opened;
 
 use super::error::failed;
 use super::temporary::remove_tree;
@@ -291,9 +292,7 @@ impl Store {
 fn read_with_mode(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     let mut file = std::fs::File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
-    let mut bytes = Vec::with_capacity(256);
-    io::Read::read_to_end(&mut file, &mut bytes)?;
-    Ok((bytes, mode))
+    Ok((read_opened(&mut file)?, mode))
 }
 
 fn meta_bytes(meta: &SnapshotMeta) -> Vec<u8> {

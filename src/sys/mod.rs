@@ -15,6 +15,7 @@ pub mod mount;
 pub mod netns;
 pub mod overlay;
 pub mod process;
+pub mod read;
 pub mod root_dir;
 pub mod spawn;
 pub mod syscalls;

@@ -25,34 +25,44 @@ pub fn create() -> io::Result<OwnedFd> {
 
 /// Counts the sockets that processes (or unfinished connections) still hold in a namespace.
 pub fn sockets(namespace: BorrowedFd<'_>) -> io::Result<u64> {
+    counted(namespace, &["used", "inuse"])
+}
+
+/// Tells whether a namespace has no socket at all, and no port that is still taken by a connection
+/// that is over: the next to use it finds it as it was when it was new.
+pub fn is_quiet(namespace: BorrowedFd<'_>) -> io::Result<bool> {
+    counted(namespace, &["used", "inuse", "tw"]).map(|count| count == 0)
+}
+
+fn counted(namespace: BorrowedFd<'_>, words: &[&str]) -> io::Result<u64> {
     on_own_thread(|| {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         let mut total = 0;
         for name in ["sockstat", "sockstat6"] {
-            let mut text = String::new();
+            let mut text = String::with_capacity(4096);
             match File::open(format!("/proc/thread-self/net/{name}")) {
                 Ok(mut file) => file.read_to_string(&mut text)?,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 Err(e) => return Err(e),
             };
-            total += count(&text);
+            total += count(&text, words);
         }
         Ok(total)
     })
 }
 
-/// Sums `used` and `inuse` of a sockstat text (proc_net(5)).
+/// Sums these values of a sockstat text (proc_net(5)).
 ///
 /// A connection that its process has left is still `inuse` until it is over. `orphan` is left out,
-/// since the kernel counts those of the whole machine there, and so is TIME_WAIT: nobody can read
-/// or write through one.
-fn count(sockstat: &str) -> u64 {
+/// since the kernel counts those of the whole machine there. Nobody can read or write through a
+/// connection in TIME_WAIT (`tw`), which only keeps its port.
+fn count(sockstat: &str, words: &[&str]) -> u64 {
     let mut total = 0;
     for line in sockstat.lines() {
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-        for pair in words.chunks(2) {
+        let pairs: Vec<&str> = line.split_whitespace().skip(1).collect();
+        for pair in pairs.chunks(2) {
             if let [name, value] = pair
-                && matches!(*name, "used" | "inuse")
+                && words.contains(name)
             {
                 total += value.parse::<u64>().unwrap_or(0);
             }
@@ -94,8 +104,27 @@ mod tests {
     #[test]
     fn counts_what_holds_a_namespace() {
         let text = "sockets: used 3\nTCP: inuse 1 orphan 2 tw 4 alloc 9 mem 9\nUDP: inuse 5 mem 7\n";
-        assert_eq!(count(text), 3 + 1 + 5);
-        assert_eq!(count("sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\n"), 0);
-        assert_eq!(count("garbage"), 0);
+        let held = ["used", "inuse"];
+        assert_eq!(count(text, &held), 3 + 1 + 5);
+        assert_eq!(count(text, &["used", "inuse", "tw"]), 3 + 1 + 4 + 5);
+        assert_eq!(count("sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\n", &held), 0);
+        assert_eq!(count("garbage", &held), 0);
+    }
+
+    #[test]
+    fn a_namespace_is_quiet_until_somebody_holds_a_socket_in_it() {
+        let namespace = match create() {
+            Ok(namespace) => namespace,
+            Err(error) => return println!("left out: needs CAP_SYS_ADMIN ({error})"),
+        };
+        assert!(is_quiet(namespace.as_fd()).unwrap());
+        let listener = on_own_thread(|| {
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            std::net::TcpListener::bind("127.0.0.1:0")
+        });
+        let listener = listener.unwrap();
+        assert!(!is_quiet(namespace.as_fd()).unwrap());
+        drop(listener);
+        assert!(is_quiet(namespace.as_fd()).unwrap());
     }
 }

@@ -76,7 +76,7 @@ pub enum MountWay {
 #[derive(Debug)]
 pub struct Writable<'a> {
     /// Topmost first, at least one, at most [`MAX_LOWERS`].
-    pub lowers: &'a [OwnedFd],
+    pub lowers: &'a [BorrowedFd<'a>],
     pub upper: BorrowedFd<'a>,
     /// Empty, on the file system of `upper`, never used before: mounts are volatile.
     pub work: BorrowedFd<'a>,
@@ -100,7 +100,7 @@ pub fn mount_view_with(layers: &[PathBuf], xattrs: OverlayXattrs, way: MountWay)
     // needs a file system of its own to be on, which only the second way makes.
     if way == MountWay::Auto && layers.len() >= 2 {
         let lowers = layers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
-        match mount_context(&lowers, None, xattrs) {
+        match mount_context(&borrowed(&lowers), None, xattrs) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
             Err(errno) => return Err(errno.into()),
             Ok(fd) => return Ok(fd),
@@ -140,7 +140,7 @@ pub fn attach_writable(
 ///
 /// At least two layers.
 pub fn attach_read_only(
-    lowers: &[OwnedFd],
+    lowers: &[BorrowedFd<'_>],
     xattrs: OverlayXattrs,
     scratch: BorrowedFd<'_>,
     root: &str,
@@ -156,6 +156,11 @@ pub fn attach_read_only(
     }
     rustix::process::fchdir(scratch)?;
     mount_named(lowers, None, xattrs, root)
+}
+
+/// Lends open layers.
+pub fn borrowed(layers: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
+    layers.iter().map(AsFd::as_fd).collect()
 }
 
 /// Opens a directory to be used as a layer.
@@ -185,7 +190,7 @@ fn name_of(fd: impl AsFd) -> String {
 /// Mounts through a file system context. `INVAL` says that the kernel knows no `lowerdir+`
 /// (or that the layers do not fit together, which the other way then finds again).
 fn mount_context(
-    lowers: &[OwnedFd],
+    lowers: &[BorrowedFd<'_>],
     upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
     xattrs: OverlayXattrs,
 ) -> Result<OwnedFd, Errno> {
@@ -216,7 +221,7 @@ fn mount_context(
 /// Mounts with mount(2) at `root` in the working directory, where `0`, `1`, ... are made
 /// as names of the layers.
 fn mount_named(
-    lowers: &[OwnedFd],
+    lowers: &[BorrowedFd<'_>],
     upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
     xattrs: OverlayXattrs,
     root: &str,
@@ -231,7 +236,7 @@ fn mount_named(
     let mut options = String::from("lowerdir=");
     for (index, lower) in lowers.iter().enumerate() {
         let digits = index.to_string();
-        name(lower.as_fd(), &digits)?;
+        name(*lower, &digits)?;
         if index > 0 {
             options.push(':');
         }
@@ -286,7 +291,7 @@ fn view_in_this_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<
         rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
     }
     lowers.push(open_layer(Path::new("empty"))?);
-    mount_named(&lowers, None, xattrs, "root")
+    mount_named(&borrowed(&lowers), None, xattrs, "root")
 }
 
 /// Makes an empty read-only file system, attached nowhere.

@@ -49,7 +49,8 @@ impl Namespaces {
 /// Refuses in a process with more than one thread, where only async-signal-safe code
 /// could run in the child.
 pub fn clone_child(namespaces: Namespaces) -> io::Result<Cloned> {
-    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+    // Each thread is a directory there, beside the two links that every directory has: proc(5).
+    if rustix::fs::stat("/proc/self/task")?.st_nlink != 3 {
         return Err(io::Error::other("the process has more than one thread"));
     }
     let mut pidfd: libc::c_int = -1;

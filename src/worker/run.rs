@@ -20,6 +20,7 @@ use crate::sandbox::{
 };
 use crate::solve::{Cancel, InputView, Log};
 use crate::store::Draft;
+use crate::sys::RootDir;
 use crate::sys::users::{self, Owner};
 
 /// What container engines leave in the layer of the first command on an empty root.
@@ -40,8 +41,12 @@ impl StoreWorker<'_> {
         let xattrs = store.options().xattrs;
         let layer = self.new_layer(base)?;
         let user = users::lookup(&layer.base, &op.user)?;
+        let mut view = None;
         match layer.base.try_stat(Path::new(&op.workdir), true) {
-            Ok(Some(_)) => inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?,
+            Ok(Some(_)) => {
+                inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?;
+                view = Some(&layer.base);
+            }
             // An image may name a working directory that it does not have.
             _ => {
                 let root = Owner { uid: 0, gid: 0 };
@@ -51,12 +56,14 @@ impl StoreWorker<'_> {
         let command = op.args.join(" ");
         let mut mounts = self.step_mounts(op, inputs, cancel)?;
         let network = self.network(op.network)?;
-        let result = self.run_in(op, base, &layer.draft, user, &mut mounts, &network, log, cancel);
+        let result = self.run_in(op, base, view, &layer.draft, user, &mut mounts, &network, log, cancel);
         // What a step with all rights made of its network is nothing for the next one.
-        if let (Joined::Private(network), Ok(pool), Security::Sandbox) =
-            (network, self.options.networks, op.security)
-        {
-            pool.give_back(network);
+        if op.security == Security::Sandbox {
+            match network {
+                Joined::Empty(network) => self.empty_networks.give_back(network),
+                Joined::Private(network) => drop(self.options.networks.get().map(|p| p.give_back(network))),
+                Joined::Host => {}
+            }
         }
         drop(mounts);
         match result {
@@ -67,9 +74,8 @@ impl StoreWorker<'_> {
             Ok((exit, oom)) => return Err(WorkerError::Exit { command, exit, oom }),
         }
         for name in MOUNT_POINTS {
-            let missing = |root: &crate::sys::RootDir| {
-                root.try_stat(Path::new(name), false).is_ok_and(|found| found.is_none())
-            };
+            let missing =
+                |root: &RootDir| root.try_stat(Path::new(name), false).is_ok_and(|found| found.is_none());
             if missing(&layer.base) && missing(&layer.upper) {
                 layer
                     .upper
@@ -94,11 +100,14 @@ impl StoreWorker<'_> {
 
     /// Takes the network a step asks for.
     fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
-        match (mode, self.options.networks) {
-            (NetworkMode::None, _) => Ok(Joined::None),
-            (NetworkMode::Host, _) => Ok(Joined::Host),
-            (NetworkMode::Default, Ok(pool)) => Ok(Joined::Private(pool.take()?)),
-            (NetworkMode::Default, Err(why)) => {
+        match mode {
+            NetworkMode::None => return Ok(Joined::Empty(self.empty_networks.take()?)),
+            NetworkMode::Host => return Ok(Joined::Host),
+            NetworkMode::Default => {}
+        }
+        match self.options.networks.get() {
+            Ok(pool) => Ok(Joined::Private(pool.take()?)),
+            Err(why) => {
                 let text = format!(
                     "warning: RUN steps use the network of this machine, for {why}; see `rbuild doctor`"
                 );
@@ -113,6 +122,7 @@ impl StoreWorker<'_> {
         &self,
         op: &RunOp,
         base: &[SnapshotId],
+        view: Option<&RootDir>,
         draft: &Draft,
         user: users::User,
         mounts: &mut StepMounts,
@@ -129,6 +139,8 @@ impl StoreWorker<'_> {
             xattrs: options.store.options().xattrs,
         };
         let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
+        let shared = view.map(|view| view.fd().try_clone_to_owned()).transpose();
+        step.view = shared.map_err(pipe("cannot share the view of the layers"))?;
         let hidden = |entry: &&str| {
             let name = entry.split('=').next();
             !mounts.env.iter().any(|(over, _)| Some(over.as_str()) == name)
@@ -158,16 +170,16 @@ impl StoreWorker<'_> {
         step.home = user.home;
         step.cwd = PathBuf::from(&op.workdir);
         step.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
+        let share = pipe("cannot share the network namespace");
         step.network = match network {
-            Joined::None => Network::None,
             Joined::Host => Network::Host,
+            Joined::Empty(network) => Network::Join(network.try_clone().map_err(share)?),
             Joined::Private(network) => {
-                let namespace = network.namespace().try_clone_to_owned();
-                Network::Join(namespace.map_err(pipe("cannot share the network namespace"))?)
+                Network::Join(network.namespace().try_clone_to_owned().map_err(share)?)
             }
         };
         step.resolv_conf = match network {
-            Joined::None => Vec::new(),
+            Joined::Empty(_) => Vec::new(),
             Joined::Host => options.resolv_conf.clone().into_bytes(),
             Joined::Private(_) => private_resolv_conf(&options.resolv_conf).into_bytes(),
         };
@@ -208,8 +220,9 @@ impl StoreWorker<'_> {
 
 /// The network a step got.
 enum Joined {
-    None,
     Host,
+    /// Nothing but loopback.
+    Empty(OwnedFd),
     Private(PrivateNetwork),
 }
 
@@ -251,8 +264,8 @@ mod tests {
     use super::*;
     use crate::plan::Entitlements;
     use crate::report::Silent;
-    use crate::sandbox::LazyLauncher;
     use crate::sandbox::network::NoNetwork;
+    use crate::sandbox::{LazyLauncher, LazyNetworks};
     use crate::store::testing;
     use crate::worker::{FetchOptions, Fetcher, Sources, StepOptions, StoreWorkerOptions};
 
@@ -266,7 +279,7 @@ mod tests {
             let worker = StoreWorker::new(StoreWorkerOptions {
                 store: &store,
                 launcher: &launcher,
-                networks: Err(&NoNetwork::NotInstalled),
+                networks: &LazyNetworks::without(NoNetwork::NotInstalled),
                 resolv_conf: String::new(),
                 reporter: &Silent,
                 sources: &sources,

@@ -18,8 +18,8 @@ use crate::layer::{DigestOptions, LayerDigests, Times, clamp_times, digest_layer
 use crate::plan::graph::{CopyOp, EdgeKind, Op, VertexId, WorkdirOp};
 use crate::plan::{self, Entitlements};
 use crate::report::{Event, Reporter};
-use crate::sandbox::LazyLauncher;
-use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::sandbox::network::EmptyNetworks;
+use crate::sandbox::{LazyLauncher, LazyNetworks};
 use crate::solve::{
     Cancel, Fields, Imports, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker,
 };
@@ -46,7 +46,7 @@ pub struct StoreWorkerOptions<'a> {
     pub store: &'a Store,
     pub launcher: &'a LazyLauncher,
     /// Where private networks come from.
-    pub networks: Result<&'a NetworkPool, &'a NoNetwork>,
+    pub networks: &'a LazyNetworks,
     /// The host's, as text.
     pub resolv_conf: String,
     pub reporter: &'a dyn Reporter,
@@ -74,6 +74,8 @@ pub struct StoreWorker<'a> {
     pub(super) mounts: Mounts,
     /// What was said already of options without effect here: once is enough.
     pub(super) noted: Mutex<BTreeSet<String>>,
+    /// For steps without a network.
+    pub(super) empty_networks: EmptyNetworks,
 }
 
 /// What was selected, and of which view.
@@ -108,6 +110,7 @@ impl<'a> StoreWorker<'a> {
             digests: Mutex::default(),
             mounts: Mounts::default(),
             noted: Mutex::default(),
+            empty_networks: EmptyNetworks::default(),
         }
     }
 

@@ -22,6 +22,12 @@ const MEMORY: u64 = 64 << 20;
 /// The same of a push or a pull, which have many layers under way at once; the stacks of their threads count.
 const MEMORY_OF_TRANSFERS: u64 = 150 << 20;
 
+/// The most system calls of a build of eleven layers that is all cached.
+const CACHED_CALLS: usize = 500;
+
+/// The most mounts of a step, control groups aside: about thirty, as the host's /proc and /sys have it.
+const MOUNTS_OF_A_STEP: usize = 32;
+
 /// Runs a build under strace and returns the lines of these calls; `None` where there is no strace.
 #[track_caller]
 fn calls(env: &TestEnv, context: &Context, args: &[&str], traced: &str) -> Option<Vec<String>> {
@@ -68,6 +74,50 @@ fn a_cached_build_starts_nothing_and_reads_each_layer_once() {
         }
         // Of each of eleven layers: what it is, and its digests.
         assert!(read.len() <= 22 && read.values().all(|times| *times == 1), "{read:#?}");
+    });
+}
+
+#[test]
+fn a_cached_build_makes_few_system_calls() {
+    run_as(Who::Root, |env| {
+        let context = runs(env, 10);
+        env.build(&context, &[]);
+        env.build(&context, &[]);
+        let Some(mut calls) = calls(env, &context, &[], "all") else { return };
+        // What only builds with assertions ask, each time a descriptor is closed.
+        calls.retain(|call| !call.contains("F_GETFD"));
+        assert!(calls.len() <= CACHED_CALLS, "{}: {calls:#?}", calls.len());
+    });
+}
+
+#[test]
+fn a_step_mounts_two_overlays() {
+    run_as(Who::Root, |env| {
+        let context = runs(env, 5);
+        let args = ["--no-cache", "--network", "none"];
+        let Some(calls) = calls(env, &context, &args, "fsopen,mount,move_mount") else { return };
+        assert_eq!(count(&calls, "fsopen(\"overlay\""), 2 * 5, "{calls:#?}");
+        // How many hierarchies of control groups there are is the machine's.
+        let mounts =
+            calls.iter().filter(|call| call.contains("mount(") && !call.contains("\"cgroup")).count();
+        assert!(mounts <= MOUNTS_OF_A_STEP * 5, "{mounts}: {calls:#?}");
+    });
+}
+
+#[test]
+fn a_deep_file_opens_each_layer_twice_a_step() {
+    run_as(Who::Root, |env| {
+        let depth = 20;
+        let context = runs(env, depth);
+        let args = ["--no-cache", "--network", "none"];
+        let Some(calls) = calls(env, &context, &args, "openat,open") else { return };
+        let layers = |call: &&String| call.contains("/snapshots/") && call.contains("/fs\"");
+        // The n-th step is on n layers: once for the engine's view of them, once for the root. Its own
+        // layer is opened once more, to be digested.
+        let opened = calls.iter().filter(layers).count();
+        assert!(opened <= depth * (depth + 2), "{opened}: {calls:#?}");
+        let others = calls.iter().filter(|call| call.contains("/snapshots/") && !layers(call)).count();
+        assert!(others <= 4 * (depth + 1), "{others}: {calls:#?}");
     });
 }
 
