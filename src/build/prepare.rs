@@ -282,6 +282,7 @@ mod tests {
         directory: tempfile::TempDir,
         store: Store,
         launcher: LazyLauncher,
+        networks: LazyNetworks,
         registries: Registries,
         cancel: Cancel,
         single_id: Option<String>,
@@ -296,8 +297,9 @@ mod tests {
             let record = ImageRecord { config: config.to_bytes(), manifest: None, layers: Vec::new() };
             store.put_image_as(&record, &["base".parse().unwrap()]).unwrap();
             let launcher = LazyLauncher::new("/proc/self/exe".into());
+            let networks = LazyNetworks::without(NoNetwork::NotInstalled);
             let registries = Registries::new(RegistryOptions::default());
-            Place { directory, store, launcher, registries, cancel: Cancel::new(), single_id: None }
+            Place { directory, store, launcher, networks, registries, cancel: Cancel::new(), single_id: None }
         }
 
         fn file(&self, name: &str, text: &str) {
@@ -308,7 +310,7 @@ mod tests {
             Engine {
                 store: &self.store,
                 launcher: &self.launcher,
-                networks: &LazyNetworks::without(NoNetwork::NotInstalled),
+                networks: &self.networks,
                 resolv_conf: String::new(),
                 fetch: FetchOptions::default(),
                 registries: &self.registries,

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{CacheKey, Digest, Hasher, OpDigest, SelectionDigest, SnapshotId};
+use crate::image::{CacheKey, Digest, Hasher, OpDigest, SelectionDigest};
 use crate::plan::graph::Op;
 
 use super::record::{InputKey, InputKind};
@@ -110,17 +110,16 @@ pub fn cache_key(op: &OpDigest, inputs: &[InputKey]) -> CacheKey {
     CacheKey(encoder.finish())
 }
 
-/// Names one step on this very machine by operation, base snapshots and selected files.
+/// Names one step by what defines it: operation, what defines its base, and selected files.
 ///
-/// Unlike the cache key it is known before any layer's content digest is. Two processes that
-/// want the same step meet on it; nothing is ever found by it.
-pub fn step_digest(op: &OpDigest, base: &[SnapshotId], selected: &[SelectionDigest]) -> Digest {
-    let mut encoder = Encoder::new("rbuild step v1");
+/// Unlike the cache key it is known before any layer's content digest is, and unlike the ids of
+/// layers it is the same in every process, whichever of two equal layers each stands on. Processes
+/// that want the same step meet on it; nothing is ever found by it. Steps that are defined
+/// differently but have equal keys do not meet: both are done, and the older result stays.
+pub fn step_digest(op: &OpDigest, base: &Digest, selected: &[SelectionDigest]) -> Digest {
+    let mut encoder = Encoder::new("rbuild step v2");
     encoder.digest(&op.0);
-    encoder.count(b'B', base.len());
-    for snapshot in base {
-        encoder.text(snapshot.as_str());
-    }
+    encoder.digest(base);
     encoder.count(b'S', selected.len());
     for selection in selected {
         encoder.digest(&selection.0);
@@ -222,19 +221,18 @@ mod tests {
     fn digests_are_pinned() {
         let op = op_digest("run", &sample());
         let inputs = [input(InputKind::Base, "base"), input(InputKind::Mount, "files")];
-        let snapshots = [SnapshotId::from_bits(1), SnapshotId::from_bits(2)];
         let selected = [SelectionDigest(Digest::of("files"))];
         let found = [
             ("op", op.hex()),
             ("key", cache_key(&op, &inputs).hex()),
             ("family", family("run", &sample()).hex()),
-            ("step", step_digest(&op, &snapshots, &selected).hex()),
+            ("step", step_digest(&op, &Digest::of("base"), &selected).hex()),
         ];
         let expect = [
             ("op", "33507b38b1552c8ad4e814be4721fd2a26c58ad0e3ed1011c72a38577d2d48e1"),
             ("key", "ea3f190e3c14befdf48659cb295529fe7f8bf521c40b03b77e8116232b6c1c70"),
             ("family", "fa8f2439573e74a303e967a2bec98f8514b8b5b65d01b07ecd81a1e346818dc9"),
-            ("step", "b67bc8e405dba804ba5c7955e45bd3d1cfb92a9bf735e76308bc397329f93184"),
+            ("step", "c5fc4a678f8481f013bde9d16e7337b2105421d53ae8e59faba474250eb23491"),
         ];
         assert_eq!(
             found.map(|(name, hex)| format!("{name} {hex}")),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::image::{ChainDigest, LayerDigest, OpDigest, SnapshotId};
+use crate::image::{ChainDigest, Digest, LayerDigest, OpDigest, SnapshotId};
 use crate::plan::graph::Vertex;
 
 use super::key::Fields;
@@ -60,6 +60,8 @@ pub(super) struct Node {
     pub(super) has_op: Option<bool>,
     /// One for each source and mount, in the order of the inputs.
     pub(super) selected: Vec<Selected>,
+    /// The name of its step, once somebody asked.
+    pub(super) step: Option<Digest>,
     pub(super) guard: Option<Box<dyn Guard>>,
     /// Whether the lock was another's first.
     pub(super) contended: bool,
@@ -100,6 +102,7 @@ impl Node {
             op: None,
             has_op: None,
             selected: Vec::new(),
+            step: None,
             guard: None,
             contended: false,
             own: Vec::new(),

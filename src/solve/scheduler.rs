@@ -468,9 +468,7 @@ where
 
     fn lock(&mut self, v: usize) {
         self.nodes[v].phase = Phase::Locking;
-        let selected: Vec<SelectionDigest> = self.nodes[v].selected.iter().map(|s| s.digest).collect();
-        let base = self.nodes[v].base.map(|base| self.stack(base)).unwrap_or_default();
-        let step = key::step_digest(&self.op(v), &base, &selected);
+        let step = self.step(v);
         match self.env.cache.try_step_lock(&step) {
             Ok(Some(guard)) => {
                 self.nodes[v].guard = Some(guard);
@@ -482,6 +480,33 @@ where
             }
             Err(error) => self.fail_cache(v, error),
         }
+    }
+
+    /// Returns the name of its step; that of what is no step is the chain of its layers.
+    fn step(&mut self, v: usize) -> Digest {
+        // From the lowest one up: a file may be deep.
+        let mut unnamed = vec![v];
+        while let Some(base) = self.nodes[unnamed[unnamed.len() - 1]].base
+            && self.nodes[base].step.is_none()
+        {
+            unnamed.push(base);
+        }
+        for v in unnamed.into_iter().rev() {
+            let node = &self.nodes[v];
+            let base = match node.base {
+                Some(base) => self.nodes[base].step.expect("it was named before"),
+                None => ChainDigest::scratch().0,
+            };
+            let step = match &node.op {
+                Some(op) => {
+                    let selected: Vec<SelectionDigest> = node.selected.iter().map(|s| s.digest).collect();
+                    key::step_digest(op, &base, &selected)
+                }
+                None => node.chain.expect("images and contexts are settled from the start").0,
+            };
+            self.nodes[v].step = Some(step);
+        }
+        self.nodes[v].step.expect("it was just named")
     }
 
     fn queue(&mut self, v: usize) {

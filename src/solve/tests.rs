@@ -458,37 +458,78 @@ fn who_had_to_wait_looks_again_even_if_that_takes_its_bases_digest() {
     let mut draw = Draw::new();
     let base = draw.image("base");
     let first = draw.run(base, "put f 1");
-    let before = run(&draw.0, &Fake::new(&world)).unwrap();
+    run(&draw.0, &Fake::new(&world)).unwrap();
     let second = draw.run(first, "hash g");
     let usual = draw.0.clone();
     draw.ignore_cache(first);
 
-    // Somebody holds the second step on the layer that the first is about to make again.
-    let made_again = crate::image::SnapshotId::from_bits(2);
-    let mut layers = before.layers(base);
-    layers.push(made_again.clone());
-    let mut fields = Fields::new();
-    fields.push("args", vec!["hash", "g"]);
-    fields.push("env", Vec::<String>::new());
-    let held = world.try_step_lock(&step_digest(&op_digest("run", &fields), &layers, &[])).unwrap();
+    // Another build is in the second step before this one has digested what it made of the first.
     let (contended, it_waits) = signal();
     *world.on_contended.lock().unwrap() = Some(Box::new(contended));
+    let (in_step, other_is_in) = signal();
+    let mut other = Fake::new(&world);
+    other.on_execute("RUN hash g", move |_| {
+        in_step();
+        it_waits();
+    });
     let (published, other_published) = signal();
     let mut fake = Fake::new(&world);
     fake.on_digest("RUN put f 1", move |_| other_published());
-    let other = Fake::new(&world);
     let solved = thread::scope(|scope| {
+        let others = scope.spawn(|| run(&usual, &other).unwrap());
+        other_is_in();
         let solving = scope.spawn(|| run(&draw.0, &fake).unwrap());
-        it_waits();
-        run(&usual, &other).unwrap();
-        drop(held);
+        others.join().unwrap();
         published();
         solving.join().unwrap()
     });
     assert_eq!(other.take_executed(), ["RUN hash g"]);
     assert_eq!(fake.take_executed(), ["RUN put f 1"]);
     assert!(solved.outcome(second).cached);
-    assert_eq!(*world.discarded.lock().unwrap(), [made_again]);
+    assert_eq!(world.discarded.lock().unwrap().len(), 1, "what the first made again");
+}
+
+/// The first step comes out as a layer that is there already; the second is under way by then.
+#[test]
+fn two_solves_share_a_step_whichever_of_two_equal_layers_each_stands_on() {
+    let world: Arc<World> = Arc::default();
+    let draw = |env: &str| {
+        let mut draw = Draw::new();
+        let base = draw.image("base");
+        let first = draw.run_with(base, "put f same", &[env], &[]);
+        draw.run(first, "hash g");
+        draw.0
+    };
+    let mut old = Draw::new();
+    let base = old.image("base");
+    old.run_with(base, "put f same", &["V=1"], &[]);
+    run(&old.0, &Fake::new(&world)).unwrap();
+
+    let graph = draw("V=2");
+    let (contended, other_waits) = signal();
+    *world.on_contended.lock().unwrap() = Some(Box::new(contended));
+    let (started, in_step) = signal();
+    let (settled, first_settled) = signal();
+    let mut one = Fake::new(&world);
+    one.on_digest("RUN put f same", move |_| in_step());
+    one.on_execute("RUN hash g", move |_| {
+        started();
+        other_waits();
+    });
+    let told = move |event: &Event| {
+        if matches!(event, Event::VertexFinished { vertex: 1, .. }) {
+            settled();
+        }
+    };
+    let heard = Heard { listen: Some(Box::new(told)), ..Heard::default() };
+    let other = Fake::new(&world);
+    thread::scope(|scope| {
+        scope.spawn(|| solve(&graph, &one, &*world, &options(), &heard, &Cancel::new()).unwrap());
+        first_settled();
+        run(&graph, &other).unwrap();
+    });
+    assert_eq!(one.take_executed(), ["RUN hash g", "RUN put f same"]);
+    assert_eq!(other.take_executed(), [""; 0]);
 }
 
 #[test]
@@ -505,8 +546,8 @@ fn waiting_for_another_build_takes_no_job_and_can_be_cancelled() {
     fields.push("env", Vec::<String>::new());
     let mut alone = Draw::new();
     alone.image("base");
-    let base_layers = run(&alone.0, &fake).unwrap().layers(base);
-    let step = step_digest(&op_digest("run", &fields), &base_layers, &[]);
+    let of_base = run(&alone.0, &fake).unwrap().outcome(base).chain.0;
+    let step = step_digest(&op_digest("run", &fields), &of_base, &[]);
     let _held = world.try_step_lock(&step).unwrap().expect("free");
     let cancel = Cancel::new();
     let (settled, other_settled) = signal();

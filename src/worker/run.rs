@@ -274,12 +274,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = testing::open(directory.path());
         let launcher = LazyLauncher::new("/proc/self/exe".into());
+        let networks = LazyNetworks::without(NoNetwork::NotInstalled);
         let sources = Sources::new(Fetcher::new(&store, FetchOptions::default(), Box::new(|_| None)));
         let refused = |network, security, entitlements| {
             let worker = StoreWorker::new(StoreWorkerOptions {
                 store: &store,
                 launcher: &launcher,
-                networks: &LazyNetworks::without(NoNetwork::NotInstalled),
+                networks: &networks,
                 resolv_conf: String::new(),
                 reporter: &Silent,
                 sources: &sources,
