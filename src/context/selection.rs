@@ -109,7 +109,7 @@ impl Selection {
     pub fn listing(&self) -> Vec<Listed> {
         let several = self.sources.len() > 1;
         let mut links = HardLinks::default();
-        let mut out = Vec::new();
+        let (mut out, mut encoded) = (Vec::new(), Vec::new());
         for (number, source) in self.sources.iter().enumerate() {
             let mut add = |path: &Path, encoded: &[u8]| {
                 let path = match several {
@@ -121,11 +121,13 @@ impl Selection {
             match source {
                 Selected::Directory { entries, .. } => {
                     for entry in entries {
-                        add(&entry.path, &encode(entry, self.owners, links.earlier(number, entry)));
+                        encode(entry, self.owners, links.earlier(number, entry), &mut encoded);
+                        add(&entry.path, &encoded);
                     }
                 }
                 Selected::File { entry, .. } => {
-                    add(&entry.path, &encode(entry, self.owners, links.earlier(number, entry)));
+                    encode(entry, self.owners, links.earlier(number, entry), &mut encoded);
+                    add(&entry.path, &encoded);
                 }
                 Selected::Inline { name, data } => add(Path::new(name), data.as_bytes()),
             }
@@ -159,17 +161,20 @@ fn digest(sources: &[Selected], owners: bool) -> SelectionDigest {
     hasher.update(b"rbuild selection v2\n");
     hasher.update(&[u8::from(owners)]);
     let mut links = HardLinks::default();
+    let mut encoded = Vec::new();
     for (number, source) in sources.iter().enumerate() {
         match source {
             Selected::Directory { entries, .. } => {
                 hasher.update(b"D");
                 for entry in entries {
-                    hasher.update(&encode(entry, owners, links.earlier(number, entry)));
+                    encode(entry, owners, links.earlier(number, entry), &mut encoded);
+                    hasher.update(&encoded);
                 }
             }
             Selected::File { entry, .. } => {
                 hasher.update(b"F");
-                hasher.update(&encode(entry, owners, links.earlier(number, entry)));
+                encode(entry, owners, links.earlier(number, entry), &mut encoded);
+                hasher.update(&encoded);
             }
             Selected::Inline { name, data } => {
                 hasher.update(b"I");
@@ -184,10 +189,10 @@ fn digest(sources: &[Selected], owners: bool) -> SelectionDigest {
     SelectionDigest(hasher.finish())
 }
 
-/// Encodes what counts of one entry; every field has a fixed length or its length in front.
-fn encode(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>) -> Vec<u8> {
+/// Encodes what counts of one entry, in place of what is in `out`; every field has a fixed length or its length in front.
+fn encode(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>, out: &mut Vec<u8>) {
     let stat = &entry.stat;
-    let mut out = Vec::with_capacity(96 + entry.path.as_os_str().len());
+    out.clear();
     out.push(match entry.kind {
         EntryKind::Directory => b'd',
         EntryKind::File(_) => b'f',
@@ -196,7 +201,7 @@ fn encode(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>) -> Vec
         EntryKind::CharDevice => b'c',
         EntryKind::BlockDevice => b'b',
     });
-    bytes(&mut out, entry.path.as_os_str().as_bytes());
+    bytes(out, entry.path.as_os_str().as_bytes());
     // The mode of a link is no choice of anybody's.
     let mode = if stat.is_symlink() { 0 } else { stat.mode };
     out.extend_from_slice(&mode.to_le_bytes());
@@ -212,21 +217,20 @@ fn encode(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>) -> Vec
                 Some((source, path)) => {
                     out.push(1);
                     out.extend_from_slice(&(*source as u64).to_le_bytes());
-                    bytes(&mut out, path.as_os_str().as_bytes());
+                    bytes(out, path.as_os_str().as_bytes());
                 }
                 None => out.push(0),
             }
         }
-        EntryKind::Link(target) => bytes(&mut out, target.as_bytes()),
+        EntryKind::Link(target) => bytes(out, target.as_bytes()),
         EntryKind::CharDevice | EntryKind::BlockDevice => out.extend_from_slice(&stat.rdev.to_le_bytes()),
         EntryKind::Directory | EntryKind::Fifo => {}
     }
     out.extend_from_slice(&(entry.xattrs.len() as u64).to_le_bytes());
     for (name, value) in &entry.xattrs {
-        bytes(&mut out, name);
-        bytes(&mut out, value);
+        bytes(out, name);
+        bytes(out, value);
     }
-    out
 }
 
 fn bytes(out: &mut Vec<u8>, field: &[u8]) {

@@ -8,6 +8,7 @@ use crate::sys::RootDir;
 
 use super::super::DigestCache;
 use super::super::DockerfilePlace;
+use super::super::error::MAX_DEPTH;
 use super::super::open_directory;
 use super::*;
 
