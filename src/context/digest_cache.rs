@@ -28,16 +28,21 @@
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use crate::image::Digest;
+use crate::image::FileDigest;
 use crate::sys::Stat;
 
-const MAGIC: &[u8; 24] = b"rbuild digest cache v1\n\0";
+const MAGIC: &[u8; 24] = b"rbuild digest cache v2\n\0";
 const HEADER: usize = 24 + 4 + 4 + 8 + 8;
 const RECORD: usize = 84;
 /// Saves after which an entry that no build asked for is dropped.
@@ -53,17 +58,57 @@ const MAX_FILE: u64 = 1 << 30;
 pub struct DigestCache {
     file: PathBuf,
     root: Vec<u8>,
+    /// Set once the draft was made.
+    begun: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// What the file held; read at the first question.
-    old: Option<Loaded>,
+    old: Option<Arc<Loaded>>,
     /// What was hashed since.
-    new: HashMap<Vec<u8>, Record>,
+    new: Arc<HashMap<Vec<u8>, Record>>,
     /// The file to be, made when the first digest is added: its mtime is the moment hashing began.
     draft: Draft,
+}
+
+impl State {
+    fn old(&mut self, file: &Path, root: &[u8]) -> Arc<Loaded> {
+        self.old.get_or_insert_with(|| Arc::new(Loaded::read(file, root))).clone()
+    }
+}
+
+/// What is known when it is asked for, read without a lock.
+#[derive(Debug)]
+pub struct Lookups {
+    old: Arc<Loaded>,
+    new: Arc<HashMap<Vec<u8>, Record>>,
+    /// Where the next name probably is: files are asked for in about the order that they are kept in.
+    next: usize,
+}
+
+impl Lookups {
+    /// Returns what is known of the file at `path` (relative to the root), if it is still that file.
+    pub fn find(&mut self, path: &Path, stat: &Stat) -> Option<Known> {
+        let name = path.as_os_str().as_bytes();
+        if !self.new.is_empty()
+            && let Some(record) = self.new.get(name)
+        {
+            return record.is_of(stat).then_some(record.known);
+        }
+        let index = match self.old.name(self.next) {
+            Some(there) if there == name => self.next,
+            _ => self.old.find(name)?,
+        };
+        self.next = index + 1;
+        let (record, _) = self.old.record(index)?;
+        if !record.is_of(stat) {
+            return None;
+        }
+        self.old.used[index].store(true, Ordering::Relaxed);
+        Some(record.known)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +126,7 @@ enum Draft {
 /// What is remembered of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    pub digest: Digest,
+    pub digest: FileDigest,
     /// Whether it had extended attributes; setting one changes the ctime.
     pub has_xattrs: bool,
 }
@@ -112,65 +157,66 @@ impl DigestCache {
     pub fn open(folder: &Path, root: &Path) -> DigestCache {
         let root = root.as_os_str().as_bytes().to_vec();
         let file = folder.join(format!("{}.digests", &Digest::of(&root).hex()[..32]));
-        DigestCache { file, root, state: Mutex::default() }
+        DigestCache { file, root, begun: AtomicBool::new(false), state: Mutex::default() }
     }
 
     /// Makes a cache that knows one file and is never saved.
     pub fn of_one(path: &Path, stat: &Stat, known: Known) -> DigestCache {
         let (mtime, ctime) = ((stat.mtime_seconds, stat.mtime_nanos), (stat.ctime_seconds, stat.ctime_nanos));
         let record = Record { size: stat.size, mtime, ctime, inode: stat.ino, known };
-        let new = HashMap::from([(path.as_os_str().as_bytes().to_vec(), record)]);
+        let new = Arc::new(HashMap::from([(path.as_os_str().as_bytes().to_vec(), record)]));
         // No file has this name, so nothing is read from it either.
-        let state = State { old: Some(Loaded::default()), new, draft: Draft::Unwritable };
-        DigestCache { file: PathBuf::new(), root: Vec::new(), state: Mutex::new(state) }
+        let state = State { old: Some(Arc::default()), new, draft: Draft::Unwritable };
+        let begun = AtomicBool::new(true);
+        DigestCache { file: PathBuf::new(), root: Vec::new(), begun, state: Mutex::new(state) }
     }
 
-    /// Returns what is known of the file at `path` (relative to the root), if it is still that file.
-    pub fn lookup(&self, path: &Path, stat: &Stat) -> Option<Known> {
+    /// Returns what is known now; what is added later is not in it.
+    pub fn lookups(&self) -> Lookups {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = path.as_os_str().as_bytes();
-        if let Some(record) = state.new.get(name) {
-            return record.is_of(stat).then_some(record.known);
-        }
-        let old = state.old.get_or_insert_with(|| Loaded::read(&self.file, &self.root));
-        let index = old.find(name)?;
-        let (record, _) = old.record(index)?;
-        if !record.is_of(stat) {
-            return None;
-        }
-        old.used[index] = true;
-        Some(record.known)
+        Lookups { old: state.old(&self.file, &self.root), new: state.new.clone(), next: 0 }
     }
 
     /// Notes that files are about to be hashed: what changes from now on is not kept.
     pub fn begin(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(state.draft, Draft::None) {
+        if self.begun.load(Ordering::Acquire) {
             return;
         }
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        let made = tempfile::NamedTempFile::new_in(folder).and_then(|file| {
-            let meta = file.as_file().metadata()?;
-            Ok(Draft::Open { began: (meta.mtime(), meta.mtime_nsec() as u32), file })
-        });
-        state.draft = made.unwrap_or(Draft::Unwritable);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(state.draft, Draft::None) {
+            let folder = self.file.parent().unwrap_or(Path::new("."));
+            let made = tempfile::NamedTempFile::new_in(folder).and_then(|file| {
+                let meta = file.as_file().metadata()?;
+                Ok(Draft::Open { began: (meta.mtime(), meta.mtime_nsec() as u32), file })
+            });
+            state.draft = made.unwrap_or(Draft::Unwritable);
+        }
+        self.begun.store(true, Ordering::Release);
     }
 
-    /// Keeps a digest; `stat` is that of before the file was read. A racy one is dropped.
+    /// Keeps digests; `Stat` is that of before the file was read. Racy ones are dropped.
     ///
     /// [`DigestCache::begin`] must have come first, or nothing is kept.
-    pub fn add(&self, path: &Path, stat: &Stat, known: Known) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Draft::Open { began, .. } = state.draft else { return };
-        // A whole second is what file systems without finer times say.
-        let ctime = (stat.ctime_seconds, stat.ctime_nanos);
-        let racy = ctime >= began || ctime.1 == 0 && ctime.0 >= began.0;
-        if racy {
+    pub fn add(&self, learned: impl Iterator<Item = (PathBuf, Stat, Known)>) {
+        let mut learned = learned.peekable();
+        if learned.peek().is_none() {
             return;
         }
-        let mtime = (stat.mtime_seconds, stat.mtime_nanos);
-        let record = Record { size: stat.size, mtime, ctime, inode: stat.ino, known };
-        state.new.insert(path.as_os_str().as_bytes().to_vec(), record);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Draft::Open { began, .. } = state.draft else { return };
+        // Somebody may be reading it.
+        let new = Arc::make_mut(&mut state.new);
+        for (path, stat, known) in learned {
+            // A whole second is what file systems without finer times say.
+            let ctime = (stat.ctime_seconds, stat.ctime_nanos);
+            let racy = ctime >= began || ctime.1 == 0 && ctime.0 >= began.0;
+            if racy {
+                continue;
+            }
+            let mtime = (stat.mtime_seconds, stat.mtime_nanos);
+            let record = Record { size: stat.size, mtime, ctime, inode: stat.ino, known };
+            new.insert(path.into_os_string().into_vec(), record);
+        }
     }
 
     /// Writes the cache if anything was added; returns whether it wrote.
@@ -180,10 +226,11 @@ impl DigestCache {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let state = &mut *state;
         let Draft::Open { mut file, .. } = std::mem::take(&mut state.draft) else { return Ok(false) };
+        self.begun.store(false, Ordering::Release);
         if state.new.is_empty() {
             return Ok(false);
         }
-        let old = state.old.get_or_insert_with(|| Loaded::read(&self.file, &self.root));
+        let old = state.old(&self.file, &self.root);
         let saves = old.saves.wrapping_add(1) & !XATTRS_BIT;
         let mut all: Vec<(&[u8], Record, u32)> =
             state.new.iter().map(|(name, record)| (name.as_slice(), *record, saves)).collect();
@@ -191,7 +238,7 @@ impl DigestCache {
             let (Some((record, last_used)), Some(name)) = (old.record(index), old.name(index)) else {
                 continue;
             };
-            let last_used = if old.used[index] { saves } else { last_used };
+            let last_used = if old.used[index].load(Ordering::Relaxed) { saves } else { last_used };
             let age = saves.wrapping_sub(last_used) & !XATTRS_BIT;
             if age <= KEEP_UNUSED_SAVES && !state.new.contains_key(name) {
                 all.push((name, record, last_used));
@@ -201,8 +248,8 @@ impl DigestCache {
         let bytes = encode(&self.root, saves, &all);
         file.write_all(&bytes)?;
         file.persist(&self.file).map_err(|e| e.error)?;
-        state.old = Some(Loaded::parse(bytes, &self.root).unwrap_or_default());
-        state.new.clear();
+        state.old = Some(Arc::new(Loaded::parse(bytes, &self.root).unwrap_or_default()));
+        state.new = Arc::default();
         Ok(true)
     }
 }
@@ -248,7 +295,7 @@ struct Loaded {
     names: usize,
     records: usize,
     count: usize,
-    used: Vec<bool>,
+    used: Vec<AtomicBool>,
 }
 
 impl Loaded {
@@ -281,10 +328,14 @@ impl Loaded {
         if crc.sum() != u32_at(&bytes, end)? {
             return None;
         }
-        Some(Loaded { bytes, saves, names, records, count, used: vec![false; count] })
+        let used = (0..count).map(|_| AtomicBool::new(false)).collect();
+        Some(Loaded { bytes, saves, names, records, count, used })
     }
 
     fn name(&self, index: usize) -> Option<&[u8]> {
+        if index >= self.count {
+            return None;
+        }
         let at = self.records + index * RECORD;
         let start = self.names.checked_add(u32_at(&self.bytes, at)? as usize)?;
         let end = start.checked_add(u32_at(&self.bytes, at + 4)? as usize)?;
@@ -301,7 +352,7 @@ impl Loaded {
             mtime: (u64_at(b, at + 16)? as i64, u32_at(b, at + 32)?),
             ctime: (u64_at(b, at + 24)? as i64, u32_at(b, at + 36)?),
             inode: u64_at(b, at + 40)?,
-            known: Known { digest: Digest::from_bytes(digest), has_xattrs: flags & XATTRS_BIT != 0 },
+            known: Known { digest: FileDigest::from_bytes(digest), has_xattrs: flags & XATTRS_BIT != 0 },
         };
         Some((record, flags & !XATTRS_BIT))
     }
@@ -356,7 +407,7 @@ mod tests {
     }
 
     fn known(text: &str) -> Known {
-        Known { digest: Digest::of(text), has_xattrs: text.len() % 2 == 1 }
+        Known { digest: FileDigest::of(text), has_xattrs: text.len() % 2 == 1 }
     }
 
     /// Opens a cache whose hashing began at `began`.
@@ -370,10 +421,14 @@ mod tests {
         cache
     }
 
+    fn add(cache: &DigestCache, path: &Path, stat: Stat, known: Known) {
+        cache.add(std::iter::once((path.to_owned(), stat, known)));
+    }
+
     fn saved(folder: &Path, names: &[&str]) -> PathBuf {
         let cache = begun(folder, (200, 0));
         for name in names {
-            cache.add(Path::new(name), &stat((100, 9)), known(name));
+            add(&cache, Path::new(name), stat((100, 9)), known(name));
         }
         assert!(cache.save().unwrap());
         cache.file.clone()
@@ -389,9 +444,9 @@ mod tests {
         saved(folder.path(), &["b", "a", "a/c"]);
         let again = DigestCache::open(folder.path(), Path::new(ROOT));
         for name in ["a", "a/c", "b"] {
-            assert_eq!(again.lookup(Path::new(name), &stat((100, 9))), Some(known(name)), "{name}");
+            assert_eq!(again.lookups().find(Path::new(name), &stat((100, 9))), Some(known(name)), "{name}");
         }
-        assert_eq!(again.lookup(Path::new("c"), &stat((100, 9))), None);
+        assert_eq!(again.lookups().find(Path::new("c"), &stat((100, 9))), None);
         assert!(!again.save().unwrap());
         assert_eq!(files(folder.path()), 1);
     }
@@ -408,9 +463,9 @@ mod tests {
             ("ctime", Stat { ctime_seconds: 101, ..good }),
             ("inode, as after a rename", Stat { ino: 13, ..good }),
         ] {
-            assert_eq!(cache.lookup(Path::new("a"), &changed), None, "{what}");
+            assert_eq!(cache.lookups().find(Path::new("a"), &changed), None, "{what}");
         }
-        assert!(cache.lookup(Path::new("a"), &good).is_some());
+        assert!(cache.lookups().find(Path::new("a"), &good).is_some());
     }
 
     #[test]
@@ -418,9 +473,9 @@ mod tests {
         let check = |ctime, began, kept: bool| {
             let folder = tempfile::tempdir().unwrap();
             let cache = begun(folder.path(), began);
-            cache.add(Path::new("a"), &stat(ctime), known("a"));
+            add(&cache, Path::new("a"), stat(ctime), known("a"));
             assert_eq!(cache.save().unwrap(), kept, "{ctime:?} {began:?}");
-            assert_eq!(cache.lookup(Path::new("a"), &stat(ctime)).is_some(), kept);
+            assert_eq!(cache.lookups().find(Path::new("a"), &stat(ctime)).is_some(), kept);
             assert_eq!(files(folder.path()), usize::from(kept), "no temporary file stays");
         };
         check((100, 5), (100, 6), true);
@@ -440,8 +495,8 @@ mod tests {
         let file = folder.path().join("x");
         std::fs::write(&file, "one").unwrap();
         let now = crate::sys::root_dir::fstat(std::fs::File::open(&file).unwrap()).unwrap();
-        cache.add(Path::new("x"), &now, known("x"));
-        assert_eq!(cache.lookup(Path::new("x"), &now), None);
+        add(&cache, Path::new("x"), now, known("x"));
+        assert_eq!(cache.lookups().find(Path::new("x"), &now), None);
     }
 
     #[test]
@@ -452,7 +507,7 @@ mod tests {
         let found = |bytes: &[u8]| {
             std::fs::write(&file, bytes).unwrap();
             let cache = DigestCache::open(folder.path(), Path::new(ROOT));
-            cache.lookup(Path::new("a"), &stat((100, 9)))
+            cache.lookups().find(Path::new("a"), &stat((100, 9)))
         };
         assert!(found(&good).is_some());
         for length in 0..good.len() {
@@ -473,21 +528,21 @@ mod tests {
         saved(folder.path(), &["old", "used"]);
         for round in 0..=KEEP_UNUSED_SAVES {
             let cache = begun(folder.path(), (200, 0));
-            assert!(cache.lookup(Path::new("used"), &stat((100, 9))).is_some());
-            cache.add(Path::new("new"), &stat((101, i64::from(round) as u32 + 1)), known("new"));
+            assert!(cache.lookups().find(Path::new("used"), &stat((100, 9))).is_some());
+            add(&cache, Path::new("new"), stat((101, i64::from(round) as u32 + 1)), known("new"));
             assert!(cache.save().unwrap());
         }
         let cache = DigestCache::open(folder.path(), Path::new(ROOT));
-        assert!(cache.lookup(Path::new("used"), &stat((100, 9))).is_some());
-        assert_eq!(cache.lookup(Path::new("old"), &stat((100, 9))), None);
+        assert!(cache.lookups().find(Path::new("used"), &stat((100, 9))).is_some());
+        assert_eq!(cache.lookups().find(Path::new("old"), &stat((100, 9))), None);
     }
 
     #[test]
     fn works_without_a_folder() {
         let cache = DigestCache::open(Path::new("/nonexistent/folder"), Path::new(ROOT));
         cache.begin();
-        cache.add(Path::new("a"), &stat((100, 9)), known("a"));
-        assert_eq!(cache.lookup(Path::new("a"), &stat((100, 9))), None);
+        add(&cache, Path::new("a"), stat((100, 9)), known("a"));
+        assert_eq!(cache.lookups().find(Path::new("a"), &stat((100, 9))), None);
         assert!(!cache.save().unwrap());
     }
 

@@ -37,7 +37,8 @@ pub use clamp::clamp_times;
 pub use compress::{
     Compression, Decoder, Encoder, Packing, as_layer, compress, decompress, decompress_layer,
 };
-pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
+pub use digest::{ContentHasher, DigestOptions, LayerDigests, LayerHasher, Times, digest_layer};
+pub use entry::{Entry, Kind};
 pub use error::LayerError;
 pub use missing::Missing;
 pub use root::inherit_root;

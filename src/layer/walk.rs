@@ -29,14 +29,6 @@ use super::root::{mark_name, root_changed};
 /// How many bytes of a file are read at once.
 const CHUNK: usize = 256 * 1024;
 
-/// What a walk has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub entries: u64,
-    /// The sum of the sizes of the regular files, each hard link counted once.
-    pub file_bytes: u64,
-}
-
 /// The attributes of one file: those a layer carries, and overlayfs's.
 #[derive(Debug, Default)]
 pub(super) struct Xattrs {
@@ -94,17 +86,10 @@ fn outer_capability(value: Vec<u8>) -> Vec<u8> {
 }
 
 /// Gives every entry of the layer to `sink`.
-pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<Totals, LayerError> {
+pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<(), LayerError> {
     let top = open_no_follow(root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
         .map_err(LayerError::file("open", b"."))?;
-    let mut walk = Walk {
-        marks,
-        sink,
-        path: Vec::new(),
-        first_names: HashMap::new(),
-        buffer: Vec::new(),
-        totals: Totals::default(),
-    };
+    let mut walk = Walk { marks, sink, path: Vec::new(), first_names: HashMap::new(), buffer: Vec::new() };
     let stat = fstat(&top).map_err(LayerError::file("read", b"."))?;
     let xattrs = read_xattrs(xattr::of(&top), marks, b".")?;
     walk.path.extend_from_slice(b".");
@@ -115,8 +100,7 @@ pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -
         walk.emit_bare(Kind::Opaque)?;
     }
     walk.path.clear();
-    walk.tree(top)?;
-    Ok(walk.totals)
+    walk.tree(top)
 }
 
 /// A directory whose entries are being read.
@@ -133,7 +117,6 @@ struct Walk<'s, S> {
     /// The first path of each file with several names, by device and inode.
     first_names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
-    totals: Totals,
 }
 
 impl<S: Sink> Walk<'_, S> {
@@ -227,7 +210,6 @@ impl<S: Sink> Walk<'_, S> {
         }
         let xattrs = read_xattrs(xattr::of(fd), self.marks, &self.path)?;
         self.emit(Kind::File, stat, b"", &xattrs.portable)?;
-        self.totals.file_bytes += stat.size;
         if self.buffer.is_empty() {
             self.buffer = vec![0; CHUNK];
         }
@@ -275,7 +257,6 @@ impl<S: Sink> Walk<'_, S> {
         xattrs: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(), LayerError> {
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        self.totals.entries += 1;
         self.sink.entry(&Entry {
             kind,
             path: &self.path,
@@ -293,7 +274,6 @@ impl<S: Sink> Walk<'_, S> {
     }
 
     fn emit_bare(&mut self, kind: Kind) -> Result<(), LayerError> {
-        self.totals.entries += 1;
         self.sink.entry(&Entry::bare(kind, &self.path))
     }
 }

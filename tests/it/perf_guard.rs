@@ -77,6 +77,39 @@ fn a_cached_build_starts_nothing_and_reads_each_layer_once() {
     });
 }
 
+/// Ten files that a COPY reaches, and thousands beside them: none of those is opened, stat'ed or listed.
+#[test]
+fn a_copy_looks_at_what_it_reaches_and_at_nothing_else() {
+    run_as(Who::Root, |env| {
+        let mut context = env.dockerfile("FROM scratch\nCOPY pick /pick\n");
+        for number in 0..10 {
+            context = context.file(&format!("pick/wanted-{number}"), "x");
+            context = context.file(&format!("rest/deep/pick/wanted-{number}"), "x");
+        }
+        for number in 0..3000 {
+            context = context.file(&format!("rest/aside-dir-{}/aside-{number}", number % 30), "x");
+            context = context.file(&format!("rest/deep/aside-{number}"), "x");
+        }
+        let check = |dockerfile: &str, ignore: &str, beside: &str| {
+            context.write("Dockerfile", dockerfile);
+            context.write(".dockerignore", ignore);
+            // Hashed, copied from and to, and digested as a layer.
+            for (build, most) in [("first", 40), ("cached", 0)] {
+                let Some(calls) = calls(env, &context, &[], "%file,getdents64") else { return };
+                assert_eq!(count(&calls, beside), 0, "{build} build of {dockerfile} looked at {beside}");
+                let is_open = |call: &&String| call.contains("open") && call.contains("\"wanted-");
+                let opens = calls.iter().filter(is_open).count();
+                assert!(opens <= most, "{build} build of {dockerfile}: {calls:#?}");
+            }
+        };
+        check("FROM scratch\nCOPY pick /pick\n", "", "\"rest");
+        check("FROM scratch\nCOPY pick/wanted-[13] /pick/\n", "", "\"rest");
+        check("FROM scratch\nCOPY . /all\n", "*\n!pick\n", "\"rest");
+        check("FROM scratch\nCOPY . /all\n", "*\n!rest/deep/pick\n", "aside-");
+        check("FROM scratch\nCOPY rest /rest\n", "rest\n!rest/deep/pick/*\n", "aside-");
+    });
+}
+
 #[test]
 fn a_cached_build_makes_few_system_calls() {
     run_as(Who::Root, |env| {

@@ -5,7 +5,6 @@
 //! followed. A directory on the way to a match comes along with its metadata, as an
 //! entry of its own, and only when something below it matches.
 
-use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -20,20 +19,45 @@ use crate::sys::dir::read_dir;
 
 use super::super::error::ContextError;
 use super::super::filter::Verdict;
-use super::super::selection::Selected;
 use super::super::source::SourcePath;
 use super::super::source::bad;
 use super::super::source::literal;
 use super::DIRECTORY;
 use super::Selector;
-use super::Walk;
+use super::names;
 use super::read;
+use super::walk::walk;
 
 /// What is looked for below a base.
 pub(super) struct Sought<'a> {
     /// The components before the first one that is a pattern: each is looked up, no directory is read.
     names: &'a [String],
     pattern: PathPattern,
+}
+
+impl Sought<'_> {
+    /// Tells whether a path is one that is looked for.
+    pub fn matches(&self, lands: &Path) -> bool {
+        self.pattern.matches(&lands.to_string_lossy())
+    }
+
+    /// Tells whether something below a path may be.
+    pub fn may_match_below(&self, lands: &Path) -> bool {
+        self.pattern.may_match_below(&lands.to_string_lossy())
+    }
+
+    /// Returns the names in a directory, so many levels below the base, that may lead to a match.
+    pub fn names_of(
+        &self,
+        dir: &OwnedFd,
+        at: &Path,
+        depth: usize,
+    ) -> Result<Vec<(OsString, FileType)>, ContextError> {
+        match self.names.get(depth) {
+            Some(name) => names(dir, at, name),
+            None => read_dir(dir).map_err(|e| read(at, e)),
+        }
+    }
 }
 
 impl Selector<'_> {
@@ -53,7 +77,8 @@ impl Selector<'_> {
         if patterns.is_empty() {
             bases.push(real);
         } else {
-            let fd = self.tree.root.open_at(&real, DIRECTORY, Mode::empty()).map_err(|e| read(&real, e))?;
+            let fd =
+                self.scope.tree.root.open_at(&real, DIRECTORY, Mode::empty()).map_err(|e| read(&real, e))?;
             self.matches(&fd, &real, patterns, &mut bases)?;
         }
         let (names, rest) = source.split();
@@ -62,23 +87,19 @@ impl Selector<'_> {
         let sought = Sought { names, pattern };
         let must_exist = patterns.is_empty() && rest.is_empty();
         for base in bases {
-            let Ok(fd) = self.tree.root.open_at(&base, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) else {
+            let Ok(fd) = self.scope.tree.root.open_at(&base, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
+            else {
                 continue;
             };
-            let index = self.selected.len();
-            let mut walk = Walk::new(base.clone());
-            let before = self.sockets.len();
-            if source.components.is_empty() {
-                self.walk(fd, &mut walk, index)?;
-            } else {
-                let found = self.names_of(&fd, &walk, &sought)?;
-                self.walk_names(&fd, found, &mut walk, index, Some(&sought))?;
-                if must_exist && walk.found.is_empty() && self.sockets.len() == before {
-                    self.require(&base.join(names.iter().map(|c| literal(c)).collect::<PathBuf>()))?;
-                }
+            let wanted = (!source.components.is_empty()).then_some(&sought);
+            let found = walk(&self.scope, base.clone(), fd, wanted)?;
+            if must_exist && wanted.is_some() && found.entries.is_empty() && found.sockets.is_empty() {
+                self.require(&base.join(names.iter().map(|c| literal(c)).collect::<PathBuf>()))?;
             }
-            if !walk.found.is_empty() {
-                self.selected.push(Selected::Directory { root: base, entries: walk.found });
+            if found.entries.is_empty() {
+                self.sockets.extend(found.sockets);
+            } else {
+                self.take(base, found);
             }
         }
         Ok(())
@@ -86,53 +107,9 @@ impl Selector<'_> {
 
     /// Fails unless a path that nothing came of is there, and only `--exclude` left it out.
     fn require(&self, path: &Path) -> Result<(), ContextError> {
-        let there = self
-            .tree
-            .root
-            .stat(path, false)
-            .is_ok_and(|stat| self.ignored(path, stat.is_dir()) == Verdict::In && self.exclude.is_some());
+        let there = self.scope.tree.root.stat(path, false).is_ok_and(|stat| {
+            self.scope.ignored(path, stat.is_dir()) == Verdict::In && self.scope.exclude.is_some()
+        });
         if there { Ok(()) } else { Err(self.not_found(path)) }
-    }
-
-    /// Returns the names in the directory of a walk that may lead to a match.
-    fn names_of(
-        &self,
-        dir: &OwnedFd,
-        walk: &Walk,
-        sought: &Sought<'_>,
-    ) -> Result<Vec<(OsString, FileType)>, ContextError> {
-        match sought.names.get(walk.depth) {
-            Some(name) => self.names(dir, &walk.at, name),
-            None => read_dir(dir).map_err(|e| read(&walk.at, e)),
-        }
-    }
-
-    /// Goes on with one name: a match comes in whole, a directory that may lead to one waits.
-    pub(super) fn visit_sought(
-        &mut self,
-        dir: &OwnedFd,
-        name: &OsStr,
-        kind: FileType,
-        walk: &mut Walk,
-        index: usize,
-        sought: &Sought<'_>,
-    ) -> Result<(), ContextError> {
-        let lands = walk.lands.to_string_lossy();
-        if sought.pattern.matches(&lands) {
-            return self.visit(dir, name, kind, walk, index);
-        }
-        if kind != FileType::Directory || !sought.pattern.may_match_below(&lands) {
-            return Ok(());
-        }
-        let excluded = self.exclude.as_ref().map_or(Verdict::In, |e| e.verdict(&walk.lands, true));
-        if self.ignored(&walk.at, true).max(excluded) == Verdict::Out {
-            return Ok(());
-        }
-        let Some(below) = self.enter(dir, name, walk, false)? else { return Ok(()) };
-        if let Some(entry) = walk.waiting.last_mut() {
-            entry.on_the_way = true;
-        }
-        let names = self.names_of(&below, walk, sought)?;
-        self.walk_names(&below, names, walk, index, Some(sought))
     }
 }

@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 
+use crate::image::FileDigest;
 use crate::sys::RootDir;
 
 use super::super::DigestCache;
 use super::super::DockerfilePlace;
+use super::super::error::MAX_DEPTH;
+use super::super::hash::LARGE;
 use super::super::open_directory;
 use super::*;
 
@@ -289,6 +292,72 @@ fn names_an_unreadable_file() {
     fs::set_permissions(outer.path().join("context/d/shut"), fs::Permissions::from_mode(0o000)).unwrap();
     assert!(of("d").unwrap_err().to_string().contains("cannot read `d/shut`"));
     fs::set_permissions(outer.path().join("context/d/shut"), fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+/// Deep and wide enough for all threads to have a part of it, over and over.
+#[test]
+fn what_is_found_does_not_depend_on_threads() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path();
+    let mut expect = Vec::new();
+    let mut file = |path: String| {
+        fs::write(root.join(&path), path.as_bytes()).unwrap();
+        expect.push(path);
+    };
+    for top in 0..12 {
+        for middle in 0..8 {
+            fs::create_dir_all(root.join(format!("{top}/{middle}/left/out"))).unwrap();
+            (0..25).for_each(|low| file(format!("{top}/{middle}/{low}")));
+        }
+        (0..120).for_each(|low| file(format!("{top}/wide-{low}")));
+    }
+    (0..1000).for_each(|low| file(format!("wide-{low}")));
+    let big: Vec<u8> = (0..LARGE as usize * 2).map(|i| (i % 251) as u8).collect();
+    fs::write(root.join("5/wide-60"), &big).unwrap();
+    make(root, ".dockerignore = */*/left");
+    expect.push(".dockerignore".to_owned());
+    // In the order of a directory's names, component by component.
+    expect.sort_by(|a, b| a.split('/').cmp(b.split('/')));
+    let tree = || {
+        open_directory(root, None)
+            .unwrap()
+            .with_ignore(&DockerfilePlace::Inside("Dockerfile".into()))
+            .unwrap()
+    };
+    let mut digests = Vec::new();
+    for round in 0..5 {
+        let selection = select(&tree(), &paths(&["."]), &SelectOptions::default()).unwrap();
+        digests.push(selection.digest);
+        let Selected::Directory { entries, .. } = &selection.sources[0] else { panic!("a directory") };
+        let files: Vec<String> = entries
+            .iter()
+            .filter(|entry| !entry.stat.is_dir())
+            .map(|entry| entry.path.display().to_string())
+            .collect();
+        assert_eq!(files, expect, "round {round}");
+        for entry in entries.iter().filter(|entry| !entry.stat.is_dir()) {
+            let content = fs::read(root.join(&entry.path)).unwrap();
+            assert_eq!(entry.kind, EntryKind::File(FileDigest::of(content)), "{}", entry.path.display());
+        }
+        for (before, entry) in entries.iter().zip(&entries[1..]) {
+            let parent = entry.path.parent().unwrap();
+            let follows = before.path == parent || before.path.starts_with(parent);
+            assert!(follows, "{} after {}", entry.path.display(), before.path.display());
+        }
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
+    // An error is found wherever it is.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let device = rustix::fs::makedev(1, 3);
+    RootDir::open(root)
+        .unwrap()
+        .make_node(Path::new("7/3/zero"), FileType::CharacterDevice, 0o600, device)
+        .unwrap();
+    let error = select(&tree(), &paths(&["."]), &SelectOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("7/3/zero"), "{error}");
 }
 
 #[test]
