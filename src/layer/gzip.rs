@@ -42,14 +42,14 @@ impl<W: Write> ParallelGzip<W> {
 
     /// Writes what is still held back, and returns the receiver.
     pub fn finish(mut self) -> io::Result<W> {
-        let Some(mut stream) = self.stream.take() else {
+        if self.stream.is_none() {
             let mut packed = Vec::new();
             Packer::new(self.level).pack(&self.part, &mut packed)?;
             self.out.write_all(&packed)?;
             return Ok(self.out);
-        };
-        stream.send(self.part)?;
-        while let Some(part) = stream.receive() {
+        }
+        self.send()?;
+        while let Some(part) = self.stream.as_mut().and_then(Stream::receive) {
             self.out.write_all(&part?.packed)?;
         }
         Ok(self.out)
@@ -58,16 +58,19 @@ impl<W: Write> ParallelGzip<W> {
     /// Has the part compressed, after the packed ones are written that must make room for it.
     fn send(&mut self) -> io::Result<()> {
         let stream = self.stream.get_or_insert_with(|| self.pool.stream(self.level));
-        let mut empty = None;
-        while !stream.has_room() {
-            let Some(part) = stream.receive() else { break };
+        let mut empty = Vec::new();
+        let place = loop {
+            if let Some(place) = stream.place() {
+                break place;
+            }
+            let Some(part) = stream.receive() else { continue };
             let part = part?;
             self.out.write_all(&part.packed)?;
-            empty = Some(part.buffer);
-        }
-        let mut empty = empty.unwrap_or_else(|| Vec::with_capacity(PART));
+            empty = part.buffer;
+        };
         empty.clear();
-        stream.send(std::mem::replace(&mut self.part, empty))
+        empty.reserve_exact(PART);
+        stream.send(std::mem::replace(&mut self.part, empty), place)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
-    /// The parts that were given to the pool and not taken back yet, or not dropped.
+    /// The parts that have a place, from before they are given to the pool until they are written or dropped.
     parts: usize,
     most_parts: usize,
     streams: usize,
@@ -53,8 +53,8 @@ pub struct Part {
     _place: Place,
 }
 
-/// Counts a part.
-struct Place(Arc<Pool>);
+/// Counts a part until it is dropped.
+pub struct Place(Arc<Pool>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -176,25 +176,26 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Tells whether one more part may be given to the pool before one is taken back.
+    /// Takes a place for one more part; `None` where one must be taken back before.
     ///
-    /// The first always may, so that no stream waits for another.
-    pub fn has_room(&self) -> bool {
-        let state = self.pool.state();
+    /// There is always one for the first, so that no stream waits for another.
+    pub fn place(&self) -> Option<Place> {
+        let mut state = self.pool.state();
         let own = self.waiting.len();
-        own == 0 || (own < (PARTS / state.streams).max(1) && state.parts < PARTS)
+        let share = (PARTS / state.streams).max(1);
+        if own > 0 && (own >= share || state.parts >= PARTS) {
+            return None;
+        }
+        state.parts += 1;
+        state.most_parts = state.most_parts.max(state.parts);
+        Some(Place(self.pool.clone()))
     }
 
     /// Has a part compressed.
-    pub fn send(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+    pub fn send(&mut self, bytes: Vec<u8>, place: Place) -> io::Result<()> {
         let (reply, part) = sync_channel(1);
-        {
-            let mut state = self.pool.state();
-            state.parts += 1;
-            state.most_parts = state.most_parts.max(state.parts);
-            let place = Place(self.pool.clone());
-            state.jobs.push_back(Job { stream: self.id, level: self.level, bytes, reply, place });
-        }
+        let job = Job { stream: self.id, level: self.level, bytes, reply, place };
+        self.pool.state().jobs.push_back(job);
         self.waiting.push_back(part);
         self.pool.work.notify_one();
         self.pool.reinforce()
@@ -263,8 +264,8 @@ mod tests {
     fn a_stream_that_stands_still_stops_no_other() {
         let pool = Pool::new(2);
         let mut still = pool.stream(1);
-        while still.has_room() {
-            still.send(bytes(PART)).unwrap();
+        while let Some(place) = still.place() {
+            still.send(bytes(PART), place).unwrap();
         }
         assert_eq!(still.waiting.len(), PARTS);
         let bytes = bytes(5 * PART);
@@ -282,8 +283,8 @@ mod tests {
         let pool = Pool::new(1);
         let mut streams: Vec<Stream> = (0..4).map(|_| pool.stream(1)).collect();
         for stream in &mut streams {
-            while stream.has_room() {
-                stream.send(bytes(10)).unwrap();
+            while let Some(place) = stream.place() {
+                stream.send(bytes(10), place).unwrap();
             }
             assert_eq!(stream.waiting.len(), PARTS / 4);
         }
