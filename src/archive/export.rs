@@ -11,7 +11,8 @@
 //! older dockers load without unpacking twice. Equal images are equal bytes.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -23,7 +24,9 @@ use crate::layer::Compression;
 use crate::store::{Store, StoredImage, TempDir};
 
 use super::ArchiveError;
+use super::ahead::write_behind;
 use super::layout_dir::write_layout;
+use super::tar_places::TarPlaces;
 use super::tar_stream::TarStream;
 use super::whole_file::write_whole;
 
@@ -101,7 +104,13 @@ pub fn export_file(
     path: &Path,
     mode: u32,
 ) -> Result<(), ArchiveError> {
-    write_whole(path, mode, store.options().sync, |file| export(store, images, options, file))
+    write_whole(path, mode, store.options().sync, |file| {
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        match is_file {
+            true => Content::collect(store, images, options, &Descriptions::default())?.place(store, file),
+            false => export(store, images, options, file),
+        }
+    })
 }
 
 /// Does [`export`] with descriptions; returns the images' manifests, in their order.
@@ -113,18 +122,7 @@ pub fn export_described(
     out: impl Write,
 ) -> Result<Vec<ExportedManifest>, ArchiveError> {
     let content = Content::collect(store, images, options, descriptions)?;
-    let mut tar = TarStream::new(BufWriter::with_capacity(1 << 16, out));
-    let failed = ArchiveError::Write;
-    tar.directory("blobs/").map_err(failed)?;
-    tar.directory("blobs/sha256/").map_err(failed)?;
-    for blob in content.blobs.values() {
-        let write = |out: &mut dyn Write| blob.write(store, out).map_err(|e| Streamed(e.into()));
-        tar.stream(&blob_name(blob), blob.size, write).map_err(|Streamed(e)| e)?;
-    }
-    tar.file("index.json", &to_bytes(&content.index)).map_err(failed)?;
-    tar.file("manifest.json", &to_bytes(&content.docker)).map_err(failed)?;
-    tar.file("oci-layout", &to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))).map_err(failed)?;
-    tar.finish().map_err(failed)?;
+    write_behind(out, |out| content.stream(store, out))?;
     Ok(content.manifests)
 }
 
@@ -153,6 +151,48 @@ struct Content {
 }
 
 impl Content {
+    /// Writes an archive as it comes.
+    fn stream(&self, store: &Store, out: &mut dyn Write) -> Result<(), ArchiveError> {
+        let mut tar = TarStream::new(out);
+        let failed = ArchiveError::Write;
+        tar.directory("blobs/").map_err(failed)?;
+        tar.directory("blobs/sha256/").map_err(failed)?;
+        for blob in self.blobs.values() {
+            let write = |out: &mut dyn Write| blob.write(store, out).map_err(|e| Streamed(e.into()));
+            tar.stream(&blob_name(blob), blob.size, write).map_err(|Streamed(e)| e)?;
+        }
+        for (name, bytes) in self.descriptions() {
+            tar.file(name, &bytes).map_err(failed)?;
+        }
+        tar.finish().map_err(failed)?;
+        Ok(())
+    }
+
+    /// Writes an archive into an empty file, several layers at once.
+    fn place(&self, store: &Store, file: &File) -> Result<(), ArchiveError> {
+        let mut tar = TarPlaces::default();
+        let failed = ArchiveError::Write;
+        tar.directory("blobs/").map_err(failed)?;
+        tar.directory("blobs/sha256/").map_err(failed)?;
+        for blob in self.blobs.values() {
+            let body = |out: &mut dyn Write| Ok(blob.write(store, out)?);
+            tar.stream(&blob_name(blob), blob.size, Box::new(body)).map_err(failed)?;
+        }
+        for (name, bytes) in self.descriptions() {
+            tar.file(name, bytes).map_err(failed)?;
+        }
+        tar.write(file)
+    }
+
+    /// Returns what comes behind the blobs.
+    fn descriptions(&self) -> [(&'static str, Vec<u8>); 3] {
+        [
+            ("index.json", to_bytes(&self.index)),
+            ("manifest.json", to_bytes(&self.docker)),
+            ("oci-layout", to_bytes(&json!({ "imageLayoutVersion": "1.0.0" }))),
+        ]
+    }
+
     fn collect(
         store: &Store,
         images: &[ExportImage],

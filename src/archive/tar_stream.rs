@@ -1,15 +1,58 @@
 //! The outer tar of an image archive: few entries, fixed headers, bodies streamed.
 //!
 //! ustar (POSIX.1-2024, pax, "ustar Interchange Format"): the reader may be
-//! any tool. Owner 0:0, time 0, so that equal images are equal bytes.
+//! any tool. Owner 0:0, time 0, so that equal images are equal bytes. Bodies are checked by who gives
+//! them. Not here: an archive whose parts are written side by side (`tar_places`).
 
 use std::io::{self, Write};
 
-use crate::image::Digest;
+pub(super) const BLOCK: usize = 512;
 
-use crate::content::DigestWriter;
+/// What ends an archive.
+pub(super) const END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];
 
-const BLOCK: usize = 512;
+/// What an entry of an archive is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Directory,
+    /// A file of so many bytes.
+    File(u64),
+}
+
+impl Entry {
+    /// Returns the block that comes before its bytes.
+    pub fn header(self, name: &str) -> io::Result<[u8; BLOCK]> {
+        let (kind, mode, size) = match self {
+            Entry::Directory => (tar::EntryType::Directory, 0o755, 0),
+            Entry::File(size) => (tar::EntryType::Regular, 0o644, size),
+        };
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name)?;
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        // Above 8 GiB the crate writes GNU's binary form, which every reader of today knows.
+        header.set_size(size);
+        header.set_cksum();
+        Ok(*header.as_bytes())
+    }
+
+    /// Returns how many zeros fill up its last block.
+    pub fn padding(self) -> usize {
+        match self {
+            Entry::Directory => 0,
+            Entry::File(size) => (BLOCK - (size % BLOCK as u64) as usize) % BLOCK,
+        }
+    }
+}
+
+/// Says that a body does not have the length it was announced with.
+pub(super) fn wrong_length(name: &str, count: u64, size: u64) -> io::Error {
+    let message = format!("`{name}` has {count} bytes, not the {size} that were announced");
+    io::Error::new(io::ErrorKind::InvalidData, message)
+}
 
 /// Writes entries one after another.
 pub(super) struct TarStream<W> {
@@ -24,65 +67,55 @@ impl<W: Write> TarStream<W> {
 
     /// Writes a directory.
     pub fn directory(&mut self, name: &str) -> io::Result<()> {
-        self.header(name, tar::EntryType::Directory, 0o755, 0)
+        self.out.write_all(&Entry::Directory.header(name)?)
     }
 
     /// Writes a file.
     pub fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.header(name, tar::EntryType::Regular, 0o644, bytes.len() as u64)?;
-        self.out.write_all(bytes)?;
-        self.pad(bytes.len() as u64)
+        self.stream(name, bytes.len() as u64, |out| out.write_all(bytes))
     }
 
     /// Writes a file whose bytes `write` gives; they must be `size` many.
     ///
-    /// Returns what `write` returned and the digest of the bytes. Too few or too many are
-    /// an `InvalidData` error; the stream is then of no use.
-    pub fn stream<T, E: From<io::Error>>(
+    /// Too few or too many are an `InvalidData` error; the stream is then of no use.
+    pub fn stream<E: From<io::Error>>(
         &mut self,
         name: &str,
         size: u64,
-        write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
-    ) -> Result<(T, Digest), E> {
-        self.header(name, tar::EntryType::Regular, 0o644, size)?;
-        let mut body = DigestWriter::new(&mut self.out);
-        let value = write(&mut body)?;
-        let (_, digest, count) = body.finish();
-        if count != size {
-            let message = format!("`{name}` has {count} bytes, not the {size} that were announced");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
+        write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let entry = Entry::File(size);
+        self.out.write_all(&entry.header(name)?)?;
+        let mut body = Counted { out: &mut self.out, count: 0 };
+        write(&mut body)?;
+        if body.count != size {
+            return Err(wrong_length(name, body.count, size).into());
         }
-        self.pad(size)?;
-        Ok((value, digest))
+        Ok(self.out.write_all(&[0; BLOCK][..entry.padding()])?)
     }
 
     /// Writes the end marker.
     pub fn finish(mut self) -> io::Result<W> {
-        self.out.write_all(&[0; 2 * BLOCK])?;
+        self.out.write_all(&END)?;
         self.out.flush()?;
         Ok(self.out)
     }
+}
 
-    fn header(&mut self, name: &str, kind: tar::EntryType, mode: u32, size: u64) -> io::Result<()> {
-        let mut header = tar::Header::new_ustar();
-        header.set_path(name)?;
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        // Above 8 GiB the crate writes GNU's binary form, which every reader of today knows.
-        header.set_size(size);
-        header.set_cksum();
-        self.out.write_all(header.as_bytes())
+struct Counted<W> {
+    out: W,
+    count: u64,
+}
+
+impl<W: Write> Write for Counted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.count += count as u64;
+        Ok(count)
     }
 
-    fn pad(&mut self, size: u64) -> io::Result<()> {
-        let over = (size % BLOCK as u64) as usize;
-        match over {
-            0 => Ok(()),
-            _ => self.out.write_all(&[0; BLOCK][over..]),
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -95,9 +128,7 @@ mod tests {
         let mut tar = TarStream::new(Vec::new());
         tar.directory("blobs/").unwrap();
         tar.file("blobs/a", b"abc").unwrap();
-        let ((), digest) =
-            tar.stream("blobs/b", 512, |out| -> io::Result<()> { out.write_all(&[7; 512]) }).unwrap();
-        assert_eq!(digest, Digest::of([7; 512]));
+        tar.stream("blobs/b", 512, |out| -> io::Result<()> { out.write_all(&[7; 512]) }).unwrap();
         let bytes = tar.finish().unwrap();
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries: Vec<(String, u64, u64)> = archive

@@ -21,6 +21,11 @@ use crate::sys::RootDir;
 use super::ContentError;
 use super::stream::DigestWriter;
 
+/// So many layers are packed at once at most: one alone keeps several threads of the compressor busy.
+const MOST_AT_ONCE: usize = 4;
+/// The stack of a thread that packs, in bytes; it counts as memory where that is limited.
+const STACK: usize = 512 * 1024;
+
 /// How layers are packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packing {
@@ -71,6 +76,11 @@ impl Layer {
         let digests = store.digests(id)?.ok_or_else(no_digest)?;
         let blob = store.meta(id)?.and_then(|meta| meta.blob);
         Ok(Layer { id: id.clone(), diff_id: digests.diff_id, tar_size: digests.tar_size, blob })
+    }
+
+    /// Returns the length of its tar, in bytes.
+    pub fn tar_size(&self) -> u64 {
+        self.tar_size
     }
 
     /// Returns the blob of these very bytes, if they are at hand or can be made again.
@@ -188,11 +198,13 @@ pub fn pack_layers(
     };
     let threads = match packing.compression {
         Compression::None => 1,
-        _ => std::thread::available_parallelism().map_or(1, usize::from).min(layers.len()),
+        _ => std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AT_ONCE).min(layers.len()),
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
-            scope.spawn(work);
+            let thread = std::thread::Builder::new().name("pack".to_owned()).stack_size(STACK);
+            // Where no more can be had, those that are there do the work.
+            let _ = thread.spawn_scoped(scope, work);
         }
         work();
     });
@@ -295,14 +307,23 @@ fn write_tar(
     out: &mut dyn Write,
     failed: impl Fn(io::Error) -> ContentError,
 ) -> Result<(), ContentError> {
+    let read = |blob: &LayerBlob| {
+        let digest = blob.digest;
+        move |source| ContentError::Blob { digest, source }
+    };
+    if let Some(blob) = &layer.blob
+        && blob.digest == layer.diff_id.0
+    {
+        // It is the tar, and its reader checks the digest.
+        return copy(&mut store.open_blob(&blob.digest)?, out, read(blob), failed);
+    }
     let mut checked = BufWriter::with_capacity(1 << 16, DigestWriter::new(out));
     match &layer.blob {
         Some(blob) => {
-            let read = |source| ContentError::Blob { digest: blob.digest, source };
             let mut reader = store.open_blob(&blob.digest)?;
             let (_, mut plain) = decompress(&mut reader)
                 .map_err(|source| ContentError::Layer { id: layer.id.clone(), source })?;
-            copy(&mut plain, &mut checked, read, &failed)?;
+            copy(&mut plain, &mut checked, read(blob), &failed)?;
         }
         None => {
             let id = || layer.id.clone();

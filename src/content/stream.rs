@@ -64,6 +64,8 @@ impl<R: Read> Read for DigestReader<R> {
 
 /// The bytes that go to a [`Tee`]'s thread at once.
 const PIECE: usize = 256 * 1024;
+/// Its stack in bytes; it counts as memory where that is limited.
+const STACK: usize = 128 * 1024;
 /// How many pieces may wait for it.
 const PIECES: usize = 4;
 
@@ -91,7 +93,10 @@ impl<'scope, R: Read, W: Write + Send + 'scope> Tee<'scope, R, W> {
             }
             Ok(copy)
         };
-        let writer = std::thread::Builder::new().name("copy".to_owned()).spawn_scoped(scope, write)?;
+        let writer = std::thread::Builder::new()
+            .name("copy".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, write)?;
         Ok(Tee { reader, piece: Vec::with_capacity(PIECE), full, empty, writer })
     }
 

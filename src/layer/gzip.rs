@@ -1,227 +1,164 @@
-//! gzip on several processors: members of one size, compressed side by side, written in their order.
+//! gzip on several processors: parts of one size, compressed side by side, written in their order.
 //!
 //! A gzip file may have any number of members (RFC 1952, section 2.2), and every reader of layers takes
-//! them for one stream. Where a member ends depends on the bytes alone, so the output does not depend
-//! on the number of processors. Less than one member is compressed where it is, without a thread.
-//! What deflate would not make smaller is stored (RFC 1951, section 3.2.4) without trying.
+//! them for one stream. Where one ends depends on the bytes alone, so the output does not depend on the
+//! number of processors. Less than one part is compressed where it is, without a thread.
+//! What deflate would not make smaller is stored (RFC 1951, section 3.2.4) without trying. Not here: the
+//! threads (`gzip_pool`).
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use flate2::{Compress, Compression, Crc, FlushCompress, Status};
+use libdeflater::{CompressionLvl, Compressor};
 
+use super::gzip_pool::{Pool, Stream};
 use super::incompressible::{Estimate, PIECE};
 
-/// How many bytes a member holds; part of the form that digests of packed layers name.
-const MEMBER: usize = 1 << 20;
-/// The most threads of one stream: a member each has some megabytes.
-const MOST_THREADS: usize = 4;
-/// The stack of each in bytes, which counts as memory where that is limited: deflate's state is not on it.
-const STACK: usize = 256 * 1024;
+/// How many bytes are compressed together; part of the form that digests of packed layers name.
+pub(super) const PART: usize = 256 * 1024;
 
 /// The start of a member: deflate, no name, no time, an unknown operating system (RFC 1952, section 2.3).
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
-/// How many bytes deflate may write at once at least.
-const ROOM: usize = 32 * 1024;
 
 /// Compresses what is written to it.
 pub struct ParallelGzip<W> {
     out: W,
-    level: Compression,
-    /// What of the current member has come.
-    member: Vec<u8>,
-    pool: Option<Pool>,
-    /// The members that are not written yet, in their order.
-    waiting: VecDeque<Receiver<io::Result<Vec<u8>>>>,
+    level: u32,
+    /// What of the current part has come.
+    part: Vec<u8>,
+    pool: Arc<Pool>,
+    stream: Option<Stream>,
 }
 
 impl<W: Write> ParallelGzip<W> {
-    /// Makes a writer; no thread is started before the second member.
-    pub fn new(out: W, level: Compression) -> ParallelGzip<W> {
-        ParallelGzip { out, level, member: Vec::new(), pool: None, waiting: VecDeque::new() }
+    /// Makes a writer; `level` is 0 to 9. No thread is started before the second part.
+    pub fn new(out: W, level: u32) -> ParallelGzip<W> {
+        ParallelGzip::on(&Pool::of_process(), out, level)
+    }
+
+    pub(super) fn on(pool: &Arc<Pool>, out: W, level: u32) -> ParallelGzip<W> {
+        ParallelGzip { out, level, part: Vec::new(), pool: pool.clone(), stream: None }
     }
 
     /// Writes what is still held back, and returns the receiver.
     pub fn finish(mut self) -> io::Result<W> {
-        if self.pool.is_none() {
-            let packed = pack(&self.member, self.level)?;
+        if self.stream.is_none() {
+            let mut packed = Vec::new();
+            Packer::new(self.level).pack(&self.part, &mut packed)?;
             self.out.write_all(&packed)?;
             return Ok(self.out);
         }
         self.send()?;
-        while !self.waiting.is_empty() {
-            self.receive()?;
+        while let Some(part) = self.stream.as_mut().and_then(Stream::receive) {
+            self.out.write_all(&part?.packed)?;
         }
         Ok(self.out)
     }
 
-    /// Gives the member to a thread.
+    /// Has the part compressed, after the packed ones are written that must make room for it.
     fn send(&mut self) -> io::Result<()> {
-        if self.pool.is_none() {
-            self.pool = Some(Pool::start(self.level)?);
-        }
-        let pool = self.pool.as_ref().expect("it was just started");
-        // One each, and one to go on with: several streams of a push are in memory at once.
-        while self.waiting.len() > pool.threads.len() {
-            let packed = self.waiting.pop_front().map(take).expect("it is not empty")?;
-            self.out.write_all(&packed)?;
-        }
-        let (reply, packed) = sync_channel(1);
-        let bytes = std::mem::replace(&mut self.member, Vec::with_capacity(MEMBER));
-        pool.send(Job { bytes, reply })?;
-        self.waiting.push_back(packed);
-        Ok(())
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        let Some(packed) = self.waiting.pop_front() else { return Ok(()) };
-        self.out.write_all(&take(packed)?)
+        let stream = self.stream.get_or_insert_with(|| self.pool.stream(self.level));
+        let mut empty = Vec::new();
+        let place = loop {
+            if let Some(place) = stream.place() {
+                break place;
+            }
+            let Some(part) = stream.receive() else { continue };
+            let part = part?;
+            self.out.write_all(&part.packed)?;
+            empty = part.buffer;
+        };
+        empty.clear();
+        empty.reserve_exact(PART);
+        stream.send(std::mem::replace(&mut self.part, empty), place)
     }
 }
 
 impl<W: Write> Write for ParallelGzip<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Only when more comes, so that the last member is never empty.
-        if self.member.len() == MEMBER && !bytes.is_empty() {
+        // Only when more comes, so that the last part is never empty.
+        if self.part.len() == PART && !bytes.is_empty() {
             self.send()?;
         }
-        let count = bytes.len().min(MEMBER - self.member.len());
-        self.member.extend_from_slice(&bytes[..count]);
+        let count = bytes.len().min(PART - self.part.len());
+        self.part.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
-    /// Writes nothing of the current member: where it ends must not depend on who flushes.
+    /// Writes nothing of the current part: where it ends must not depend on who flushes.
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
 }
 
-/// Compresses one member; its header holds nothing of the clock or the machine.
-pub(super) fn pack(bytes: &[u8], level: Compression) -> io::Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(bytes.len() / 2 + HEADER.len());
-    out.extend_from_slice(&HEADER);
-    // RFC 1952, section 2.3.1: whether the slowest or the fastest way was taken.
-    out[8] = match level.level() {
-        9 => 2,
-        0 | 1 => 4,
-        _ => 0,
-    };
-    let mut deflate = Compress::new(level, false);
-    let mut rest = bytes;
-    // Who asks for all or nothing gets it.
-    if (1..9).contains(&level.level()) {
+/// Compresses parts, one at a time.
+pub(super) struct Packer {
+    level: u32,
+    deflate: Compressor,
+    room: Vec<u8>,
+}
+
+impl Packer {
+    /// Makes one; `level` is 0 to 9.
+    pub fn new(level: u32) -> Packer {
+        let known = i32::try_from(level).ok().and_then(|level| CompressionLvl::new(level).ok());
+        Packer { level, deflate: Compressor::new(known.unwrap_or_default()), room: Vec::new() }
+    }
+
+    pub fn level(&self) -> u32 {
+        self.level
+    }
+
+    /// Appends a part as gzip members: one, or one for each run of what is stored and what is not.
+    ///
+    /// Their headers hold nothing of the clock or the machine.
+    pub fn pack(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        // Who asks for all or nothing gets it.
+        if !(1..9).contains(&self.level) {
+            return self.squeeze(bytes, out);
+        }
         let mut estimate = Estimate::new();
         let stored: Vec<bool> = bytes.chunks(PIECE).map(|piece| estimate.is_incompressible(piece)).collect();
+        if stored.is_empty() {
+            return self.squeeze(bytes, out);
+        }
+        let mut rest = bytes;
         for run in stored.chunk_by(|a, b| a == b) {
             let (now, later) = rest.split_at(rest.len().min(run.len() * PIECE));
-            if run[0] {
-                store(now, &mut out);
-            } else if later.is_empty() {
-                break;
-            } else {
-                // Ends at a whole byte; what comes behind looks back to its own start at most.
-                squeeze(&mut deflate, now, FlushCompress::Sync, &mut out)?;
-                deflate.reset();
+            match run[0] {
+                true => store(now, out),
+                false => self.squeeze(now, out)?,
             }
             rest = later;
         }
+        Ok(())
     }
-    squeeze(&mut deflate, rest, FlushCompress::Finish, &mut out)?;
-    let mut crc = Crc::new();
-    crc.update(bytes);
-    out.extend_from_slice(&crc.sum().to_le_bytes());
-    out.extend_from_slice(&crc.amount().to_le_bytes());
-    Ok(out)
+
+    /// Appends a member of compressed bytes.
+    fn squeeze(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+        let most = self.deflate.gzip_compress_bound(bytes.len());
+        if self.room.len() < most {
+            self.room.resize(most, 0);
+        }
+        let length = self.deflate.gzip_compress(bytes, &mut self.room).map_err(io::Error::other)?;
+        out.extend_from_slice(&self.room[..length]);
+        Ok(())
+    }
 }
 
-/// Appends bytes as stored blocks that are not the last; `out` must be at a whole byte.
+/// Appends a member of stored blocks; there is at least one byte.
 fn store(bytes: &[u8], out: &mut Vec<u8>) {
-    for block in bytes.chunks(usize::from(u16::MAX)) {
+    out.extend_from_slice(&HEADER);
+    let last = bytes.len().div_ceil(usize::from(u16::MAX)) - 1;
+    for (number, block) in bytes.chunks(usize::from(u16::MAX)).enumerate() {
         let length = block.len() as u16;
-        out.push(0);
+        out.push(u8::from(number == last));
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&(!length).to_le_bytes());
         out.extend_from_slice(block);
     }
-}
-
-/// Appends bytes compressed.
-fn squeeze(deflate: &mut Compress, bytes: &[u8], flush: FlushCompress, out: &mut Vec<u8>) -> io::Result<()> {
-    let start = deflate.total_in();
-    loop {
-        out.reserve(ROOM);
-        let taken = usize::try_from(deflate.total_in() - start).unwrap_or(usize::MAX);
-        let status = deflate.compress_vec(&bytes[taken..], out, flush)?;
-        let taken = deflate.total_in() - start == bytes.len() as u64;
-        match status {
-            Status::StreamEnd => return Ok(()),
-            // A flush is complete once room is left.
-            Status::Ok | Status::BufError
-                if flush != FlushCompress::Finish && taken && out.len() < out.capacity() =>
-            {
-                return Ok(());
-            }
-            _ => {}
-        }
-    }
-}
-
-fn take(packed: Receiver<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
-    packed.recv().unwrap_or_else(|_| Err(gone()))
-}
-
-fn gone() -> io::Error {
-    io::Error::other("a thread that compresses has ended")
-}
-
-struct Job {
-    bytes: Vec<u8>,
-    reply: SyncSender<io::Result<Vec<u8>>>,
-}
-
-/// Threads that compress; they end when it is dropped.
-struct Pool {
-    jobs: Option<Sender<Job>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Pool {
-    fn start(level: Compression) -> io::Result<Pool> {
-        let (jobs, queue) = channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-        let mut pool = Pool { jobs: Some(jobs), threads: Vec::with_capacity(count) };
-        for _ in 0..count {
-            let queue = queue.clone();
-            let work = move || {
-                loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok(job) = job else { return };
-                    // Not wanted any more where nobody takes it.
-                    let _ = job.reply.send(pack(&job.bytes, level));
-                }
-            };
-            pool.threads
-                .push(std::thread::Builder::new().name("gzip".to_owned()).stack_size(STACK).spawn(work)?);
-        }
-        Ok(pool)
-    }
-
-    fn send(&self, job: Job) -> io::Result<()> {
-        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        drop(self.jobs.take());
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
+    out.extend_from_slice(&libdeflater::crc32(bytes).to_le_bytes());
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
 }
 
 #[cfg(test)]
@@ -231,12 +168,18 @@ mod tests {
     use super::*;
 
     fn packed(bytes: &[u8], piece: usize) -> Vec<u8> {
-        let mut gzip = ParallelGzip::new(Vec::new(), Compression::new(4));
+        let mut gzip = ParallelGzip::new(Vec::new(), 4);
         for piece in bytes.chunks(piece) {
             gzip.write_all(piece).unwrap();
             gzip.flush().unwrap();
         }
         gzip.finish().unwrap()
+    }
+
+    fn pack(bytes: &[u8], level: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        Packer::new(level).pack(bytes, &mut out).unwrap();
+        out
     }
 
     fn text(length: usize) -> Vec<u8> {
@@ -245,20 +188,16 @@ mod tests {
 
     #[test]
     fn what_is_packed_is_read_back_however_it_came() {
-        for length in [0, 1, MEMBER - 1, MEMBER, MEMBER + 1, 3 * MEMBER, 9 * MEMBER + 5] {
+        for length in [0, 1, PART - 1, PART, PART + 1, 3 * PART, 9 * PART + 5] {
             let bytes = text(length);
             let one = packed(&bytes, 4096);
             assert!(one == packed(&bytes, 700_001) && one == packed(&bytes, 64 << 20), "{length}");
             let mut back = Vec::new();
             flate2::read::MultiGzDecoder::new(one.as_slice()).read_to_end(&mut back).unwrap();
             assert!(back == bytes, "{length}");
-            // The members are those of the pieces, each compressed alone.
-            let alone: Vec<u8> =
-                bytes.chunks(MEMBER).flat_map(|piece| pack(piece, Compression::new(4)).unwrap()).collect();
-            assert!(
-                one == if length == 0 { pack(b"", Compression::new(4)).unwrap() } else { alone },
-                "{length}"
-            );
+            // Each part is compressed alone.
+            let alone: Vec<u8> = bytes.chunks(PART).flat_map(|part| pack(part, 4)).collect();
+            assert!(one == if length == 0 { pack(b"", 4) } else { alone }, "{length}");
         }
     }
 
@@ -279,9 +218,9 @@ mod tests {
             for to in from..parts.len() {
                 let bytes = parts[from..=to].concat();
                 for level in [0, 1, 4, 8, 9] {
-                    let packed = pack(&bytes, Compression::new(level)).unwrap();
+                    let packed = pack(&bytes, level);
                     let mut back = Vec::new();
-                    flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut back).unwrap();
+                    flate2::read::MultiGzDecoder::new(packed.as_slice()).read_to_end(&mut back).unwrap();
                     assert!(back == bytes, "{from} to {to}, level {level}");
                     assert!(
                         packed.len() <= bytes.len() + bytes.len() / 500 + 50,
@@ -292,9 +231,9 @@ mod tests {
         }
         // Blocks that are stored hold the very bytes.
         let noise = noise(4 * PIECE);
-        let packed = pack(&noise, Compression::new(4)).unwrap();
+        let packed = pack(&noise, 4);
         assert!(packed.windows(PIECE).any(|window| *window == noise[..PIECE]));
-        let mixed = pack(&[noise, words(200_000)].concat(), Compression::new(4)).unwrap();
+        let mixed = pack(&[noise, words(200_000)].concat(), 4);
         assert!(mixed.len() < 4 * PIECE + 3000, "{}", mixed.len());
     }
 
@@ -309,10 +248,10 @@ mod tests {
                 Ok(())
             }
         }
-        let mut gzip = ParallelGzip::new(Full, Compression::new(1));
-        let written = gzip.write_all(&text(20 * MEMBER));
+        let mut gzip = ParallelGzip::new(Full, 1);
+        let written = gzip.write_all(&text(80 * PART));
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::StorageFull);
-        let small = ParallelGzip::new(Full, Compression::new(1));
+        let small = ParallelGzip::new(Full, 1);
         assert_eq!(small.finish().err().unwrap().kind(), io::ErrorKind::StorageFull);
     }
 }

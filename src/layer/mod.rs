@@ -6,7 +6,7 @@
 //! puts them on disk through [`RootDir`](crate::sys::RootDir); `root` keeps the
 //! metadata of a layer's top directory; `view` writes what layers look like
 //! together as one tar, with what an ordinary user's disk lacks (`missing`);
-//! `compress` is gzip (`gzip` writes it) and zstd. Not here: where layers are kept (`store`), which
+//! `compress` is gzip (`gzip` writes it, on the threads of `gzip_pool`) and zstd. Not here: where layers are kept (`store`), which
 //! layers make an image (`build`), and OCI or docker archives (`archive`). What
 //! the digests cover: `docs/layer-digest.md`.
 
@@ -16,6 +16,7 @@ mod digest;
 mod entry;
 mod error;
 mod gzip;
+mod gzip_pool;
 mod incompressible;
 mod missing;
 mod root;

@@ -28,6 +28,9 @@ use super::tar_fields::{BLOCK, Pax, checksum_matches, decimal, header_name, numb
 /// The most bytes one pax header or GNU long name may have; a path has 4096, a value 65536.
 const MAX_EXTENSION: u64 = 4 << 20;
 
+/// How many bytes are read at once: inflate copies its window of 32 KiB each time.
+const BUFFER: usize = 256 * 1024;
+
 /// The most parts a sparse file may have.
 const MAX_SPARSE_PARTS: usize = 1 << 20;
 
@@ -121,7 +124,7 @@ impl<R: Read> TarReader<R> {
     /// Starts reading an uncompressed archive.
     pub fn new(reader: R, limits: Limits) -> TarReader<R> {
         TarReader {
-            inner: BufReader::with_capacity(64 * 1024, reader),
+            inner: BufReader::with_capacity(BUFFER, reader),
             limits,
             position: 0,
             left: 0,

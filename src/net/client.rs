@@ -21,6 +21,9 @@ use super::request::{Body, Credentials, Method, Request};
 use super::retry::{RetryPolicy, retry_after};
 use super::tls::TlsOptions;
 
+/// The stack of a thread that writes a body, in bytes; it counts as memory where that is limited.
+const STACK: usize = 512 * 1024;
+
 /// How a client behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
@@ -210,7 +213,10 @@ impl Client {
                 let pipe = Pipe::new();
                 let builder = builder.body(reqwest::Body::wrap(pipe.body(length)));
                 std::thread::scope(|scope| {
-                    let writer = scope.spawn(|| pipe.fill(length, write));
+                    let thread = std::thread::Builder::new().name("send".to_owned()).stack_size(STACK);
+                    let writer = thread
+                        .spawn_scoped(scope, || pipe.fill(length, write))
+                        .map_err(|e| fail(Problem::Source(e)))?;
                     let sent = network.wait_moving(limit, cancel, &|| pipe.moved(), builder.send());
                     pipe.close();
                     let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

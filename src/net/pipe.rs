@@ -15,7 +15,7 @@ use http_body::{Frame, SizeHint};
 /// How many bytes go over at once.
 const PIECE: usize = 128 * 1024;
 /// How many pieces wait at most.
-const MOST: usize = 8;
+const MOST: usize = 4;
 
 /// The channel; clones are the same one.
 #[derive(Clone, Default)]

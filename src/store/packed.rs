@@ -14,7 +14,7 @@ use super::snapshots::{compression_of, compression_word};
 use super::{Store, StoreError};
 
 /// The version of rbuild, and of the form in which it packs.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " form 3");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " form 4");
 
 /// One packed form of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

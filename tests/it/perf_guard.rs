@@ -16,11 +16,11 @@ use super::common::registry::Registry;
 use super::common::script::noise;
 use super::common::skip;
 
-/// The most writable memory of rbuild in bytes, whatever it reads; two thirds of what the README promises.
-const MEMORY: u64 = 64 << 20;
+/// The most writable memory of rbuild in bytes, whatever it reads; half of what the README promises.
+const MEMORY: u64 = 48 << 20;
 
 /// The same of a push or a pull, which have many layers under way at once; the stacks of their threads count.
-const MEMORY_OF_TRANSFERS: u64 = 150 << 20;
+const MEMORY_OF_TRANSFERS: u64 = 80 << 20;
 
 /// The most system calls of a build of eleven layers that is all cached.
 const CACHED_CALLS: usize = 500;

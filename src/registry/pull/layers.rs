@@ -17,6 +17,8 @@ use crate::store::{Origin, Store};
 
 /// How many layers come at once.
 const AT_ONCE: usize = 4;
+/// The stack of the thread of a layer, in bytes; it counts as memory where that is limited.
+const STACK: usize = 512 * 1024;
 
 /// A layer that an image needs.
 pub struct Wanted {
@@ -100,7 +102,7 @@ pub fn receive(
         let mut told = 0;
         for number in 0..AT_ONCE.min(wanted.len()) {
             let (done, work) = (done.clone(), &work);
-            let thread = std::thread::Builder::new().name(format!("pull {number}"));
+            let thread = std::thread::Builder::new().name(format!("pull {number}")).stack_size(STACK);
             if let Err(error) = thread.spawn_scoped(scope, move || work(done)) {
                 stopped.store(true, Ordering::Relaxed);
                 failure = Some(PullError::Thread(error));

@@ -3,6 +3,7 @@
 //! While one is uploaded others are packed. What the registry has is neither packed (if its digest is
 //! remembered) nor sent. Not here: the order of what comes after layers.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::io::Write;
@@ -18,6 +19,8 @@ use crate::store::{Origin, Store, TempDir};
 
 /// How many layers are on their way at once; docker's number.
 const AT_ONCE: usize = 5;
+/// The stack of the thread of a layer, in bytes; it counts as memory where that is limited.
+const STACK: usize = 512 * 1024;
 /// From this level on zstd takes hundreds of megabytes for one stream.
 const HUNGRY_LEVEL: i32 = 16;
 /// How many other repositories are tried to take a blob over from.
@@ -64,8 +67,11 @@ impl Pipeline<'_> {
         let failure: Mutex<Option<PushError>> = Mutex::new(None);
         let packers = Turns::new(packers(self.packing));
         let stopped = || stop.load(Ordering::Relaxed) || (self.cancel)();
+        // The largest first: nothing is packed while the last one is sent.
+        let mut order: Vec<&Job> = unique.clone();
+        order.sort_by_key(|job| Reverse(job.layer.tar_size()));
         let work = || {
-            while let Some(job) = unique.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(job) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 match self.send(job, &packers, &stopped) {
                     Ok(blob) => {
                         let place = first[&job.layer.diff_id];
@@ -84,7 +90,7 @@ impl Pipeline<'_> {
         };
         std::thread::scope(|scope| {
             for _ in 1..unique.len().min(AT_ONCE) {
-                let thread = std::thread::Builder::new().name("push".to_owned());
+                let thread = std::thread::Builder::new().name("push".to_owned()).stack_size(STACK);
                 if let Err(error) = thread.spawn_scoped(scope, work) {
                     locked(&failure).get_or_insert(PushError::Thread(error));
                     stop.store(true, Ordering::Relaxed);
