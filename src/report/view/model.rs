@@ -241,6 +241,11 @@ impl Running {
 
 impl Moving {
     fn advance(&mut self, transfer: Transfer, now: Duration) {
+        if transfer.ended && transfer.done < self.transfer.total {
+            self.transfer.done = self.transfer.total;
+            self.transfer.ended = true;
+            return;
+        }
         // It began anew: its rate does, too.
         if transfer.done < self.transfer.done {
             self.marks.clear();

@@ -197,7 +197,7 @@ fn a_narrow_terminal_is_enough() {
 fn wide_characters_are_cut_where_they_end() {
     let mut play = Play::new(30, 8);
     let run = step(1, None, "RUN echo \u{4f60}\u{597d}\u{4f60}\u{597d}\u{4f60}\u{597d}\u{4f60}\u{597d}");
-    play.at(vec![plan(&[run.clone()]), Event::StepStarted { step: run.clone() }]);
+    play.at(vec![plan(std::slice::from_ref(&run)), Event::StepStarted { step: run.clone() }]);
     play.at(vec![log(&run, "e\u{301}e\u{301} \u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\u{1f600}\n")]);
     assert_snapshot!(play.shown(), @r###"
     > 1/9 RUN echo 你好你好… 1.0s
@@ -210,7 +210,7 @@ fn wide_characters_are_cut_where_they_end() {
 fn output_cannot_break_the_screen() {
     let mut play = Play::new(40, 10);
     let run = step(1, None, "RUN \x1b[2Jevil \u{202e}txt");
-    play.at(vec![plan(&[run.clone()]), Event::StepStarted { step: run.clone() }]);
+    play.at(vec![plan(std::slice::from_ref(&run)), Event::StepStarted { step: run.clone() }]);
     play.at(vec![log(
         &run,
         "\x1b[10;10Hhere\x1b[2J\x1b]0;title\x07\x1b[?1049h\n\x1bc\u{9b}3Amore\x08\x08\n",
@@ -324,7 +324,7 @@ fn the_log_is_named_where_output_is_left_out() {
     let run = step(1, None, "RUN seq");
     play.at(vec![
         Event::LogFile { path: "/store/builds/1/log".into() },
-        plan(&[run.clone()]),
+        plan(std::slice::from_ref(&run)),
         Event::StepStarted { step: run.clone() },
     ]);
     play.at((0..400_000).map(|n| log(&run, &format!("{n}\n"))).collect());
@@ -367,7 +367,7 @@ fn a_view_that_ends_has_shown_all_and_left_nothing() {
     let bytes = Arc::new(Mutex::new(Vec::new()));
     let view = View::new(Box::new(Fake(bytes.clone(), false)), Style { colour: true, signs: Signs::Ascii });
     let run = step(1, None, "RUN x");
-    view.event(plan(&[run.clone()]));
+    view.event(plan(std::slice::from_ref(&run)));
     view.event(Event::StepStarted { step: run.clone() });
     view.event(log(&run, "out\n"));
     view.event(done(&run));

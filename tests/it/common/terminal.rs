@@ -134,7 +134,7 @@ impl Terminal {
                         break;
                     };
                     self.control(&after[..=end]);
-                    (0..=end).for_each(|_| drop(chars.next()));
+                    chars.by_ref().take(end + 1).for_each(|_| ());
                 }
                 c => self.put(c),
             }
