@@ -276,6 +276,7 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             Event::WorkStarted { number } => state.start(number, &now),
             Event::WorkEnded { number } => {
                 if let Some(vertex) = state.vertices.get_mut(&number) {
+                    vertex.started.get_or_insert_with(|| now.clone());
                     vertex.ended.get_or_insert(now);
                 }
             }
@@ -285,7 +286,7 @@ impl<W: Write + Send> Reporter for RawJson<W> {
                     vertex.cached = true;
                 }
             }
-            Event::StepLog { step, stream, data } => {
+            Event::StepLog { step, stream, data } if !data.is_empty() => {
                 if let Some(vertex) = state.vertices.get(&step.number) {
                     let digest = vertex.digest.clone();
                     state.log(&digest, stream, &data, &now);
@@ -314,7 +315,8 @@ impl<W: Write + Send> Reporter for RawJson<W> {
                     state.write(json!({"vertexes": [vertex.to_json(Some(&now), None)]}));
                 }
             }
-            Event::LogFile { .. }
+            Event::StepLog { .. }
+            | Event::LogFile { .. }
             | Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
