@@ -151,6 +151,8 @@ impl Progress {
         for made in &result.images {
             match self {
                 Progress::None => {}
+                // Nothing but JSON on standard error; the events say it, too.
+                Progress::RawJson(_) if data_to_stdout => {}
                 Progress::Quiet(_) => say(made.image.to_string()),
                 _ => {
                     say(format!("Successfully built {}", made.image.short()));

@@ -55,9 +55,7 @@ both! {
         let terminal = seen(&outcome, 60, 20);
         let lines = terminal.lines();
         let has = |text: &str| {
-            assert!(lines.iter().any(|line| line.starts_with(text)), "{text}:
-{}", lines.join("
-"));
+            assert!(lines.iter().any(|line| line.starts_with(text)), "{text}:\n{}", lines.join("\n"));
         };
         has("✓ [a] 1/5 FROM busybox:test AS a");
         has("✓ [a] 2/5 RUN echo one; echo one > /f");
