@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
 use super::error::BuildError;
 use super::loader::LoadError;
@@ -171,9 +172,13 @@ fn push_image(
             packing: output.packing,
             manifest: output.manifest.clone(),
         };
+        let of: Arc<str> = format!("push {whole}").into();
         let progress = |layer: &crate::image::DiffId, state: LayerState| {
+            if let Some(transfer) = state.transfer(&of, layer) {
+                reporter.event(Event::Transfer(transfer));
+            }
             let word = match state {
-                LayerState::Preparing => return,
+                LayerState::Preparing | LayerState::Sending { .. } => return,
                 LayerState::Exists => "Layer already exists".to_owned(),
                 LayerState::Mounted(from) => format!("Mounted from {from}"),
                 LayerState::Pushed => "Pushed".to_owned(),
@@ -182,6 +187,7 @@ fn push_image(
         };
         let cancel = || engine.cancel.is_cancelled();
         let pushed = push(engine.store, engine.registries, &request, &progress, &cancel);
+        reporter.event(Event::TransferEnded { of: of.clone() });
         let pushed = pushed.map_err(|error| match error.is_cancelled() {
             true => BuildError::Cancelled,
             false => BuildError::Push { name: whole.clone(), error },

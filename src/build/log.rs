@@ -33,7 +33,19 @@ impl<'a> Tee<'a> {
 
 impl Reporter for Tee<'_> {
     fn event(&self, event: Event) {
-        self.log.event(event.clone());
+        // Of bytes on their way, and of what only a screen shows, the log says nothing.
+        let shown_only = matches!(
+            event,
+            Event::LogFile { .. }
+                | Event::Planned { .. }
+                | Event::WorkStarted { .. }
+                | Event::WorkEnded { .. }
+                | Event::Transfer(_)
+                | Event::TransferEnded { .. }
+        );
+        if !shown_only {
+            self.log.event(event.clone());
+        }
         self.sink.event(event);
     }
 }

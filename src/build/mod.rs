@@ -62,6 +62,7 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
     let images = image_layers(engine.store, &prepared.graph)?;
     let log = engine.store.build_log()?;
     let id = log.id().to_owned();
+    engine.reporter.event(Event::LogFile { path: log.path().to_owned() });
     let tee = Tee::new(engine.reporter, log);
     let book = StoreBook::new(engine.store, &prepared.graph);
     let caches = caches(engine, &request, &tee);

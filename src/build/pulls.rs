@@ -3,7 +3,7 @@
 //! Not here: which images those are (`bases`), pulling itself (`registry`).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::request::Engine;
 use crate::image::{ImageId, Platform, Reference};
@@ -55,7 +55,13 @@ fn resolve_all(engine: &Engine, pulls: &[Pull]) -> Vec<Result<Resolved, PullErro
 }
 
 fn receive(engine: &Engine, pull: &Pull, resolved: Resolved) -> Result<ImageId, PullError> {
-    let tell = |event: PullEvent| engine.reporter.event(Event::Pull { text: event.to_string() });
+    let of: Arc<str> = format!("pull {}", resolved.reference).into();
+    let tell = |event: PullEvent| {
+        engine.reporter.event(match event.transfer(&of) {
+            Some(transfer) => Event::Transfer(transfer),
+            None => Event::Pull { text: event.to_string() },
+        });
+    };
     let names = match (pull.named, resolved.by_tag()) {
         (true, tag) => tag.into_iter().chain([resolved.by_digest()]).collect(),
         // The index's digest may stand for the other platform's image.
@@ -67,7 +73,9 @@ fn receive(engine: &Engine, pull: &Pull, resolved: Resolved) -> Result<ImageId, 
     tell(registry::pulling(&resolved.reference));
     let platform = Some(&pull.platform);
     let pulled =
-        registry::fetch(engine.registries, engine.store, &resolved, platform, &names, &tell, &cancelled)?;
+        registry::fetch(engine.registries, engine.store, &resolved, platform, &names, &tell, &cancelled);
+    engine.reporter.event(Event::TransferEnded { of: of.clone() });
+    let pulled = pulled?;
     tell(PullEvent::Digest(resolved.digest));
     let newer = before != Some(pulled.image);
     tell(PullEvent::Status { name: resolved.reference.to_string(), newer });

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::image::SnapshotId;
 use crate::plan::graph::{Graph, Op, VertexId};
-use crate::report::{Event, Reporter, Step, Stream};
+use crate::report::{Event, PlannedStep, Reporter, Step, Stream, Work};
 
 /// Keeps what a step's id leads to.
 pub trait StepBook: Sync {
@@ -33,6 +33,8 @@ pub struct StepReporter<'a> {
     total: usize,
     /// The stage that shows a vertex's output: the first that has it.
     owners: Vec<Option<usize>>,
+    /// The number of the step that does.
+    numbers: Vec<Option<usize>>,
     no_cache: bool,
     state: Mutex<State>,
 }
@@ -76,12 +78,16 @@ impl<'a> StepReporter<'a> {
         let mut offsets = Vec::new();
         let mut total = 0;
         let mut owners = vec![None; graph.vertices.len()];
+        let mut numbers = vec![None; graph.vertices.len()];
         for (index, stage) in graph.stages.iter().enumerate() {
             offsets.push(total);
-            total += stage.steps.len();
-            for vertex in stage.steps.iter().filter_map(|step| step.vertex) {
-                owners[vertex.0].get_or_insert(index);
+            for (place, step) in stage.steps.iter().enumerate() {
+                if let Some(vertex) = step.vertex {
+                    owners[vertex.0].get_or_insert(index);
+                    numbers[vertex.0].get_or_insert(total + place + 1);
+                }
             }
+            total += stage.steps.len();
         }
         let own = (0..graph.vertices.len()).map(|v| image_layers(VertexId(v))).collect();
         let state = State {
@@ -92,11 +98,16 @@ impl<'a> StepReporter<'a> {
             waiting: vec![Vec::new(); graph.vertices.len()],
             cursors: vec![Cursor::default(); graph.stages.len()],
         };
-        StepReporter { graph, sink, book, offsets, total, owners, no_cache, state: Mutex::new(state) }
+        let state = Mutex::new(state);
+        StepReporter { graph, sink, book, offsets, total, owners, numbers, no_cache, state }
     }
 
-    /// Shows the steps that need no vertex; to be called once, before the engine starts.
+    /// Tells which steps there are, and shows those that need no vertex; to be called once, before the
+    /// engine starts.
     pub fn begin(&self) {
+        let stages = 0..self.graph.stages.len();
+        let steps = stages.flat_map(|stage| self.planned(stage)).collect();
+        self.sink.event(Event::Planned { steps });
         let mut state = self.lock();
         for stage in 0..self.graph.stages.len() {
             self.advance(&mut state, stage);
@@ -157,6 +168,35 @@ impl<'a> StepReporter<'a> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn planned(&self, stage: usize) -> impl Iterator<Item = PlannedStep> + '_ {
+        let planned = &self.graph.stages[stage];
+        planned.steps.iter().enumerate().map(move |(index, step)| {
+            let work = match step.vertex {
+                Some(_) if index == 0 => Work::Base,
+                Some(_) => Work::Layer,
+                None => Work::None,
+            };
+            let inputs = step.vertex.map(|v| self.graph.vertices[v.0].inputs.as_slice()).unwrap_or_default();
+            // Contexts have no step.
+            let inputs = inputs.iter().filter_map(|input| self.numbers[input.from?.0]);
+            let stage_name = planned.name.clone();
+            PlannedStep {
+                step: self.step(stage, index),
+                stage: stage_name.clone().unwrap_or_else(|| planned.index.to_string()),
+                stage_name,
+                work,
+                inputs: inputs.collect(),
+            }
+        })
+    }
+
+    /// Tells that the work for a vertex begins or ended.
+    fn tell(&self, vertex: usize, event: fn(usize) -> Event) {
+        if let Some(number) = self.numbers[vertex] {
+            self.sink.event(event(number));
+        }
     }
 
     /// Returns what a step looks like to a user.
@@ -251,6 +291,7 @@ impl Reporter for StepReporter<'_> {
     fn event(&self, event: Event) {
         match event {
             Event::VertexStarted { vertex, .. } => {
+                self.tell(vertex, |number| Event::WorkStarted { number });
                 let mut state = self.lock();
                 self.set(&mut state, vertex, Progress::Running);
             }
@@ -260,6 +301,7 @@ impl Reporter for StepReporter<'_> {
                 self.done(&mut state, vertex, true, snapshot);
             }
             Event::VertexCommitted { vertex, snapshot } => {
+                self.tell(vertex, |number| Event::WorkEnded { number });
                 let mut state = self.lock();
                 self.done(&mut state, vertex, false, snapshot);
             }
@@ -271,10 +313,12 @@ impl Reporter for StepReporter<'_> {
                     self.keep(&mut state, vertex, snapshot);
                     state.replaced |= state.own[vertex] != before;
                 } else {
+                    self.tell(vertex, |number| Event::WorkEnded { number });
                     self.done(&mut state, vertex, false, snapshot);
                 }
             }
             Event::VertexFailed { vertex } => {
+                self.tell(vertex, |number| Event::WorkEnded { number });
                 let mut state = self.lock();
                 self.set(&mut state, vertex, Progress::Failed);
             }

@@ -11,6 +11,7 @@ use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
 use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
+use super::progress::{self, Progress};
 use super::pull_policy::PullArg;
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
@@ -21,7 +22,6 @@ use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, 
 use crate::context::{self, ContextError};
 use crate::image::Reference;
 use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
-use crate::report::{Plain, Quiet, Reporter};
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
@@ -62,9 +62,9 @@ pub struct BuildArgs {
     /// Print only the image's id; if a step fails, its output
     #[arg(short, long)]
     pub quiet: bool,
-    /// How to show progress
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "quiet"])]
-    pub progress: String,
+    /// How to show progress; without it $BUILDKIT_PROGRESS, else auto: tty on a terminal, plain elsewhere
+    #[arg(long, value_name = "HOW", value_parser = ["auto", "none", "plain", "quiet", "rawjson", "tty"])]
+    pub progress: Option<String>,
     /// Bind a certificate file into RUN steps at /run/rbuild/ca.crt and point the usual programs to it
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
@@ -132,7 +132,17 @@ impl BuildArgs {
 }
 
 /// Runs the command.
-pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(), CommandError> {
+pub fn build(world: &World, args: BuildArgs, outputs: Outputs) -> Result<(), CommandError> {
+    let progress = Progress::new(progress::mode(args.progress.as_deref(), args.quiet)?, outputs.to_stdout);
+    shown(world, args, outputs, &progress).map_err(|error| progress.error(error))
+}
+
+fn shown(
+    world: &World,
+    args: BuildArgs,
+    mut outputs: Outputs,
+    progress: &Progress,
+) -> Result<(), CommandError> {
     let wanted = targets::wanted(&args.source.targets, &args.tags)?;
     let mut notes = args.no_effect.notes()?;
     notes.extend(no_effect::arguments(&args.source.build_args));
@@ -157,42 +167,15 @@ pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(),
         }
         request.ca_cert = Some(std::path::absolute(file)?);
     }
-    let to_stdout = outputs.to_stdout;
-    let quiet = args.quiet || args.progress == "quiet";
-    let writer: Box<dyn Write + Send> =
-        if to_stdout || quiet { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    let terminal = if to_stdout || quiet { ui::err_is_terminal() } else { ui::out_is_terminal() };
-    let sink: Box<dyn Reporter> = match quiet {
-        true => Box::new(Quiet::new(writer, terminal)),
-        false => Box::new(Plain::new(writer, terminal)),
-    };
-    if !quiet {
-        notes.iter().for_each(|line| ui::note(&format!("{line}\n")));
-    }
+    notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
-    let engine = world.engine(&store, &*sink, &cancel)?;
-    let result = build::build(&engine, request).map_err(|mut error| {
-        if let (true, BuildError::Step(findings)) = (quiet, &mut error) {
-            findings.diagnostics.retain(|finding| finding.is_error());
-        }
-        failed(world, &args.context, &args.source, error)
-    })?;
+    let engine = world.engine(&store, progress.reporter(), &cancel)?;
+    let result = build::build(&engine, request);
+    let people = |error| failed(world, &args.context, &args.source, error);
+    let result = result.map_err(|error| progress.failed(error, people))?;
     outputs::write_files(&args.output, &outputs, &result)?;
-    if !quiet && !result.warnings.diagnostics.is_empty() {
-        ui::note(&result.warnings.render(ui::err_is_terminal()));
-    }
-    let say = |text: String| if to_stdout { ui::note(&format!("{text}\n")) } else { ui::line(&text) };
-    for made in &result.images {
-        if quiet {
-            say(made.image.to_string());
-            continue;
-        }
-        say(format!("Successfully built {}", made.image.short()));
-        for tag in &made.tags {
-            say(format!("Successfully tagged {tag}"));
-        }
-    }
+    progress.built(&result, &store, outputs.to_stdout);
     Ok(())
 }
 
@@ -200,11 +183,11 @@ pub fn build(world: &World, args: BuildArgs, mut outputs: Outputs) -> Result<(),
 pub fn failed(world: &World, context: &str, args: &SourceArgs, error: BuildError) -> CommandError {
     match error {
         BuildError::Dockerfile(findings) => {
-            ui::note(&findings.render(ui::err_is_terminal()));
+            ui::note(&findings.render(ui::err_in_colour()));
             CommandError::silent(code::USAGE)
         }
         BuildError::Step(findings) => {
-            ui::note(&findings.render(ui::err_is_terminal()));
+            ui::note(&findings.render(ui::err_in_colour()));
             CommandError::silent(code::FAILED)
         }
         BuildError::Cancelled => world.interrupted(),

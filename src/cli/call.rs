@@ -97,7 +97,7 @@ pub fn run(source: &Source, bases: &Bases, call: Call, format: Format) -> u8 {
         Err(diagnostics) => {
             let findings =
                 Findings { file: source.file.clone(), source: source.parsed.source.clone(), diagnostics };
-            ui::note(&findings.render(ui::err_is_terminal()));
+            ui::note(&findings.render(ui::err_in_colour()));
             return code::USAGE;
         }
     };

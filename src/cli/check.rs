@@ -67,7 +67,7 @@ pub fn show(source: &Source, checked: &Checked, format: Format) -> u8 {
     if format == Format::Text {
         let errors: Vec<Diagnostic> = checked.errors.iter().chain(&checked.violation).cloned().collect();
         let errors = Findings { file: source.file.clone(), source: text.clone(), diagnostics: errors };
-        ui::note(&errors.render(ui::err_is_terminal()));
+        ui::note(&errors.render(ui::err_in_colour()));
         if !checked.unknown.is_empty() {
             let mut names: Vec<String> =
                 checked.unknown.iter().map(|need| format!("`{}`", need.reference)).collect();

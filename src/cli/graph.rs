@@ -29,7 +29,7 @@ pub fn graph(world: &World, args: GraphArgs) -> Result<(), CommandError> {
     let mut request = request(&args.context, &args.source)?;
     // A look at a Dockerfile fetches no images.
     request.pull = PullPolicy::Never;
-    let sink = Plain::new(std::io::stderr(), ui::err_is_terminal());
+    let sink = Plain::new(std::io::stderr(), ui::err_is_terminal()).colour(ui::err_in_colour());
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
     let engine = world.engine(&store, &sink, &cancel)?;

@@ -47,7 +47,7 @@ pub fn import(world: &World, args: ImportArgs) -> Result<(), CommandError> {
     let names = args.name.iter().map(|name| parse_tag(name)).collect::<Result<Vec<_>, _>>()?;
     let config = build::changed_config(&args.changes).map_err(|error| match error {
         BuildError::Dockerfile(findings) => {
-            ui::note(&findings.render(ui::err_is_terminal()));
+            ui::note(&findings.render(ui::err_in_colour()));
             CommandError::silent(code::USAGE)
         }
         error => error.into(),

@@ -4,16 +4,18 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::error::{CommandError, chain};
+use super::progress::Bars;
 use super::world::World;
 use super::{ui, units};
 use crate::archive::{self, ArchiveError, LoadProgress, LoadedImage, Source};
 use crate::image::Platform;
 use crate::layer::LeftOut;
+use crate::report::Transfer;
 
 /// Load images from an archive or a directory.
 #[derive(Debug, Args)]
@@ -56,17 +58,11 @@ pub fn load(world: &World, args: LoadArgs) -> Result<(), CommandError> {
         None => Source::Stream(File::from(io::stdin().as_fd().try_clone_to_owned()?)),
     };
     let store = world.open_store()?;
-    let bar = (!args.quiet && ui::err_is_terminal()).then(|| Mutex::new(()));
-    let progress = |progress: LoadProgress| {
-        if let Some(bar) = &bar {
-            let _one = bar.lock();
-            show(progress);
-        }
-    };
+    let bars = Bars::new(!args.quiet);
+    let phases: [Arc<str>; 2] = ["read the archive".into(), "load".into()];
+    let progress = |progress: LoadProgress| show(&bars, &phases, progress);
     let loaded = archive::load(&store, source, args.platform.as_ref(), &progress);
-    if bar.is_some() {
-        ui::progress("");
-    }
+    bars.end();
     let loaded = loaded.map_err(|error| failed(&shown, &error))?;
     loaded.iter().for_each(say);
     let left_out = loaded.iter().fold(LeftOut::default(), |sum, image| LeftOut {
@@ -113,22 +109,20 @@ fn failed(shown: &str, error: &ArchiveError) -> CommandError {
     }
 }
 
-fn show(progress: LoadProgress) {
-    const WIDTH: u64 = 50;
-    let line = |id: String, bytes: u64, of: u64| {
-        let done = bytes.saturating_mul(WIDTH).checked_div(of).unwrap_or(WIDTH).min(WIDTH);
-        let arrow = if done < WIDTH { ">" } else { "" };
-        let bar = format!("{:WIDTH$}", "=".repeat(done as usize) + arrow, WIDTH = WIDTH as usize);
-        format!("{id}: Loading layer [{bar}] {:>8}/{}", units::size(bytes), units::size(of))
-    };
-    match progress {
+fn show(bars: &Bars, [read, load]: &[Arc<str>; 2], progress: LoadProgress) {
+    let (part, done, total, ended) = match progress {
         LoadProgress::Spooled { bytes } => {
-            ui::progress(&format!("Reading the archive {}", units::size(bytes)))
+            let part = "archive".to_owned();
+            let transfer = Transfer { of: read.clone(), part, done: bytes, total: 0, ended: false };
+            return bars.transfer(transfer);
         }
-        LoadProgress::Layer { diff_id, bytes, of } => ui::progress(&line(diff_id.short(), bytes, of)),
+        LoadProgress::Layer { diff_id, bytes, of } => (diff_id.short(), bytes, of, false),
         LoadProgress::LayerDone { diff_id, bytes } => {
-            ui::progress("");
-            ui::note(&format!("{}\n", line(diff_id.short(), bytes, bytes)));
+            // In a pipe docker says nothing of layers.
+            bars.line(&format!("{}: Loaded layer {}", diff_id.short(), units::size(bytes)), |_| ());
+            (diff_id.short(), bytes, bytes, true)
         }
-    }
+    };
+    bars.ended(read);
+    bars.transfer(Transfer { of: load.clone(), part, done, total, ended });
 }

@@ -37,6 +37,7 @@ mod logout;
 mod no_effect;
 mod outputs;
 mod parse;
+mod progress;
 mod prune;
 mod pull;
 mod pull_policy;

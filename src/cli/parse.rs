@@ -38,7 +38,7 @@ pub fn parse(args: ParseArgs) -> Result<u8, CommandError> {
             source: source.parsed.source.clone(),
             diagnostics: source.parsed.diagnostics,
         };
-        ui::note(&findings.render(ui::err_is_terminal()));
+        ui::note(&findings.render(ui::err_in_colour()));
         return Ok(code::USAGE);
     }
     ui::out(&pretty(&tree(&source.parsed)));

@@ -1,8 +1,11 @@
 //! `rbuild pull`: an image, or all of a repository, from a registry.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::error::CommandError;
+use super::progress::Bars;
 use super::ui;
 use super::world::World;
 use crate::image::{Platform, Reference};
@@ -52,14 +55,16 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     }
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
+    let bars = Bars::new(!args.quiet && ui::out_is_terminal());
     let print = |line: &str| {
         if !args.quiet {
-            ui::line(line);
+            bars.line(line, ui::line);
         }
     };
-    let puller = Puller { world, store: &store, cancel: &cancel, say: &print };
+    let puller = Puller { world, store: &store, cancel: &cancel, bars: &bars, say: &print };
     if args.all_tags {
         puller.all(&reference, platform.as_ref())?;
+        bars.end();
         ui::line(&reference.full_name());
         return Ok(());
     }
@@ -68,6 +73,7 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     }
     let reference = reference.with_default_tag();
     puller.one_and_status(&reference, platform.as_ref())?;
+    bars.end();
     let suffix = match (reference.digest(), reference.tag()) {
         (Some(digest), _) => format!("@{digest}"),
         (None, tag) => format!(":{}", tag.unwrap_or("latest")),
@@ -76,21 +82,23 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Pulls one image for a command that needs it; what is told goes to `say`, a line at a time.
-pub fn fetch(
-    world: &World,
-    store: &Store,
-    reference: &Reference,
-    say: &(dyn Fn(&str) + Sync),
-) -> Result<(), CommandError> {
+/// Pulls one image for a command that needs it; what is told goes to standard error, unless `quiet`.
+pub fn fetch(world: &World, store: &Store, reference: &Reference, quiet: bool) -> Result<(), CommandError> {
     let cancel = world.cancel_on_signals()?;
-    Puller { world, store, cancel: &cancel, say }.one_and_status(reference, None)
+    let bars = Bars::new(!quiet);
+    let say = |line: &str| {
+        if !quiet {
+            bars.line(line, |line| ui::note(&format!("{line}\n")));
+        }
+    };
+    Puller { world, store, cancel: &cancel, bars: &bars, say: &say }.one_and_status(reference, None)
 }
 
 struct Puller<'a> {
     world: &'a World,
     store: &'a Store,
     cancel: &'a Cancel,
+    bars: &'a Bars,
     say: &'a (dyn Fn(&str) + Sync),
 }
 
@@ -103,9 +111,14 @@ impl Puller<'_> {
 
     /// Pulls one image; tells whether its name stands for another one now.
     fn one(&self, reference: &Reference, platform: Option<&Platform>) -> Result<bool, CommandError> {
-        let tell = |event: PullEvent| (self.say)(&event.to_string());
+        let of: Arc<str> = format!("pull {reference}").into();
+        let tell = |event: PullEvent| match event.transfer(&of) {
+            Some(transfer) => self.bars.transfer(transfer),
+            None => (self.say)(&event.to_string()),
+        };
         let (registries, cancelled) = (self.world.registries(), || self.cancel.is_cancelled());
         let pulled = registry::pull(registries, self.store, reference, platform, &tell, &cancelled);
+        self.bars.ended(&of);
         Ok(pulled.map_err(|error| self.failed(error))?.newer)
     }
 

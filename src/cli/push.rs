@@ -2,9 +2,12 @@
 //!
 //! The words are docker's, as it prints them without a terminal. Not here: pushing (`registry`).
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use super::error::CommandError;
+use super::progress::Bars;
 use super::ui;
 use super::world::World;
 use crate::content::{ManifestOptions, Packing};
@@ -59,9 +62,10 @@ pub fn push(world: &World, args: PushArgs) -> Result<(), CommandError> {
         level: None,
         force: true,
     });
+    let bars = Bars::new(!args.quiet && ui::out_is_terminal());
     let say = |text: &str| {
         if !args.quiet {
-            ui::line(text);
+            bars.line(text, ui::line);
         }
     };
     let store = world.open_store()?;
@@ -82,11 +86,19 @@ pub fn push(world: &World, args: PushArgs) -> Result<(), CommandError> {
             packing,
             manifest: ManifestOptions::default(),
         };
+        let of: Arc<str> = format!("push {name}").into();
         let progress = |layer: &DiffId, state: LayerState| {
+            if let Some(transfer) = state.transfer(&of, layer) {
+                bars.transfer(transfer);
+            }
+            if let LayerState::Sending { .. } = state {
+                return;
+            }
             say(&format!("{}: {}", layer.0.short(), word(&state)));
         };
         let stopped = || cancel.is_cancelled();
         let pushed = push_image(&store, world.registries(), &request, &progress, &stopped);
+        bars.ended(&of);
         let pushed = pushed.map_err(|error| {
             if error.is_cancelled() {
                 let message = "stopped; layers that have arrived need not be pushed again".to_owned();
@@ -99,6 +111,7 @@ pub fn push(world: &World, args: PushArgs) -> Result<(), CommandError> {
         })?;
         say(&format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size));
         if args.quiet {
+            bars.end();
             ui::line(&format!("{}:{tag}", name.full_name()));
         }
     }
@@ -114,6 +127,7 @@ fn word(state: &LayerState) -> String {
             format!("Mounted from {}", from.strip_prefix("library/").unwrap_or(from))
         }
         LayerState::Pushed => "Pushed".to_owned(),
+        LayerState::Sending { .. } => "Pushing".to_owned(),
     }
 }
 

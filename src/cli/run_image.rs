@@ -43,21 +43,16 @@ pub fn find_or_pull(
     args: &RunImageArgs,
 ) -> Result<Runnable, CommandError> {
     let reference = name.parse::<Reference>().ok().map(|reference| reference.with_default_tag());
-    let say = |line: &str| {
-        if !args.quiet {
-            ui::note(&format!("{line}\n"));
-        }
-    };
     match (store.find(name), reference) {
         // What is found by an id is nothing that a registry knows.
         (Ok(Found::Image { name: Some(reference), .. }), _) if args.pull == RunPull::Always => {
-            pull::fetch(world, store, &reference, &say)?;
+            pull::fetch(world, store, &reference, args.quiet)?;
         }
         (Err(error), Some(reference)) if error.is_not_found() && args.pull != RunPull::Never => {
-            if args.pull == RunPull::Missing {
-                say(&format!("Unable to find image '{reference}' locally"));
+            if args.pull == RunPull::Missing && !args.quiet {
+                ui::note(&format!("Unable to find image '{reference}' locally\n"));
             }
-            pull::fetch(world, store, &reference, &say)?;
+            pull::fetch(world, store, &reference, args.quiet)?;
         }
         _ => {}
     }

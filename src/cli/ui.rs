@@ -37,11 +37,6 @@ pub fn read_line() -> Option<String> {
     (read > 0).then_some(line)
 }
 
-/// Shows one line of progress on the terminal at standard error, over the one before.
-pub fn progress(text: &str) {
-    let _ = write!(io::stderr().lock(), "\r\x1b[K{}", without_codes(&clean_text(text)));
-}
-
 /// Warns of what an ordinary user's store could not put on disk; says nothing where there is nothing.
 pub fn left_out(left_out: &LeftOut) {
     if *left_out != LeftOut::default() {
@@ -73,6 +68,11 @@ pub fn out_is_terminal() -> bool {
 /// Tells whether standard input is a terminal.
 pub fn in_is_terminal() -> bool {
     io::stdin().is_terminal()
+}
+
+/// Tells whether standard error is a terminal whose user likes colours.
+pub fn err_in_colour() -> bool {
+    err_is_terminal() && super::world::colours_are_wanted()
 }
 
 /// Tells whether standard error is a terminal.

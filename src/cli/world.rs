@@ -245,6 +245,28 @@ fn fetch_options() -> FetchOptions {
     }
 }
 
+/// Returns how progress is to be shown where the command line does not say: BuildKit's variable.
+pub fn progress_variable() -> Option<String> {
+    std::env::var("BUILDKIT_PROGRESS").ok().filter(|word| !word.is_empty())
+}
+
+/// Tells whether colours are welcome on a terminal (https://no-color.org).
+pub fn colours_are_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !terminal_is_dumb()
+}
+
+/// Tells whether the terminal can but write.
+pub fn terminal_is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Tells whether the user's locale is of UTF-8: locale(7).
+pub fn locale_is_utf8() -> bool {
+    let first = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let locale = first.into_iter().find(|value| !value.is_empty()).unwrap_or_default().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 fn store_root(global: &Global, rootless: bool) -> Result<PathBuf, CommandError> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let chosen = match (&global.root, variable("RBUILD_ROOT")) {

@@ -9,10 +9,13 @@ mod layers;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::content::{Blob, Layer, ManifestOptions, Packing};
 use crate::content::{config_blob, manifest_blob, original_parts};
 use crate::image::{DiffId, Digest, ImageId, MediaType, Reference};
 use crate::layer::Compression;
+use crate::report::Transfer;
 use crate::store::Store;
 
 use super::{Registries, Repository};
@@ -51,7 +54,25 @@ pub enum LayerState {
     Exists,
     /// The registry took it over from another repository of its own.
     Mounted(String),
+    /// So many bytes are on their way, of so many; less than before where the registry is asked again.
+    Sending {
+        done: u64,
+        total: u64,
+    },
     Pushed,
+}
+
+impl LayerState {
+    /// Returns the bytes that it tells of for a layer, as a part of `of`; `None` where it tells of nothing
+    /// that moves.
+    pub fn transfer(&self, of: &Arc<str>, layer: &DiffId) -> Option<Transfer> {
+        let (done, total, ended) = match self {
+            LayerState::Sending { done, total } => (*done, *total, false),
+            LayerState::Pushed => (0, 0, true),
+            _ => return None,
+        };
+        Some(Transfer { of: of.clone(), part: layer.0.short(), done, total, ended })
+    }
 }
 
 /// Hears of the layers, by the digest of their files; from many threads at once.
@@ -103,7 +124,7 @@ pub fn push(
     };
     let layers = pipeline.run(jobs)?;
     if !has_config {
-        layers::upload(store, &repository, &config, cancel)?;
+        layers::upload(store, &repository, &config, &|_| (), cancel)?;
     }
     let manifest = match original {
         Some((manifest, _, _)) => manifest,

@@ -3,6 +3,8 @@
 //! Two levels: vertices (what `solve` sees) and steps (the numbered lines of a
 //! Dockerfile, what a user sees; `build` translates). Not here: drawing them.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Diagnostic;
@@ -41,6 +43,46 @@ pub struct Step {
     pub line: usize,
 }
 
+/// A step of a build that is about to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedStep {
+    pub step: Step,
+    /// The name of its stage, or its number; that of [`Step`] is only there where several are built.
+    pub stage: String,
+    /// Its stage's name as the Dockerfile has it; `None` for one without.
+    pub stage_name: Option<String>,
+    /// What is to be done for it.
+    pub work: Work,
+    /// The numbers of the steps whose files it reads.
+    pub inputs: Vec<usize>,
+}
+
+/// What is to be done for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing: it changes the config only, or is `FROM scratch`.
+    None,
+    /// Its files are those of an image or of another stage (FROM).
+    Base,
+    /// It makes a layer: RUN, COPY, ADD, WORKDIR.
+    Layer,
+}
+
+/// Bytes on their way: one layer that is received or sent, an archive that is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// What it is a part of, in a few words: `pull debian:12`.
+    pub of: Arc<str>,
+    /// Which part; the short digest of a layer.
+    pub part: String,
+    /// Bytes so far; starts anew where a connection broke.
+    pub done: u64,
+    /// All bytes; 0 where that is not known.
+    pub total: u64,
+    /// Whether no more will come.
+    pub ended: bool,
+}
+
 /// One thing that happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -62,6 +104,14 @@ pub enum Event {
     /// A vertex failed; the error itself is returned by the engine.
     VertexFailed { vertex: usize },
 
+    /// The whole log of the build is written to this file.
+    LogFile { path: PathBuf },
+    /// The steps there are, before the first begins; once more where all begins anew.
+    Planned { steps: Arc<[PlannedStep]> },
+    /// The work for a step begins; its line may come later, for lines come in order.
+    WorkStarted { number: usize },
+    /// The work for a step ended, well or not.
+    WorkEnded { number: usize },
     /// A step begins.
     StepStarted { step: Step },
     /// A step is answered from the cache; `from` is that of elsewhere, where it was one.
@@ -77,10 +127,14 @@ pub enum Event {
 
     /// A line about an image that is pulled.
     Pull { text: String },
+    /// Bytes of a transfer.
+    Transfer(Transfer),
+    /// All of a transfer is there, or it was given up; `of` as in [`Transfer`].
+    TransferEnded { of: Arc<str> },
     /// Something worth knowing that is no error; shown once per text.
     Note { text: String },
     /// A warning that concerns no line of a Dockerfile; shown once per text.
     Warning { text: String },
     /// A finding in a Dockerfile.
-    Finding { file: String, source: std::sync::Arc<str>, diagnostic: Diagnostic },
+    Finding { file: String, source: Arc<str>, diagnostic: Diagnostic },
 }

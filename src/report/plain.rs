@@ -13,6 +13,7 @@ use super::{Event, Reporter, Step, excerpt};
 /// Writes events as lines of text.
 pub struct Plain<W: Write + Send> {
     terminal: bool,
+    colour: bool,
     state: Mutex<State<W>>,
 }
 
@@ -35,7 +36,13 @@ impl<W: Write + Send> Plain<W> {
     /// Makes a sink; for a `terminal`, what a terminal would obey is removed from output.
     pub fn new(out: W, terminal: bool) -> Plain<W> {
         let state = State { out, open: HashMap::new(), said: HashSet::new() };
-        Plain { terminal, state: Mutex::new(state) }
+        Plain { terminal, colour: terminal, state: Mutex::new(state) }
+    }
+
+    /// Says whether findings are drawn in colours; without it they are on a terminal.
+    pub fn colour(mut self, colour: bool) -> Plain<W> {
+        self.colour = colour;
+        self
     }
 
     /// Returns the writer.
@@ -124,14 +131,20 @@ impl<W: Write + Send> Reporter for Plain<W> {
             Event::Note { text } => state.once(text),
             Event::Warning { text } => state.once(text),
             Event::Finding { file, source, diagnostic } => {
-                state.once(excerpt::render(&diagnostic, &file, &source, self.terminal).trim_end().to_owned())
+                state.once(excerpt::render(&diagnostic, &file, &source, self.colour).trim_end().to_owned())
             }
             Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
             | Event::VertexCommitted { .. }
             | Event::VertexFinished { .. }
-            | Event::VertexFailed { .. } => Ok(()),
+            | Event::VertexFailed { .. }
+            | Event::LogFile { .. }
+            | Event::Planned { .. }
+            | Event::WorkStarted { .. }
+            | Event::WorkEnded { .. }
+            | Event::Transfer(_)
+            | Event::TransferEnded { .. } => return,
         };
         let _ = state.out.flush();
     }

@@ -277,10 +277,14 @@ both! {
     fn escapes_do_not_reach_the_terminal(env) {
         env.busybox();
         let ctx = env.dockerfile("FROM busybox:test\nRUN printf 'a\\033[2Jb\\033]0;t\\007c\\302\\2332Jd\\2332Je\\033[6nf\\n' && echo \x1b[2J\x1b]52;c;aGk=\x07\u{9b}2J\nLABEL a=\"\x1b[2J\"\n");
-        let line = format!("{} build --no-cache --network none {}", env.exe().display(), ctx.path());
-        let outcome = env.program("script", &["-qec", &line, "/dev/null"]).ok().has("abcdef");
-        for bad in ["\x1b[2J", "\x1b]", "\x1b[6n", "\u{9b}", "\x07"] {
-            assert!(!outcome.both.contains(bad), "{bad:?}\n{outcome}");
+        for how in ["plain", "tty"] {
+            let line =
+                format!("{} build --progress {how} --no-cache --network none {}", env.exe().display(), ctx.path());
+            let outcome = env.program("script", &["-qec", &line, "/dev/null"]).ok();
+            assert_eq!(outcome.both.contains("abcdef\r"), how == "plain", "{outcome}");
+            for bad in ["\x1b[2J", "\x1b]", "\x1b[6n", "\u{9b}", "\x07"] {
+                assert!(!outcome.both.contains(bad), "{bad:?}\n{outcome}");
+            }
         }
         let ctx = env.dockerfile("FROM busybox:test\nF\x1b[2JOO \x1b]0;x\x07\u{9b}2J bar\n");
         let line = format!("{} build {}", env.exe().display(), ctx.path());

@@ -40,6 +40,7 @@ mod offline;
 mod outputs;
 mod parse;
 mod perf_guard;
+mod progress;
 mod prune;
 mod registry;
 mod registry_auth;

@@ -192,9 +192,16 @@ both! {
         let ctx = env.dockerfile("FROM busybox:test\nRUN printf '\\033[31mred\\033[0m \\033]0;ti\\164le\\007 \\000\\377 end'\n");
         let piped = env.build(&ctx, &[]);
         assert!(piped.stdout.contains("\x1b]0;title\x07 \0\u{fffd} end\n ---> "), "{:?}", piped.stdout);
-        let shown = on_a_terminal(env, &format!("build --no-cache {}", ctx.path())).ok();
+        let build = |how: &str| {
+            let shown = on_a_terminal(env, &format!("build --no-cache --progress={how} {}", ctx.path())).ok();
+            assert!(!shown.stdout.contains("title") && !shown.stdout.contains('\0'), "{:?}", shown.stdout);
+            shown
+        };
+        let shown = build("plain");
         assert!(shown.stdout.contains("\x1b[31mred\x1b[0m "), "{:?}", shown.stdout);
-        assert!(!shown.stdout.contains("title") && !shown.stdout.contains('\0'), "{:?}", shown.stdout);
+        // What goes on in a view has the view's colours only.
+        let shown = build("tty");
+        assert!(!shown.stdout.contains("\x1b[31m"), "{:?}", shown.stdout);
     }
 
     /// Ctrl-C at the terminal: 130, one line, and a second one changes nothing.

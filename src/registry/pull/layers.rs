@@ -2,7 +2,7 @@
 //!
 //! Not here: how one is verified and unpacked (`content`).
 
-use std::io::Read as _;
+use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -74,12 +74,12 @@ pub fn receive(
     repository: &Repository<'_>,
     store: &Store,
     wanted: &[Wanted],
-    tell: &dyn Fn(PullEvent),
+    tell: &(dyn Fn(PullEvent) + Sync),
     cancelled: Cancelled<'_>,
 ) -> Result<Vec<SnapshotId>, PullError> {
     let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
     let stop = || stopped.load(Ordering::Relaxed) || cancelled();
-    let receiver = Receiver { repository, store, cancelled: &stop };
+    let receiver = Receiver { repository, store, tell, cancelled: &stop };
     let (done, results) = mpsc::channel();
     let work = |done: mpsc::Sender<_>| {
         loop {
@@ -147,7 +147,33 @@ pub fn receive(
 struct Receiver<'a> {
     repository: &'a Repository<'a>,
     store: &'a Store,
+    tell: &'a (dyn Fn(PullEvent) + Sync),
     cancelled: Cancelled<'a>,
+}
+
+/// So many bytes pass between two events that tell of them.
+const TELL_EVERY: u64 = 128 << 10;
+
+/// Tells of the bytes that come.
+struct Counted<'a, R> {
+    rest: R,
+    layer: &'a ExpectedLayer,
+    done: u64,
+    told: u64,
+    tell: &'a (dyn Fn(PullEvent) + Sync),
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.rest.read(buffer)?;
+        self.done += count as u64;
+        if self.done - self.told >= TELL_EVERY || self.done >= self.layer.size {
+            self.told = self.done;
+            let (digest, total) = (self.layer.digest, self.layer.size);
+            (self.tell)(PullEvent::Bytes { digest, done: self.done, total });
+        }
+        Ok(count)
+    }
 }
 
 impl Receiver<'_> {
@@ -172,7 +198,11 @@ impl Receiver<'_> {
             let resumed = partial.there() > 0;
             let mut rest =
                 Rest::new(self.repository, expected.digest, expected.size, partial.there(), self.cancelled);
-            let error = match receive_partial(store, &mut partial, &mut rest, expected, self.cancelled) {
+            let there = partial.there();
+            (self.tell)(PullEvent::Bytes { digest: expected.digest, done: there, total: expected.size });
+            let mut counted =
+                Counted { rest: &mut rest, layer: expected, done: there, told: there, tell: self.tell };
+            let error = match receive_partial(store, &mut partial, &mut counted, expected, self.cancelled) {
                 Ok(layer) => {
                     partial.discard()?;
                     return Ok((layer, false));

@@ -12,6 +12,7 @@ mod rest;
 
 use std::fmt;
 use std::io::Read as _;
+use std::sync::Arc;
 
 pub use error::PullError;
 pub use resolve::{Resolved, resolve};
@@ -20,6 +21,7 @@ use super::registries::Registries;
 use super::repository::Repository;
 use crate::content::METADATA_LIMIT;
 use crate::image::{Descriptor, Digest, ImageConfig, ImageId, Platform, Reference};
+use crate::report::Transfer;
 use crate::store::{ImageRecord, PARTIAL_KEPT, Store, StoreError};
 
 /// Says whether the caller gave up; asked by several threads.
@@ -30,6 +32,8 @@ pub type Cancelled<'a> = &'a (dyn Fn() -> bool + Sync);
 pub enum PullEvent {
     /// A tag, or a digest, of a repository begins.
     Pulling { which: String, repository: String },
+    /// So many bytes of a layer have come, of so many; told now and then, by several threads.
+    Bytes { digest: Digest, done: u64, total: u64 },
     /// A layer is there; told in the order of the layers.
     Layer { digest: Digest, was_there: bool },
     /// What the reference stands for: of an image for several platforms, the index.
@@ -42,6 +46,9 @@ impl fmt::Display for PullEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PullEvent::Pulling { which, repository } => write!(f, "{which}: Pulling from {repository}"),
+            PullEvent::Bytes { digest, done, total } => {
+                write!(f, "{}: Downloading {done}/{total}", &digest.hex()[..12])
+            }
             PullEvent::Layer { digest, was_there } => {
                 let short = digest.hex();
                 let what = if *was_there { "Already exists" } else { "Pull complete" };
@@ -53,6 +60,15 @@ impl fmt::Display for PullEvent {
             }
             PullEvent::Status { name, newer: false } => write!(f, "Status: Image is up to date for {name}"),
         }
+    }
+}
+
+impl PullEvent {
+    /// Returns the bytes that it tells of, as a part of `of`; `None` where it tells of something else.
+    pub fn transfer(&self, of: &Arc<str>) -> Option<Transfer> {
+        let PullEvent::Bytes { digest, done, total } = self else { return None };
+        let part = digest.hex()[..12].to_owned();
+        Some(Transfer { of: of.clone(), part, done: *done, total: *total, ended: done >= total })
     }
 }
 
@@ -74,7 +90,7 @@ pub fn fetch(
     resolved: &Resolved,
     platform: Option<&Platform>,
     names: &[Reference],
-    tell: &dyn Fn(PullEvent),
+    tell: &(dyn Fn(PullEvent) + Sync),
     cancelled: Cancelled<'_>,
 ) -> Result<Pulled, PullError> {
     store.clear_partials(PARTIAL_KEPT)?;
@@ -119,7 +135,7 @@ pub fn pull(
     store: &Store,
     reference: &Reference,
     platform: Option<&Platform>,
-    tell: &dyn Fn(PullEvent),
+    tell: &(dyn Fn(PullEvent) + Sync),
     cancelled: Cancelled<'_>,
 ) -> Result<Pulled, PullError> {
     let reference = reference.clone().with_default_tag();

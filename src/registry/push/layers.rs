@@ -23,6 +23,8 @@ const AT_ONCE: usize = 5;
 const STACK: usize = 512 * 1024;
 /// From this level on zstd takes hundreds of megabytes for one stream.
 const HUNGRY_LEVEL: i32 = 16;
+/// So many bytes pass between two reports of them.
+const SAY_EVERY: u64 = 128 << 10;
 /// How many other repositories are tried to take a blob over from.
 const MOST_MOUNTS: usize = 3;
 
@@ -121,7 +123,9 @@ impl Pipeline<'_> {
             say(LayerState::Mounted(from));
         } else {
             let _turn = blob.is_packed_when_written().then(|| packers.take());
-            upload(self.store, self.repository, &blob, stopped)?;
+            let total = blob.size;
+            let sent = |done| say(LayerState::Sending { done, total });
+            upload(self.store, self.repository, &blob, &sent, stopped)?;
             say(LayerState::Pushed);
         }
         let origin = Origin {
@@ -160,27 +164,53 @@ impl Pipeline<'_> {
     }
 }
 
-/// Uploads a blob.
+/// Uploads a blob; `sent` hears now and then how many bytes are on their way.
 pub fn upload(
     store: &Store,
     repository: &Repository<'_>,
     blob: &Blob,
+    sent: &(dyn Fn(u64) + Sync),
     stopped: &dyn Fn() -> bool,
 ) -> Result<(), PushError> {
     let mut own: Option<ContentError> = None;
-    let mut write = |out: &mut dyn Write| match blob.write(store, out) {
-        Ok(()) => Ok(()),
-        // The connection's end, which the client knows how to go on from.
-        Err(ContentError::Write(error)) => Err(error),
-        Err(error) => {
-            own = Some(error);
-            Err(io::Error::other("the blob cannot be read"))
-        }
-    };
+    let mut write =
+        |out: &mut dyn Write| match blob.write(store, &mut Counted { out, done: 0, said: 0, sent }) {
+            Ok(()) => Ok(()),
+            // The connection's end, which the client knows how to go on from.
+            Err(ContentError::Write(error)) => Err(error),
+            Err(error) => {
+                own = Some(error);
+                Err(io::Error::other("the blob cannot be read"))
+            }
+        };
     let sent = repository.upload_blob(&blob.digest, blob.size, &mut write, stopped);
     match (own, sent) {
         (Some(error), Err(_)) => Err(error.into()),
         (_, sent) => sent.map_err(|error: RegistryError| error.into()),
+    }
+}
+
+/// Says how many bytes were written.
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    done: u64,
+    said: u64,
+    sent: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.done == 0 || self.done - self.said >= SAY_EVERY {
+            self.said = self.done;
+            (self.sent)(self.done);
+        }
+        let count = self.out.write(bytes)?;
+        self.done += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

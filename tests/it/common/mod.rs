@@ -5,7 +5,7 @@
 //! from text. `base`: base images. `archive`: what is in an exported image.
 //! `cage`: what a command leaves behind. `http`: a server on the loopback.
 //! `git`: one for repositories. `registry`: a registry of images, `tokens`: who lets in there,
-//! `script`: one that lies and breaks off. `proxy`: names of hosts for what listens on the loopback.
+//! `script`: one that lies and breaks off. `terminal`: what a program's bytes look like on a screen. `proxy`: names of hosts for what listens on the loopback.
 //! `hold`: a proxy that stops at a byte. `peers`: other engines.
 
 pub mod archive;
@@ -21,6 +21,7 @@ pub mod peers;
 pub mod proxy;
 pub mod registry;
 pub mod script;
+pub mod terminal;
 pub mod tokens;
 
 pub use archive::Exported;

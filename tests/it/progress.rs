@@ -1,0 +1,298 @@
+//! What is shown while something goes on: on terminals of real size, as JSON, in pipes that break.
+//!
+//! Terminals are script(1)'s; what reaches them goes through a small terminal of our own, of which the
+//! tests read the screen. The drawing itself is tested in `src/report/view`.
+
+use std::fs;
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::common::env::run_as;
+use super::common::script::{Image, layer};
+use super::common::terminal::Terminal;
+use super::common::{Outcome, TestEnv, Who};
+
+/// Returns the words of a shell that runs rbuild in its terminal.
+fn line(env: &TestEnv, columns: usize, rows: usize, words: &str) -> String {
+    format!("stty cols {columns} rows {rows}; exec {} {words}", env.exe().display())
+}
+
+/// Runs rbuild in a terminal.
+fn in_terminal(env: &TestEnv, columns: usize, rows: usize, words: &str) -> Outcome {
+    env.program("script", &["-qec", &line(env, columns, rows, words), "/dev/null"]).output()
+}
+
+/// Returns what is on a screen, and above it, after a command.
+fn seen(outcome: &Outcome, columns: usize, rows: usize) -> Terminal {
+    let mut terminal = Terminal::new(columns, rows);
+    terminal.write(outcome.stdout.as_bytes());
+    terminal
+}
+
+/// How often the view drew.
+fn frames(outcome: &Outcome) -> usize {
+    outcome.stdout.matches("\x1b[J").count()
+}
+
+/// Returns the log of the only build of a store.
+fn log(env: &TestEnv) -> String {
+    let mut builds = fs::read_dir(env.store().join("v1/builds")).unwrap();
+    let log = fs::read_to_string(builds.next().unwrap().unwrap().path().join("log")).unwrap();
+    assert!(builds.next().is_none());
+    log
+}
+
+both! {
+    /// Steps with their state, and a summary in the end; nothing of what was drawn on the way stays.
+    fn a_build_on_a_terminal(env) {
+        env.busybox();
+        let ctx = env.dockerfile(
+            "FROM busybox:test AS a\nRUN echo one; echo one > /f\nENV A=1\nFROM busybox:test\nCOPY --from=a /f /f\n",
+        );
+        let words = format!("build --network none -t app {}", ctx.path());
+        let outcome = in_terminal(env, 60, 20, &words).ok();
+        let terminal = seen(&outcome, 60, 20);
+        let lines = terminal.lines();
+        let has = |text: &str| {
+            assert!(lines.iter().any(|line| line.starts_with(text)), "{text}:\n{}", lines.join("\n"));
+        };
+        has("✓ [a] 1/5 FROM busybox:test AS a");
+        has("✓ [a] 2/5 RUN echo one; echo one > /f");
+        has("✓ [a] 3/5 ENV A=1");
+        has("✓ [1] 4/5 FROM busybox:test");
+        has("✓ [1] 5/5 COPY --from=a /f /f");
+        has("Successfully tagged app:latest");
+        assert_eq!(lines.len(), 8, "{lines:#?}");
+        assert!(lines[5].starts_with("Successfully built "), "{lines:#?}");
+        assert!(lines[7].starts_with("2 steps run, 0 cached, "), "{lines:#?}");
+        assert!(terminal.colours() > 0 && terminal.cursor().1 == 0);
+        assert!(!outcome.stdout.contains("\x1b[?"), "no mode of the terminal is changed\n{outcome}");
+
+        let again = format!("NO_COLOR=1; export NO_COLOR; {}", line(env, 60, 20, &words));
+        let outcome = env.program("script", &["-qec", &again, "/dev/null"]).ok();
+        let terminal = seen(&outcome, 60, 20);
+        assert_eq!(terminal.colours(), 0, "{outcome}");
+        let lines = terminal.lines();
+        assert!(lines.last().unwrap().starts_with("0 steps run, 2 cached, "), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("= [a] 2/5 RUN") && line.ends_with(" cached")), "{lines:#?}");
+    }
+
+    /// In a step that fails all output stays, and the error comes below.
+    fn a_failure_on_a_terminal(env) {
+        env.busybox();
+        let ctx = env.dockerfile(
+            "FROM busybox:test\nRUN seq 1 100; printf '\\033[2J\\033]0;x\\007\\344\\275\\240\\n'; exit 3\n",
+        );
+        for (columns, rows) in [(80, 24), (20, 6)] {
+            let outcome = in_terminal(env, columns, rows, &format!("build --network none {}", ctx.path())).exits(1);
+            let lines = seen(&outcome, columns, rows).lines();
+            let at = |text: &str| lines.iter().position(|line| line == text);
+            let (first, last) = (at("1").unwrap(), at("100").unwrap());
+            assert_eq!(last - first, 99, "{lines:#?}");
+            assert_eq!(lines[last + 1], "你");
+            assert!(lines[first - 1].starts_with("✗ 2/2 RUN"), "{lines:#?}");
+            assert!(lines[last + 2].starts_with("0 steps run, 0 cached, 1 not done, "), "{lines:#?}");
+            assert!(lines[last + 3..].join("\n").contains("exit code: 3"), "{lines:#?}");
+        }
+    }
+
+    /// Two hundred thousand lines: few of them are drawn, all are in the log.
+    fn a_flood_of_lines(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN seq 1 200000\n");
+        let outcome = in_terminal(env, 80, 24, &format!("build --network none {}", ctx.path())).ok();
+        // One frame for a hundred lines would be ten thousand a second on most machines.
+        assert!(frames(&outcome) < 2_000, "{} frames", frames(&outcome));
+        assert!(outcome.stdout.len() < 2_000_000, "{} bytes", outcome.stdout.len());
+        assert!(seen(&outcome, 80, 24).lines().len() < 8, "{outcome}");
+        let numbers = log(env).lines().filter(|line| line.parse::<u32>().is_ok()).count();
+        assert_eq!(numbers, 200_000);
+    }
+
+    /// Ctrl-C ends the view as it ends the build; the terminal is as it was.
+    fn a_build_that_is_stopped_on_a_terminal(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN echo rea''dy; sleep 1000\n");
+        let line = format!(
+            "trap : INT; stty -g; {} build --network none {}; echo code $?; stty -g",
+            env.exe().display(),
+            ctx.path()
+        );
+        let mut job = env.program("script", &["-qec", &line, "/dev/null"]).stdin_pipe().spawn();
+        job.wait_for("ready");
+        job.write(b"\x03");
+        let outcome = job.finish();
+        let lines = seen(&outcome, 80, 24).lines();
+        assert_eq!(lines.first(), lines.last(), "{lines:#?}");
+        let has = |text: &str| assert!(lines.iter().any(|line| line.ends_with(text)), "{text}: {lines:#?}");
+        has("stopped; nothing was left behind");
+        has("code 130");
+        assert!(lines.iter().any(|line| line.starts_with("- 2/2 RUN") && line.ends_with("stopped")), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("running")), "{lines:#?}");
+    }
+
+    /// BuildKit's events: every line is one, and has the fields that docs/progress.md names.
+    fn raw_json(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test AS base\nRUN echo out; echo err >&2\nCMD [\"x\"]\n");
+        let args = ["build", "--progress", "rawjson", "--network", "none", "-t", "app", ctx.path()];
+        let outcome = env.rbuild(&args).ok().has("Successfully tagged app:latest");
+        let lines = parsed(&outcome);
+        let vertices: Vec<&Value> = all(&lines, "vertexes");
+        let run = |v: &&&Value| v["name"].as_str().unwrap().starts_with("[base 2/2] RUN echo out");
+        let states: Vec<&&Value> = vertices.iter().filter(run).collect();
+        assert_eq!(states.len(), 3, "planned, started, completed: {outcome}");
+        assert!(states[0].get("started").is_none() && states[2]["completed"].is_string());
+        assert_eq!(states[0]["inputs"].as_array().unwrap().len(), 1);
+        let digest = &states[0]["digest"];
+        let mut text = String::new();
+        for log in all(&lines, "logs").iter().filter(|log| log["vertex"] == *digest) {
+            let data = base64::engine::general_purpose::STANDARD.decode(log["data"].as_str().unwrap()).unwrap();
+            text += &format!("{}: {}", log["stream"], String::from_utf8(data).unwrap());
+        }
+        assert!(text.contains("1: out\n") && text.contains("2: err\n"), "{text}");
+        let id = env.inspect("app")["Id"].as_str().unwrap().to_owned();
+        let ids: Vec<&str> = all(&lines, "statuses").iter().map(|s| s["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, [&format!("writing image {id}"), "naming to docker.io/library/app:latest"]);
+
+        let again = parsed(&env.rbuild(&args).ok());
+        let cached = all(&again, "vertexes").into_iter().filter(|v| v["cached"] == true).count();
+        assert_eq!(cached, 1);
+        assert_eq!(all(&again, "logs").len(), 0);
+    }
+
+    /// An error is in the vertices, and nothing else is on standard error.
+    fn raw_json_of_failures(env) {
+        env.busybox();
+        let check = |text: &str, code: i32, expect: &str, warnings: usize| {
+            let ctx = env.dockerfile(text);
+            let args = ["build", "--progress=rawjson", "--network", "none", ctx.path()];
+            let outcome = env.rbuild(&args).exits(code);
+            let lines = parsed(&outcome);
+            let vertices = all(&lines, "vertexes");
+            let last = vertices.last().unwrap();
+            assert!(last["name"] == "rbuild" && last["completed"].is_string(), "{outcome}");
+            assert!(last["error"].as_str().unwrap().contains(expect), "{outcome}");
+            assert_eq!(all(&lines, "warnings").len(), warnings, "{outcome}");
+        };
+        check("FROM busybox:test\nRUN exit 3\nCMD x\n", 1, "exit code: 3", 1);
+        check("FROM busybox:test\nRUNX\n", 2, "unknown instruction", 0);
+        check("FROM busybox:test\nCOPY nothing /\n", 1, "nothing", 0);
+    }
+
+    /// A reader that went away is none of the build's business.
+    fn broken_pipes(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN seq 1 20000 && echo made > /made\n");
+        for how in ["rawjson", "plain", "quiet"] {
+            let line = format!(
+                "{} build --no-cache --progress {how} --network none -t {how} {} 2>&1 | true",
+                env.exe().display(),
+                ctx.path()
+            );
+            env.program("sh", &["-c", &line]).ok();
+            env.run(&[how, "cat", "/made"]).ok().prints("made\n");
+        }
+    }
+}
+
+/// Parses all of standard error.
+fn parsed(outcome: &Outcome) -> Vec<Value> {
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    let lines: Vec<Value> = outcome.stderr.lines().map(parse).collect();
+    let known = ["vertexes", "statuses", "logs", "warnings"];
+    for (key, value) in lines.iter().flat_map(|line| line.as_object().unwrap()) {
+        assert!(known.contains(&key.as_str()), "{key}");
+        for entry in value.as_array().unwrap() {
+            let needed: &[&str] = match key.as_str() {
+                "vertexes" => &["digest", "name"],
+                "statuses" => &["id", "vertex", "current", "timestamp", "started"],
+                "logs" => &["vertex", "stream", "data", "timestamp"],
+                _ => &["vertex", "level", "short"],
+            };
+            assert!(needed.iter().all(|field| entry.get(field).is_some()), "{entry}");
+            for time in ["started", "completed", "timestamp"] {
+                if let Some(time) = entry.get(time) {
+                    time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// Returns all entries of one kind.
+fn all<'a>(lines: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    lines.iter().filter_map(|line| line[kind].as_array()).flatten().collect()
+}
+
+/// The words that choose, and the variable behind them.
+#[test]
+fn what_is_shown_is_chosen() {
+    run_as(Who::Root, |env| {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN echo he''llo\n");
+        let args = |how: &'static str| ["build", "--no-cache", "--network", "none", how, ctx.path()];
+        let variable = |value: &str| env.rbuild(&args("--label=a=b")).var("BUILDKIT_PROGRESS", value);
+        let plain = env.rbuild(&args("--progress=auto")).ok().has_all(&["Step 2/2", "\nhello\n"]);
+        assert!(plain.stderr.is_empty(), "{plain}");
+        env.rbuild(&args("--progress=none")).ok().prints("");
+        let quiet = variable("quiet").ok();
+        assert!(quiet.stdout.starts_with("sha256:") && quiet.stderr.is_empty(), "{quiet}");
+        variable("rawjson").ok().has("\"vertexes\"");
+        variable("loud").exits(2).has("BUILDKIT_PROGRESS is `loud`");
+        env.rbuild(&args("--progress=plain")).var("BUILDKIT_PROGRESS", "loud").ok().has("Step 2/2");
+        env.rbuild(&args("--progress=tty")).exits(2).has("standard error is not a terminal");
+        // On a terminal that can but write, the classic lines.
+        let line =
+            format!("TERM=dumb; export TERM; {}", line(env, 80, 24, &args("--progress=auto").join(" ")));
+        let dumb = env.program("script", &["-qec", &line, "/dev/null"]).ok().has("Step 2/2");
+        assert_eq!(frames(&dumb), 0);
+        // What standard output is for stays on it: results.
+        let words = format!("{} > {}/out", args("--progress=auto").join(" "), env.tmp().display());
+        let shown = seen(&in_terminal(env, 80, 24, &words).ok(), 80, 24).lines().join("\n");
+        assert!(shown.contains("✓ 2/2 RUN") && !shown.contains("Successfully built"), "{shown}");
+        let out = fs::read_to_string(env.tmp().join("out")).unwrap();
+        assert!(out.starts_with("Successfully built ") && out.lines().count() == 1, "{out}");
+    });
+}
+
+/// Bytes on a terminal, lines in a pipe.
+#[test]
+fn pulls_and_loads_show_bytes() {
+    run_as(Who::Root, |env| {
+        let image = Image::of(&[layer("a", 3_000_000, 1), layer("b", 1_000, 2)]);
+        let short: Vec<String> = (0..2).map(|n| image.layer_digest(n)[7..19].to_owned()).collect();
+        let server = image.serve(|_| None);
+        let name = format!("{}/app", server.host());
+        let pull = |words: &str| {
+            let outcome = in_terminal(env, 80, 24, &format!("{words} {name}"));
+            (seen(&outcome, 80, 24).lines(), outcome)
+        };
+        let (lines, _) = pull("pull");
+        let complete = |short: &String| format!("{short}: Pull complete");
+        let at =
+            |text: &str| lines.iter().position(|line| line == text).unwrap_or_else(|| panic!("{lines:#?}"));
+        assert!(at("Using default tag: latest") < at(&complete(&short[0])), "{lines:#?}");
+        assert_eq!(lines.last().unwrap(), &format!("{name}:latest"));
+        assert!(!lines.iter().any(|line| line.starts_with('>')), "{lines:#?}");
+        env.rbuild(&["rmi", &name]).ok();
+        let piped = env.rbuild(&["pull", &name]).ok();
+        let in_pipe: Vec<&str> = piped.stdout.lines().collect();
+        assert_eq!(lines, in_pipe, "the same lines stay");
+        assert!(piped.stderr.is_empty(), "{piped}");
+
+        env.rbuild(&["save", "-o", &format!("{}/a.tar", env.tmp().display()), &name]).ok();
+        env.rbuild(&["rmi", &name]).ok();
+        let outcome = in_terminal(env, 80, 24, &format!("load -i {}/a.tar", env.tmp().display())).ok();
+        let lines = seen(&outcome, 80, 24).lines();
+        assert_eq!(lines.iter().filter(|line| line.contains(": Loaded layer ")).count(), 2, "{lines:#?}");
+        assert!(lines.last().unwrap().starts_with("Loaded image: "), "{lines:#?}");
+
+        // `run` of what is not here.
+        env.rbuild(&["rmi", &name]).ok();
+        let (lines, _) = pull("run --rm");
+        assert!(lines.iter().any(|line| *line == complete(&short[0])), "{lines:#?}");
+    });
+}
