@@ -3,7 +3,8 @@
 //! `event` holds the events, `diagnostic` findings about a text, `excerpt`
 //! draws a finding as rustc does, `clean` makes output safe for a terminal,
 //! `redact` takes passwords out of it, `chain` joins causes, `plain` and `quiet`
-//! are sinks. Nothing here decides anything; sinks write to a writer they are given.
+//! are sinks, `record` is what of a build is kept. Nothing here decides anything; sinks write to a writer they
+//! are given.
 
 mod chain;
 pub mod clean;
@@ -12,6 +13,7 @@ mod event;
 pub mod excerpt;
 mod plain;
 mod quiet;
+pub mod record;
 mod redact;
 
 pub use chain::chain;
