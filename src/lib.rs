@@ -10,6 +10,7 @@ pub mod container;
 pub mod content;
 pub mod context;
 pub mod dockerfile;
+pub mod draw;
 pub mod image;
 pub mod layer;
 pub mod net;

@@ -1,33 +1,47 @@
 //! The full log of a build: everything a step says, as it says it, nothing clipped.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::recorder::Recorder;
 use crate::report::{Event, Plain, Reporter};
 use crate::store::BuildLog;
 
-/// Passes events on and writes them to the build's log as well.
+/// Passes events on and writes them to the build's log as well; tells the recorder where in it each went.
 pub struct Tee<'a> {
     sink: &'a dyn Reporter,
-    log: Plain<Shared>,
+    /// Locked while an event is written, so that what the log grows by is that event's.
+    log: Mutex<Plain<Shared>>,
+    length: Arc<AtomicU64>,
+    recorder: &'a Recorder,
 }
 
 /// A log file; what an event says is written at once, so that a build that is killed has a log.
-struct Shared(std::io::BufWriter<BuildLog>);
+struct Shared {
+    file: std::io::BufWriter<BuildLog>,
+    length: Arc<AtomicU64>,
+}
 
 impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.write(bytes)
+        let count = self.file.write(bytes)?;
+        self.length.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.0.flush()
+        self.file.flush()
     }
 }
 
 impl<'a> Tee<'a> {
     /// Makes a reporter that passes on to `sink` and writes to `log`.
-    pub fn new(sink: &'a dyn Reporter, log: BuildLog) -> Tee<'a> {
-        Tee { sink, log: Plain::new(Shared(std::io::BufWriter::new(log)), false) }
+    pub fn new(sink: &'a dyn Reporter, log: BuildLog, recorder: &'a Recorder) -> Tee<'a> {
+        let length = Arc::new(AtomicU64::new(0));
+        let file = std::io::BufWriter::new(log);
+        let log = Mutex::new(Plain::new(Shared { file, length: length.clone() }, false));
+        Tee { sink, log, length, recorder }
     }
 }
 
@@ -44,7 +58,10 @@ impl Reporter for Tee<'_> {
                 | Event::TransferEnded { .. }
         );
         if !shown_only {
-            self.log.event(event.clone());
+            let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = self.length.load(Ordering::Relaxed);
+            log.event(event.clone());
+            self.recorder.shown(&event, (before, self.length.load(Ordering::Relaxed)));
         }
         self.sink.event(event);
     }

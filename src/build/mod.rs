@@ -15,6 +15,7 @@ mod log;
 mod output;
 mod prepare;
 mod pulls;
+mod recorder;
 mod request;
 mod solving;
 mod source;
@@ -38,6 +39,7 @@ use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
 use log::Tee;
 use output::Leaving;
+use recorder::Recorder;
 use solving::{Solving, gather};
 
 use crate::image::{ImageConfig, Platform, SnapshotId};
@@ -52,10 +54,23 @@ use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
 
 /// Builds an image, stores it, names it, and writes the archives asked for.
 ///
-/// What the user is told is done is on the disk (unless the store was opened without syncing).
-pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, BuildError> {
+/// What the user is told is done is on the disk (unless the store was opened without syncing). However it
+/// ends, a record of it is kept.
+pub fn build(engine: &Engine, request: BuildRequest) -> Result<BuildResult, BuildError> {
     engine.store.look_once()?;
+    let recorder = Recorder::new(&request);
+    let built = recorded(engine, request, &recorder);
+    recorder.end(engine, &built);
+    built
+}
+
+fn recorded(
+    engine: &Engine,
+    mut request: BuildRequest,
+    recorder: &Recorder,
+) -> Result<BuildResult, BuildError> {
     let prepared = prepare::prepare(engine, &mut request)?;
+    recorder.warned(&prepared.source, &prepared.warnings);
     if let Some(refused) = prepare::check_single_id(engine, &prepared.graph)? {
         return Err(BuildError::Step(prepared.findings(vec![refused])));
     }
@@ -63,7 +78,9 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
     let log = engine.store.build_log()?;
     let id = log.id().to_owned();
     engine.reporter.event(Event::LogFile { path: log.path().to_owned() });
-    let tee = Tee::new(engine.reporter, log);
+    recorder.planned(&prepared.file, &prepared.graph, &images);
+    recorder.logged(log.again().map_err(|source| BuildError::Output { path: log.path().into(), source })?);
+    let tee = Tee::new(engine.reporter, log, recorder);
     let book = StoreBook::new(engine.store, &prepared.graph);
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
@@ -76,6 +93,7 @@ pub fn build(engine: &Engine, mut request: BuildRequest) -> Result<BuildResult, 
         caches: caches.as_ref(),
         book: &book,
         tee: &tee,
+        recorder,
         images: &images,
         no_cache: request.no_cache,
         share: !request.cache_to.is_empty(),

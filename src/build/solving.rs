@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use super::book::StoreBook;
 use super::error::BuildError;
 use super::log::Tee;
+use super::recorder::Recorder;
 use super::steps::StepReporter;
 use super::{Prepared, solve_error};
 use crate::image::SnapshotId;
@@ -24,6 +25,7 @@ pub struct Solving<'a> {
     pub caches: Option<&'a Caches<'a>>,
     pub book: &'a StoreBook<'a>,
     pub tee: &'a Tee<'a>,
+    pub recorder: &'a Recorder,
     /// The layers of each image vertex.
     pub images: &'a [Vec<SnapshotId>],
     pub no_cache: bool,
@@ -52,7 +54,12 @@ impl Solving<'_> {
                         caches.drop_all(&error);
                     }
                 }
-                _ => return Err(solve_error(self.prepared, *error)),
+                _ => {
+                    if let SolveError::Vertex { vertex, error } = &*error {
+                        self.recorder.failed_at(vertex.0, error);
+                    }
+                    return Err(solve_error(self.prepared, *error));
+                }
             }
         }
     }
@@ -62,7 +69,7 @@ impl Solving<'_> {
         let layers_of = |id: VertexId| self.images[id.0].clone();
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
         steps.begin();
-        let held = HeldBack { steps: &steps, caches: self.caches };
+        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches };
         let options = solve::Options { share: self.share, ..solve::Options::default() };
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
@@ -110,6 +117,7 @@ impl Solving<'_> {
 /// Keeps a failure from the screen that is not the step's: it is done again.
 struct HeldBack<'a> {
     steps: &'a StepReporter<'a>,
+    recorder: &'a Recorder,
     caches: Option<&'a Caches<'a>>,
 }
 
@@ -117,6 +125,7 @@ impl Reporter for HeldBack<'_> {
     fn event(&self, event: Event) {
         let is_caches = || self.caches.is_some_and(Caches::has_failures);
         if !matches!(event, Event::VertexFailed { .. }) || !is_caches() {
+            self.recorder.heard(&event);
             self.steps.event(event);
         }
     }

@@ -12,8 +12,9 @@ use super::guess;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, check, context, diff, doctor, expand, export, graph, groups, history, image_import, images,
-    inspect, load, login, logout, parse, prune, pull, push, rmi, run, save, system_df, tag,
+    build, builds, check, context, diff, doctor, expand, export, graph, groups, history, image_import,
+    images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save,
+    system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -74,8 +75,14 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
-    /// Show how the files of two images differ
+    /// Show how two images differ, by file and config
     Diff(diff::DiffArgs),
+    /// Show what takes space in an image, by layer and folder, and which bytes are wasted
+    Layers(layers::LayersArgs),
+    /// List past builds; show, log, open or remove one
+    Builds(builds::BuildsArgs),
+    /// Write a page about a build: graph, timeline, cache, layers, warnings, output
+    Report(report::ReportArgs),
     /// Manage images: list, inspect, tag, remove, prune
     Image(Late<groups::ImageGroup>),
     /// Manage the store: `df` shows what takes space, `prune` makes room
@@ -107,6 +114,8 @@ impl Command {
         !matches!(
             self,
             Command::Doctor(_)
+                | Command::Builds(_)
+                | Command::Report(_)
                 | Command::Check(_)
                 | Command::Context(_)
                 | Command::Parse(_)

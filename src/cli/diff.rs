@@ -1,22 +1,25 @@
-//! `rbuild diff`: how the files of two images differ.
+//! `rbuild diff`: how two images differ, by file and config.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
+use super::diff_config::{self, ConfigChange};
 use super::error::CommandError;
 use super::world::World;
 use super::{find, ui};
-use crate::image::SnapshotId;
+use crate::image::{ImageConfig, SnapshotId};
 use crate::report::clean::clean_text;
-use crate::store::{Found, Store};
+use crate::store::{Change, Found, Store};
 
-/// Show how the files of an image differ from those of another.
+/// Show how an image differs from another, by file and config.
 ///
 /// One line for each path: `A` added, `C` changed (or something below it was), `D` deleted. Kind, owner,
-/// mode, attributes and content count; times do not.
+/// mode, attributes and content count; times do not. Then one for each field of the config that differs: `A`,
+/// `C` or `D` with its name and what it says.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  rbuild diff flask:1 flask:2")]
+#[command(after_help = "Examples:\n  rbuild diff flask:1 flask:2\n  rbuild diff --config flask:1 flask:2")]
 pub struct DiffArgs {
     /// A name or id of an image, or the id of a build step
     #[arg(value_name = "IMAGE")]
@@ -24,6 +27,15 @@ pub struct DiffArgs {
     /// The one to compare it with
     #[arg(value_name = "IMAGE")]
     pub new: Option<String>,
+    /// Only files
+    #[arg(long, conflicts_with = "config")]
+    pub files: bool,
+    /// Only the config: platform, ENV, CMD and the like
+    #[arg(long)]
+    pub config: bool,
+    /// How to write it
+    #[arg(long, default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
 }
 
 /// Runs the command.
@@ -34,28 +46,69 @@ pub fn diff(world: &World, args: DiffArgs) -> Result<(), CommandError> {
     };
     let store = world.open_store()?;
     store.hold()?;
-    let found = store.diff(&layers(&store, &args.old)?, &layers(&store, new)?)?;
+    let (old, new) = (side(&store, &args.old, !args.files)?, side(&store, new, !args.files)?);
+    let files = match args.config {
+        true => Vec::new(),
+        false => store.diff(&old.layers, &new.layers)?.paths,
+    };
+    let config = match (&old.config, &new.config) {
+        (Some(old), Some(new)) => diff_config::compare(old, new),
+        _ => Vec::new(),
+    };
+    if args.format == "json" {
+        let file = |(path, change): &(PathBuf, Change)| json!({ "path": path.to_string_lossy(), "change": word(change.letter()) });
+        let field = |change: &ConfigChange| json!({ "field": change.field, "change": word(change.letter()), "old": change.old, "new": change.new });
+        let files: Vec<_> = files.iter().map(file).collect();
+        let config: Vec<_> = config.iter().map(field).collect();
+        ui::line(&serde_json::to_string_pretty(&json!({ "files": files, "config": config }))?);
+        return Ok(());
+    }
     let mut text = String::new();
-    for (path, change) in &found.paths {
-        text.push(change.letter());
-        text.push(' ');
-        text.push_str(&shown(path));
-        text.push('\n');
+    for (path, change) in &files {
+        text.push_str(&format!("{} {}\n", change.letter(), shown(path)));
+    }
+    for change in &config {
+        text.push_str(&format!("{} {}\n", change.letter(), one_line(&change.line())));
     }
     ui::out(&text);
     Ok(())
 }
 
-/// A name that holds a line end must not look like two, nor one that holds a carriage return like another.
-fn shown(path: &Path) -> String {
-    clean_text(&path.to_string_lossy()).replace('\n', "\\n").replace('\r', "\\r")
+fn word(letter: char) -> &'static str {
+    match letter {
+        'A' => "added",
+        'D' => "deleted",
+        _ => "changed",
+    }
 }
 
-fn layers(store: &Store, name: &str) -> Result<Vec<SnapshotId>, CommandError> {
-    match find::find(store, name)? {
-        Found::Image { id, .. } => Ok(store.image(&id)?.layers),
-        Found::Step(id) => Ok(store.step(&id)?.ok_or_else(|| find::no_such(name))?.layers),
-    }
+/// One of the two that are compared.
+struct Side {
+    layers: Vec<SnapshotId>,
+    config: Option<ImageConfig>,
+}
+
+fn side(store: &Store, name: &str, with_config: bool) -> Result<Side, CommandError> {
+    Ok(match find::find(store, name)? {
+        Found::Image { id, .. } => {
+            let image = store.image(&id)?;
+            Side { layers: image.layers, config: Some(image.config).filter(|_| with_config) }
+        }
+        Found::Step(id) => {
+            let step = store.step(&id)?.ok_or_else(|| find::no_such(name))?;
+            let config = ImageConfig { config: step.config, ..ImageConfig::empty(&step.platform) };
+            Side { layers: step.layers, config: Some(config).filter(|_| with_config) }
+        }
+    })
+}
+
+/// A name that holds a line end must not look like two, nor one that holds a carriage return like another.
+fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy())
+}
+
+fn one_line(text: &str) -> String {
+    clean_text(text).replace('\n', "\\n").replace('\r', "\\r")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::report::Plain;
 
 /// Show what a Dockerfile's instructions depend on, and which are cached.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild graph .\n  rbuild graph --format dot . | dot -Tsvg > graph.svg")]
+#[command(after_help = "Examples:\n  rbuild graph .\n  rbuild graph --format svg . > graph.svg")]
 pub struct GraphArgs {
     /// The build context: a directory, or `-` for a Dockerfile or a tar archive on standard input
     #[arg(value_name = "PATH | -", default_value = ".")]
@@ -20,7 +20,7 @@ pub struct GraphArgs {
     #[command(flatten)]
     pub source: SourceArgs,
     /// How to write it
-    #[arg(long, default_value = "json", value_parser = ["json", "dot", "mermaid"])]
+    #[arg(long, default_value = "json", value_parser = ["json", "dot", "mermaid", "svg"])]
     pub format: String,
 }
 
@@ -36,6 +36,7 @@ pub fn graph(world: &World, args: GraphArgs) -> Result<(), CommandError> {
     let format = match args.format.as_str() {
         "dot" => Format::Dot,
         "mermaid" => Format::Mermaid,
+        "svg" => Format::Svg,
         _ => Format::Json,
     };
     let text = build::graph(&engine, request, format)

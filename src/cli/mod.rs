@@ -7,6 +7,7 @@
 
 mod annotations;
 mod build;
+mod builds;
 mod cache_options;
 mod call;
 mod check;
@@ -15,6 +16,7 @@ mod context;
 mod contexts;
 mod csv;
 mod diff;
+mod diff_config;
 mod doctor;
 mod error;
 mod expand;
@@ -31,6 +33,7 @@ mod images;
 mod inspect;
 mod json;
 mod late;
+mod layers;
 mod load;
 mod login;
 mod logout;
@@ -42,6 +45,7 @@ mod prune;
 mod pull;
 mod pull_policy;
 mod push;
+mod report;
 mod resources;
 mod rmi;
 mod rows;
@@ -129,6 +133,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
         _ => {}
     }
+    // A program that shows pages must not be in the user namespace that comes now.
+    let viewer = match &line.command {
+        Command::Builds(args) => args.viewer()?,
+        _ => None,
+    };
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
         Command::Graph(args) => graph::graph(&world, args)?,
@@ -147,6 +156,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Run(Late(args)) => return run::run(&world, args),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
+        Command::Layers(args) => layers::layers(&world, args)?,
+        Command::Builds(args) => builds::builds(&world, args, viewer)?,
+        Command::Report(args) => report::report(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
         Command::BuilderPrune(args) => prune::cache(&world, args)?,
         Command::SystemPrune(args) => prune::system(&world, args)?,

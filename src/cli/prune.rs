@@ -38,7 +38,7 @@ pub struct ImagePruneArgs {
     Example:\n  rbuild builder prune -f --filter unused-for=240h")]
 pub struct BuilderPruneArgs {
     /// Also forget which layers of images the cache knows, and what rbuild keeps for itself: digests
-    /// of contexts, logs of builds
+    /// of contexts, logs and records of builds
     #[arg(short, long)]
     pub all: bool,
     /// Only what this holds for

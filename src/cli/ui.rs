@@ -7,7 +7,7 @@
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
 use crate::layer::LeftOut;
-use crate::report::clean::{clean_text, without_codes};
+use crate::report::clean::{Cleaner, clean_text, without_codes};
 
 /// Prints a result; no line end is added. A terminal gets nothing that it would obey but colours; a file
 /// or a pipe gets the text as it is.
@@ -18,6 +18,29 @@ pub fn out(text: &str) {
         false => stdout.write_all(text.as_bytes()),
     };
     let _ = stdout.flush();
+}
+
+/// Prints all that can be read. A terminal gets nothing that it would obey but colours; a reader that goes away
+/// is no error.
+pub fn copy(mut from: impl Read) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let mut cleaner = stdout.is_terminal().then(Cleaner::default);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let written = match &mut cleaner {
+            Some(cleaner) => stdout.write_all(&cleaner.clean(&buffer[..count])),
+            None => stdout.write_all(&buffer[..count]),
+        };
+        if written.and_then(|()| stdout.flush()).is_err() {
+            return Ok(());
+        }
+    }
 }
 
 /// Prints a result and a line end.

@@ -35,3 +35,4 @@ pub use check::{Checked, Warnings, check, warnings};
 pub use lower::{Lowered, lower};
 pub use outline::{EpochNeed, ImageNeed, Outline, outline};
 pub use request::{Base, Bases, Entitlements, NamedContext, Request};
+pub use scope::looks_secret;

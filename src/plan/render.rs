@@ -1,4 +1,4 @@
-//! The graph as text for people and programs: JSON, DOT and Mermaid.
+//! The graph as text for people and programs: JSON, DOT, Mermaid and SVG.
 //!
 //! # The JSON
 //!
@@ -34,6 +34,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::draw::{Link, Look, Node, Picture, svg};
+
 use super::graph::EdgeKind;
 use super::graph::Graph;
 use super::graph::Op;
@@ -48,6 +50,8 @@ pub enum Format {
     Dot,
     /// A Mermaid flowchart.
     Mermaid,
+    /// A picture.
+    Svg,
 }
 
 /// Writes a graph; `cached` tells of a vertex whether the cache has it, where that is known.
@@ -56,10 +60,12 @@ pub fn render(graph: &Graph, format: Format, cached: &dyn Fn(VertexId) -> Option
         Format::Json => render_json(graph, cached),
         Format::Dot => render_dot(graph, cached),
         Format::Mermaid => render_mermaid(graph, cached),
+        Format::Svg => render_svg(graph, cached),
     }
 }
 
-fn kind(op: &Op) -> &'static str {
+/// Returns the word for what a vertex does.
+pub fn kind(op: &Op) -> &'static str {
     match op {
         Op::Image(_) => "image",
         Op::Context(_) => "context",
@@ -72,7 +78,8 @@ fn kind(op: &Op) -> &'static str {
     }
 }
 
-fn edge_kind(kind: EdgeKind) -> &'static str {
+/// Returns the word for what an edge means.
+pub fn edge_kind(kind: EdgeKind) -> &'static str {
     match kind {
         EdgeKind::Base => "base",
         EdgeKind::Below => "below",
@@ -254,6 +261,30 @@ fn render_mermaid(graph: &Graph, cached: &dyn Fn(VertexId) -> Option<bool>) -> S
         let _ = writeln!(out, "  classDef cached fill:#cfc\n  class {} cached", hits.join(","));
     }
     out
+}
+
+fn render_svg(graph: &Graph, cached: &dyn Fn(VertexId) -> Option<bool>) -> String {
+    let stages = by_stage(graph);
+    let mut picture = Picture { title: "Instruction graph".to_owned(), ..Picture::default() };
+    for (id, vertex) in ids(graph) {
+        let look = match (cached(id), &vertex.op) {
+            (_, Op::Image(_) | Op::Context(_) | Op::Http(_) | Op::Git(_)) => Look::Source,
+            (Some(true), _) => Look::Cached,
+            _ => Look::Plain,
+        };
+        let detail = match caption(vertex, cached(id)) {
+            lines if lines.len() > 1 => lines[1..].join(" · "),
+            _ => kind(&vertex.op).to_owned(),
+        };
+        let group = stages.iter().position(|(stage, _)| *stage == vertex.stage).unwrap_or(0);
+        picture.nodes.push(Node { group, text: vertex.text.clone(), detail, look });
+        for input in &vertex.inputs {
+            let kind = edge_kind(input.kind).to_owned();
+            picture.links.extend(input.from.map(|from| Link { from: from.0, to: id.0, kind }));
+        }
+    }
+    picture.groups = stages.iter().map(|(stage, _)| format!("stage {stage}")).collect();
+    svg(&picture)
 }
 
 /// Writes what Mermaid could take for markup as its numbered entities.

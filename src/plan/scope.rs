@@ -125,7 +125,7 @@ pub(super) fn proxies(build_args: &BuildArgs) -> BTreeMap<String, String> {
 }
 
 /// Tells whether a name looks as if its value were a secret, as BuildKit's check does.
-pub(super) fn looks_secret(name: &str) -> bool {
+pub fn looks_secret(name: &str) -> bool {
     const SECRET: [&str; 10] = [
         "apikey",
         "auth",

@@ -3,7 +3,8 @@
 //! `event` holds the events, `diagnostic` findings about a text, `excerpt`
 //! draws a finding as rustc does, `clean` makes output safe for a terminal,
 //! `redact` takes passwords out of it, `chain` joins causes, `plain`, `quiet`, `raw_json`
-//! and `view` (for a terminal, of `line`s) are sinks. Nothing here decides anything; sinks write to a writer they are given.
+//! and `view` (for a terminal, of `line`s) are sinks, `record` is what of a build is kept.
+//! Nothing here decides anything; sinks write to a writer they are given.
 
 mod chain;
 pub mod clean;
@@ -14,6 +15,7 @@ mod line;
 mod plain;
 mod quiet;
 mod raw_json;
+pub mod record;
 mod redact;
 pub mod view;
 

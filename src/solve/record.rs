@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::{CacheKey, Digest, LayerDigest, OpDigest, SnapshotId};
 use crate::plan::graph::EdgeKind;
+use crate::plan::looks_secret;
 
 use super::key::{Fields, Value};
 
@@ -131,6 +132,9 @@ fn changed(name: &str, old: &Value, new: &Value) -> String {
         for (key, value) in &new {
             match old.get(key) {
                 Some(before) if before == value => {}
+                // A reason is shown and kept.
+                Some(_) if looks_secret(key) => reasons.push(format!("{word} {key} changed")),
+                None if looks_secret(key) => reasons.push(format!("{word} {key} is new")),
                 Some(before) => reasons.push(format!("{word} {key}: {} -> {}", cut(before), cut(value))),
                 None => reasons.push(format!("{word} {key}={} is new", cut(value))),
             }
@@ -220,6 +224,8 @@ mod tests {
         check(&["A=1"], "", &["A=1", "B=2"], "", "ARG or ENV B=2 is new");
         check(&["A=1", "B=2"], "", &["A=1"], "", "ARG or ENV B is gone");
         check(&["A=1", "B=2"], "", &["B=2", "A=1"], "", "env: order changed");
+        check(&["API_KEY=1"], "", &["API_KEY=2"], "", "ARG or ENV API_KEY changed");
+        check(&["A=1"], "", &["A=1", "TOKEN=2"], "", "ARG or ENV TOKEN is new");
         check(&["A=1"], "", &["A=1"], "app", "user: \"\" -> app");
         check(&["A=1"], "a", &["A=2"], "b", "ARG or ENV A: 1 -> 2; user: a -> b");
         check(&["A=1"], "", &["A=1"], "", "never built here");

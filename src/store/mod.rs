@@ -26,7 +26,9 @@
 //!                              and N.lock (flock: held while it is mounted; its mtime is the last use)
 //!   cache/partials/HEX         the first bytes of a blob that is being received, or was (flock: held by
 //!                              who receives it; its mtime is the last use)
-//!   builds/ID/log              the full log of a build
+//!   builds/ID/log              the full log of a build (flock: held while it runs)
+//!   builds/ID/record           JSON: what became of it; written once, at its end
+//!   builds/ID/report.html      the page that was last looked at
 //!   leases/ID                  flock: held while its process lives; lists layers it pins, and of a
 //!                              container its id and image
 //!   locks/HEX                  flock: one step, while somebody does it
@@ -62,6 +64,7 @@ mod digests;
 mod durability;
 mod error;
 mod find;
+mod image_files;
 mod images;
 mod known;
 mod layout;
@@ -93,13 +96,14 @@ use crate::image::SnapshotId;
 use crate::sys::overlay::OverlayXattrs;
 
 pub use blobs::{BlobReader, BlobWriter};
-pub use builds::BuildLog;
+pub use builds::{BUILDS_KEPT, BuildLog, BuildState, KeptBuild};
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
 pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;
 pub use find::Found;
+pub use image_files::{FolderFiles, ImageFiles, LayerFiles, Wasted};
 pub use images::{ImageRecord, ListedImage, StoredImage};
 pub use leases::RunningContainer;
 pub use origins::Origin;

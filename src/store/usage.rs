@@ -1,7 +1,7 @@
 //! What takes space: images, what containers wrote, and the build cache, piece by piece.
 //!
 //! A layer of an image is the image's; of the build cache are the other layers, cache mounts, what
-//! was fetched from Git and the web, what came of layers whose pull was stopped, and what rbuild keeps for itself (digests of context files, logs
+//! was fetched from Git and the web, what came of layers whose pull was stopped, and what rbuild keeps for itself (digests of context files, records
 //! of builds, records without files). Reading takes no lock: what vanishes meanwhile is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -329,7 +329,7 @@ impl Store {
         for name in names_in(&self.paths.builds)? {
             let path = self.paths.builds.join(&name);
             let place = Place::Alone(path.clone());
-            let what = "log of a build".to_owned();
+            let what = "record of a build".to_owned();
             let log = path.join("log");
             let times = (path.as_path(), [path.as_path(); 2], [log.as_path(), &path]);
             entries.extend(entry(short(&name), CacheKind::Internal, what, times, place));

@@ -34,6 +34,21 @@ both! {
         env.rbuild(&["diff", "same", "owner"]).ok().prints("C /g\n");
     }
 
+    /// What a container of one would get and one of the other would not.
+    fn configs_are_compared(env) {
+        let ctx = |text: &str| env.dockerfile(&format!("FROM scratch\nCOPY f /\n{text}")).file("f", "x");
+        env.build(&ctx("ENV A=1 B=2\nCMD [\"one\"]\nLABEL l=1\n"), &["-t", "one"]);
+        env.build(&ctx("ENV A=1 B=3\nCMD [\"two\"]\nEXPOSE 80\nUSER app\n"), &["-t", "two"]);
+        let lines = "C Cmd: [\"one\"] -> [\"two\"]\nC Env.B: 2 -> 3\nA ExposedPorts.80/tcp\nD Labels.l: 1\nA User: app\n";
+        env.rbuild(&["diff", "one", "two"]).ok().prints(lines);
+        env.rbuild(&["diff", "--config", "one", "two"]).ok().prints(lines);
+        env.rbuild(&["diff", "--files", "one", "two"]).ok().prints("");
+        let json = env.rbuild(&["diff", "--format", "json", "one", "two"]).ok();
+        let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(json["files"], serde_json::json!([]));
+        assert_eq!(json["config"][1], serde_json::json!({"field": "Env.B", "change": "changed", "old": "2", "new": "3"}));
+    }
+
     /// Links are never followed, neither those in a path nor those that are compared.
     fn links_are_not_followed(env) {
         env.busybox();

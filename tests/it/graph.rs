@@ -51,6 +51,19 @@ both! {
         env.rbuild(&["graph", "--format", "mermaid", ctx.path()]).ok().has_all(&["-->", "RUN cat"]);
     }
 
+    /// The picture is whole by itself, and is XML that another program reads.
+    fn svg(env) {
+        let ctx = two_stages(env);
+        let drawn = env.rbuild(&["graph", "--format", "svg", ctx.path()]).ok();
+        drawn.clone().has_all(&["<svg ", "stage tools", "RUN cat /tool /f", "class=\"node\""]).lacks("class=\"node cached\"");
+        env.build(&ctx, &[]);
+        env.rbuild(&["graph", "--format", "svg", ctx.path()]).ok().has("class=\"node cached\"");
+        let evil = env.dockerfile("FROM busybox:test AS a\nRUN echo '</text><script>alert(1)</script>' \"]]>\"\n");
+        let drawn = env.rbuild(&["graph", "--format", "svg", evil.path()]).ok().lacks("<script");
+        let checked = env.program("python3", &["-c", "import sys, xml.dom.minidom as x; x.parseString(sys.stdin.buffer.read())"]);
+        checked.stdin(drawn.stdout.clone()).ok();
+    }
+
     /// Text from a Dockerfile cannot break out of a label.
     fn quotes_in_instructions_are_escaped(env) {
         env.busybox();
