@@ -92,7 +92,7 @@ impl Selector<'_> {
                 continue;
             };
             let wanted = (!source.components.is_empty()).then_some(&sought);
-            let found = walk(&self.scope, base.clone(), fd, wanted)?;
+            let found = walk(self.scope, base.clone(), fd, wanted)?;
             if must_exist && wanted.is_some() && found.entries.is_empty() && found.sockets.is_empty() {
                 self.require(&base.join(names.iter().map(|c| literal(c)).collect::<PathBuf>()))?;
             }
