@@ -125,6 +125,11 @@ impl DigestCache {
         DigestCache { file: PathBuf::new(), root: Vec::new(), state: Mutex::new(state) }
     }
 
+    /// Returns the path of the context.
+    pub fn root(&self) -> &[u8] {
+        &self.root
+    }
+
     /// Returns what is known of the file at `path` (relative to the root), if it is still that file.
     pub fn lookup(&self, path: &Path, stat: &Stat) -> Option<Known> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
