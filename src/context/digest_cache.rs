@@ -35,9 +35,10 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use crate::image::Digest;
+use crate::image::FileDigest;
 use crate::sys::Stat;
 
-const MAGIC: &[u8; 24] = b"rbuild digest cache v1\n\0";
+const MAGIC: &[u8; 24] = b"rbuild digest cache v2\n\0";
 const HEADER: usize = 24 + 4 + 4 + 8 + 8;
 const RECORD: usize = 84;
 /// Saves after which an entry that no build asked for is dropped.
@@ -81,7 +82,7 @@ enum Draft {
 /// What is remembered of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Known {
-    pub digest: Digest,
+    pub digest: FileDigest,
     /// Whether it had extended attributes; setting one changes the ctime.
     pub has_xattrs: bool,
 }
@@ -306,7 +307,7 @@ impl Loaded {
             mtime: (u64_at(b, at + 16)? as i64, u32_at(b, at + 32)?),
             ctime: (u64_at(b, at + 24)? as i64, u32_at(b, at + 36)?),
             inode: u64_at(b, at + 40)?,
-            known: Known { digest: Digest::from_bytes(digest), has_xattrs: flags & XATTRS_BIT != 0 },
+            known: Known { digest: FileDigest::from_bytes(digest), has_xattrs: flags & XATTRS_BIT != 0 },
         };
         Some((record, flags & !XATTRS_BIT))
     }
@@ -361,7 +362,7 @@ mod tests {
     }
 
     fn known(text: &str) -> Known {
-        Known { digest: Digest::of(text), has_xattrs: text.len() % 2 == 1 }
+        Known { digest: FileDigest::of(text), has_xattrs: text.len() % 2 == 1 }
     }
 
     /// Opens a cache whose hashing began at `began`.

@@ -15,8 +15,8 @@ use std::sync::atomic::Ordering;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
-use crate::image::Digest;
-use crate::image::Hasher;
+use crate::image::FileDigest;
+use crate::image::FileHasher;
 use crate::sys::RootDir;
 use crate::sys::Stat;
 use crate::sys::root_dir::fstat;
@@ -39,7 +39,7 @@ pub struct Pending {
 }
 
 /// Hashes files; returns, in the same order, each digest with what stat said before the file was read.
-pub fn hash_files(root: &RootDir, files: &[Pending]) -> Result<Vec<(Digest, Stat)>, ContextError> {
+pub fn hash_files(root: &RootDir, files: &[Pending]) -> Result<Vec<(FileDigest, Stat)>, ContextError> {
     let bytes: u64 = files.iter().map(|file| file.size).sum();
     if bytes < WORTH_BYTES && files.len() < WORTH_FILES {
         let mut buffer = buffer();
@@ -75,7 +75,7 @@ fn buffer() -> Vec<u8> {
     vec![0; 128 * 1024]
 }
 
-fn hash_file(root: &RootDir, path: &Path, buffer: &mut [u8]) -> Result<(Digest, Stat), ContextError> {
+fn hash_file(root: &RootDir, path: &Path, buffer: &mut [u8]) -> Result<(FileDigest, Stat), ContextError> {
     let fail = |source: io::Error| ContextError::Read { path: path.to_owned(), source };
     for _ in 0..ATTEMPTS {
         let fd = root.open_at(path, OFlags::RDONLY | OFlags::NOFOLLOW, Mode::empty()).map_err(fail)?;
@@ -84,7 +84,7 @@ fn hash_file(root: &RootDir, path: &Path, buffer: &mut [u8]) -> Result<(Digest, 
         if !before.is_file() {
             break;
         }
-        let mut hasher = Hasher::new();
+        let mut hasher = FileHasher::new();
         loop {
             match file.read(buffer) {
                 Ok(0) => break,
@@ -121,8 +121,9 @@ mod tests {
             })
             .collect();
         let root = RootDir::open(outer.path()).unwrap();
-        let expect: Vec<Digest> = (0..files.len()).map(|i| Digest::of(format!("content {i}"))).collect();
-        let digests = |files: &[Pending]| -> Vec<Digest> {
+        let expect: Vec<FileDigest> =
+            (0..files.len()).map(|i| FileDigest::of(format!("content {i}"))).collect();
+        let digests = |files: &[Pending]| -> Vec<FileDigest> {
             hash_files(&root, files).unwrap().into_iter().map(|(digest, _)| digest).collect()
         };
         assert_eq!(digests(&files), expect);

@@ -26,7 +26,7 @@ use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
-use crate::image::Digest;
+use crate::image::FileDigest;
 use crate::sys::Stat;
 use crate::sys::dir::read_dir;
 use crate::sys::root_dir::Escape;
@@ -366,7 +366,7 @@ impl Selector<'_> {
                     None => {
                         let pending = Pending { path: path.to_owned(), size: stat.size };
                         self.pending.push((number, pending));
-                        EntryKind::File(Digest::from_bytes([0; 32]))
+                        EntryKind::File(FileDigest::from_bytes([0; 32]))
                     }
                 }
             }

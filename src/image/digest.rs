@@ -62,12 +62,7 @@ impl Digest {
 
     /// Returns the 64 hex digits, without `sha256:`.
     pub fn hex(&self) -> String {
-        let mut out = String::with_capacity(64);
-        for byte in self.0 {
-            out.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble"));
-            out.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble"));
-        }
-        out
+        hex_of(&self.0)
     }
 
     /// Returns the first 12 hex digits, as docker shows ids.
@@ -79,24 +74,38 @@ impl Digest {
 
     /// Parses 64 lower-case hex digits without `sha256:`.
     pub fn from_hex(hex: &str) -> Result<Digest, DigestError> {
-        let fail = |why| DigestError { text: hex.to_owned(), why };
-        if hex.len() != 64 {
-            return Err(fail("it needs 64 hex digits"));
-        }
-        let mut bytes = [0u8; 32];
-        for (i, pair) in hex.as_bytes().chunks(2).enumerate() {
-            let nibble = |c: u8| match c {
-                b'0'..=b'9' => Some(c - b'0'),
-                b'a'..=b'f' => Some(c - b'a' + 10),
-                _ => None,
-            };
-            match (nibble(pair[0]), nibble(pair[1])) {
-                (Some(high), Some(low)) => bytes[i] = high << 4 | low,
-                _ => return Err(fail("only the digits 0-9 and a-f are allowed")),
-            }
-        }
-        Ok(Digest(bytes))
+        parse_hex(hex).map(Digest).map_err(|why| DigestError { text: hex.to_owned(), why })
     }
+}
+
+/// Writes 32 bytes as lower-case hex digits.
+pub(super) fn hex_of(bytes: &[u8; 32]) -> String {
+    let mut out = String::with_capacity(64);
+    for byte in bytes {
+        out.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble"));
+        out.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble"));
+    }
+    out
+}
+
+/// Reads 64 lower-case hex digits, or says what is wrong with them.
+pub(super) fn parse_hex(hex: &str) -> Result<[u8; 32], &'static str> {
+    if hex.len() != 64 {
+        return Err("it needs 64 hex digits");
+    }
+    let mut bytes = [0u8; 32];
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
+        let nibble = |c: u8| match c {
+            b'0'..=b'9' => Some(c - b'0'),
+            b'a'..=b'f' => Some(c - b'a' + 10),
+            _ => None,
+        };
+        match (nibble(pair[0]), nibble(pair[1])) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => return Err("only the digits 0-9 and a-f are allowed"),
+        }
+    }
+    Ok(bytes)
 }
 
 impl fmt::Display for Digest {

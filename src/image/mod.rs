@@ -6,6 +6,7 @@
 
 mod config;
 mod digest;
+mod file_digest;
 mod platform;
 mod reference;
 
@@ -14,6 +15,7 @@ pub use digest::{
     CacheKey, ChainDigest, ChainId, DiffId, Digest, DigestError, Hasher, ImageId, LayerDigest, OpDigest,
     SelectionDigest,
 };
+pub use file_digest::{FileDigest, FileDigestError, FileHasher, PIECE, PieceDigest};
 pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, is_tag};

@@ -1,5 +1,7 @@
 //! One file of a layer as a value, and who takes such values.
 
+use crate::image::FileDigest;
+
 use super::LayerError;
 
 /// The prefix of a deleted file's name in a layer's tar (OCI image-spec, layer.md, "Whiteouts").
@@ -10,7 +12,7 @@ pub(super) const OPAQUE_NAME: &[u8] = b".wh..wh..opq";
 
 /// What kind of change an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     File,
     Directory,
     Symlink,
@@ -27,7 +29,7 @@ pub(super) enum Kind {
 
 /// One entry of a layer. Whiteouts and opaque marks have a path and nothing else.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub struct Entry<'a> {
     pub kind: Kind,
     /// Without leading or trailing `/`; the layer's top directory is `.`.
     pub path: &'a [u8],
@@ -71,21 +73,11 @@ pub(super) trait Sink {
     /// Takes the next entry; a regular file's bytes follow, `size` of them.
     fn entry(&mut self, entry: &Entry<'_>) -> Result<(), LayerError>;
 
+    /// Takes a regular file whose digest is known; its bytes follow all the same.
+    fn known_file(&mut self, entry: &Entry<'_>, _digest: &FileDigest) -> Result<(), LayerError> {
+        self.entry(entry)
+    }
+
     /// Takes the next bytes of the current regular file.
     fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError>;
-}
-
-/// Feeds two sinks at once.
-pub(super) struct Both<'s, A, B>(pub &'s mut A, pub &'s mut B);
-
-impl<A: Sink, B: Sink> Sink for Both<'_, A, B> {
-    fn entry(&mut self, entry: &Entry<'_>) -> Result<(), LayerError> {
-        self.0.entry(entry)?;
-        self.1.entry(entry)
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
-        self.0.data(bytes)?;
-        self.1.data(bytes)
-    }
 }

@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 
 use rustix::fs::FileType;
 
+use crate::image::FileDigest;
 use crate::sys::{OverlayXattrs, RootDir};
 
 use super::{LayerDigests, Times};
@@ -51,6 +52,18 @@ pub struct Metadata {
     pub gid: u32,
     /// Sorted by name.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What is announced of anything but directories.
+#[derive(Debug, Clone, Copy)]
+pub struct Announced {
+    pub kind: FileType,
+    /// Whether it may get further names.
+    pub several: bool,
+    /// In bytes; of what is complete only to know how much there is to read.
+    pub size: u64,
+    /// Of a regular file's bytes, where that is known. It is believed.
+    pub digest: Option<FileDigest>,
 }
 
 /// Announces what is written to the thread that reads it.
@@ -87,11 +100,13 @@ enum Item {
         name: usize,
         kind: FileType,
         several: bool,
+        digest: Option<FileDigest>,
     },
     /// A file that is being written.
     Large {
         name: usize,
         size: u64,
+        digest: Option<FileDigest>,
         becomes: Becomes,
         progress: Progress,
     },
@@ -124,21 +139,29 @@ impl Follower {
     }
 
     /// Announces anything else that was made and will not change any more.
-    pub fn file(&mut self, parent: &Path, name: &OsStr, kind: FileType, several: bool, size: u64) {
+    pub fn file(&mut self, parent: &Path, name: &OsStr, file: Announced) {
         if self.go_to(parent) {
             let name = self.batch.name(name);
-            self.add(Item::File { name, kind, several }, size);
+            let Announced { kind, several, size, digest } = file;
+            self.add(Item::File { name, kind, several, digest }, size);
         }
     }
 
-    /// Announces a file of which nothing but its name is there yet, and that will be `size` bytes long.
-    pub fn large(&mut self, parent: &Path, name: &OsStr, size: u64, becomes: Becomes) -> Option<Writing> {
+    /// Announces a file of which nothing but its name is there yet, with what it becomes.
+    pub fn large(
+        &mut self,
+        parent: &Path,
+        name: &OsStr,
+        file: Announced,
+        becomes: Becomes,
+    ) -> Option<Writing> {
         if !self.go_to(parent) {
             return None;
         }
         let progress = Progress::default();
         let name = self.batch.name(name);
-        self.add(Item::Large { name, size, becomes, progress: progress.clone() }, size);
+        let Announced { size, digest, .. } = file;
+        self.add(Item::Large { name, size, digest, becomes, progress: progress.clone() }, size);
         Some(progress.write())
     }
 

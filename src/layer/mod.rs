@@ -38,9 +38,10 @@ pub use clamp::clamp_times;
 pub use compress::{
     Compression, Decoder, Encoder, Packing, as_layer, compress, decompress, decompress_layer,
 };
-pub use digest::{DigestOptions, LayerDigests, Times, digest_layer};
+pub use digest::{ContentHasher, DigestOptions, LayerDigests, LayerHasher, Times, digest_layer};
+pub use entry::{Entry, Kind};
 pub use error::LayerError;
-pub use follow::{Becomes, Follower, Metadata, Writing};
+pub use follow::{Announced, Becomes, Follower, Metadata, Writing};
 pub use missing::Missing;
 pub use root::inherit_root;
 pub use tar_fields::is_tar_header;

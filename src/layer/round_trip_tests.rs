@@ -250,7 +250,7 @@ fn a_fixed_tree_has_a_fixed_diff_id() {
     );
     assert_eq!(
         digests.content.to_string(),
-        "sha256:8dbbe1e27e4b326414a973c77a5df28722f6220336238f760061947c61df930b"
+        "sha256:4530c2c72a5c56691c0fa96e755d7ab22e47be1c7f78d377ba2a6088c5bab4a1"
     );
     assert_eq!((digests.entries, digests.file_bytes), (10, 1016));
 }

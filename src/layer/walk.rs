@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::image::FileDigest;
 use crate::sys::dir::{DirStack, read_dir};
 use crate::sys::root_dir::{fstat, open_no_follow, read_link_at, stat_at};
 use crate::sys::xattr::{self, Target};
@@ -29,14 +30,6 @@ use super::root::{mark_name, root_changed};
 
 /// How many bytes of a file are read at once.
 const CHUNK: usize = 256 * 1024;
-
-/// What a walk has seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    pub entries: u64,
-    /// The sum of the sizes of the regular files, each hard link counted once.
-    pub file_bytes: u64,
-}
 
 /// The attributes of one file: those a layer carries, and overlayfs's.
 #[derive(Debug, Default)]
@@ -95,7 +88,7 @@ fn outer_capability(value: Vec<u8>) -> Vec<u8> {
 }
 
 /// Gives every entry of the layer to `sink`.
-pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<Totals, LayerError> {
+pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<(), LayerError> {
     let top = open_no_follow(root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
         .map_err(LayerError::file("open", b"."))?;
     let mut walk = Walk::new(marks, sink);
@@ -109,8 +102,7 @@ pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -
         walk.emit_bare(Kind::Opaque)?;
     }
     walk.path.clear();
-    walk.tree(top)?;
-    Ok(walk.totals)
+    walk.tree(top)
 }
 
 /// A directory whose entries are being read.
@@ -129,9 +121,10 @@ pub(super) struct Walk<'s, S> {
     /// The first path of each file with several names, by device and inode.
     first_names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
-    pub totals: Totals,
     /// Whether the next file gets further names, although it may not have them yet.
     pub several: bool,
+    /// The digest of the next regular file, where that is known.
+    pub known: Option<FileDigest>,
 }
 
 impl<'s, S: Sink> Walk<'s, S> {
@@ -142,8 +135,8 @@ impl<'s, S: Sink> Walk<'s, S> {
             path: Vec::new(),
             first_names: HashMap::new(),
             buffer: Vec::new(),
-            totals: Totals::default(),
             several: false,
+            known: None,
         }
     }
 
@@ -241,7 +234,6 @@ impl<'s, S: Sink> Walk<'s, S> {
         }
         let xattrs = read_xattrs(xattr::of(fd), self.marks, &self.path)?;
         self.emit(Kind::File, stat, b"", &xattrs.portable)?;
-        self.totals.file_bytes += stat.size;
         self.data(fd, stat.size)
     }
 
@@ -294,8 +286,7 @@ impl<'s, S: Sink> Walk<'s, S> {
         xattrs: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(), LayerError> {
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        self.totals.entries += 1;
-        self.sink.entry(&Entry {
+        let entry = Entry {
             kind,
             path: &self.path,
             mode: stat.mode,
@@ -308,11 +299,14 @@ impl<'s, S: Sink> Walk<'s, S> {
             major: if device { rustix::fs::major(stat.rdev) } else { 0 },
             minor: if device { rustix::fs::minor(stat.rdev) } else { 0 },
             xattrs,
-        })
+        };
+        match self.known.take() {
+            Some(digest) if kind == Kind::File => self.sink.known_file(&entry, &digest),
+            _ => self.sink.entry(&entry),
+        }
     }
 
     fn emit_bare(&mut self, kind: Kind) -> Result<(), LayerError> {
-        self.totals.entries += 1;
         self.sink.entry(&Entry::bare(kind, &self.path))
     }
 }

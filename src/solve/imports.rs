@@ -61,7 +61,7 @@ pub struct ImportedLayer {
 /// [`super::Worker::reads`], `state` the portable chain of what is read.
 pub fn selection_name(state: &ChainDigest, reads: &Digest) -> Digest {
     let mut hasher = Hasher::new();
-    hasher.update(b"rbuild selection of v1");
+    hasher.update(b"rbuild selection of v2");
     hasher.update(state.0.as_bytes());
     hasher.update(reads.as_bytes());
     hasher.finish()

@@ -22,7 +22,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::image::{Digest, SnapshotId};
+use crate::image::{Digest, FileDigest, SnapshotId};
 use crate::sys::RootDir;
 
 use super::error::failed;
@@ -39,8 +39,7 @@ const MAX_FILE: u64 = 1 << 30;
 /// What a regular file of a layer is, so that another one is known to be the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopiedFile {
-    /// Of its bytes, by the function that the caller uses for all files.
-    pub digest: [u8; 32],
+    pub digest: FileDigest,
     pub size: u64,
     /// In seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
@@ -116,7 +115,7 @@ impl CopiedFiles {
             for number in [file.mtime.1, file.mode, file.uid, file.gid] {
                 out.extend_from_slice(&number.to_le_bytes());
             }
-            out.extend_from_slice(&file.digest);
+            out.extend_from_slice(file.digest.as_bytes());
         }
         let mut crc = flate2::Crc::new();
         crc.update(&out);
@@ -233,7 +232,7 @@ impl List {
             mode: u32_at(b, at + 28)?,
             uid: u32_at(b, at + 32)?,
             gid: u32_at(b, at + 36)?,
-            digest: b.get(at + 40..at + 72)?.try_into().ok()?,
+            digest: FileDigest::from_bytes(b.get(at + 40..at + 72)?.try_into().ok()?),
         })
     }
 
@@ -273,7 +272,8 @@ mod tests {
     fn file(number: u32) -> CopiedFile {
         let mtime = (-i64::from(number), number);
         let (uid, gid) = (number + 1, number + 2);
-        CopiedFile { digest: [number as u8; 32], size: number.into(), mtime, mode: 0o644, uid, gid }
+        let digest = FileDigest::of(number.to_le_bytes());
+        CopiedFile { digest, size: number.into(), mtime, mode: 0o644, uid, gid }
     }
 
     fn files(names: &[(&str, &str)]) -> CopiedFiles {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use url::Url;
 
-use crate::image::{Digest, Hasher};
+use crate::image::Digest;
 use crate::net::{Client, Credentials, NetError, Reply, Request, show_url};
 use crate::store::{Store, TempDir};
 use crate::sys::atomic;
@@ -20,7 +20,7 @@ use super::super::archive::{BLOCK, sniff};
 use super::super::digest_cache::{DigestCache, Known};
 use super::super::error::ContextError;
 use super::super::tree::Tree;
-use super::kept::{Kept, Shelf, remove_unused};
+use super::kept::{BothDigests, Kept, Shelf, remove_unused};
 use super::name::is_file_name;
 use super::{HttpFile, HttpRequest};
 
@@ -149,18 +149,20 @@ impl<'s> Downloads<'s> {
         let mut file = atomic::create_new(&path).map_err(&failed)?;
         let etag = reply.header("etag").map(str::to_owned);
         let last_modified = reply.header("last-modified").map(str::to_owned);
-        let mut hasher = Hasher::new();
+        let mut digests = BothDigests::default();
         let size = reply.copy_to(request.limit, cancel, &mut |piece| {
-            hasher.update(piece);
+            digests.write_all(piece)?;
             file.write_all(piece)
         })?;
+        let (digest, content) = digests.finish();
         let seconds = last_modified.as_deref().and_then(parse_date).unwrap_or(0);
         file.set_modified(system_time(seconds)).map_err(&failed)?;
         let kept = Kept {
             url: show_url(request.url),
             version: String::new(),
             name: request.filename.to_owned(),
-            digest: hasher.finish(),
+            digest,
+            content,
             size,
             etag,
             last_modified,
@@ -244,7 +246,7 @@ fn file_of(settled: &Settled) -> std::io::Result<HttpFile> {
     let Settled { shelf, kept } = settled;
     let root = shelf.root(kept)?;
     let stat = root.stat(Path::new(&kept.name), false)?;
-    let known = Known { digest: kept.digest, has_xattrs: false };
+    let known = Known { digest: kept.content, has_xattrs: false };
     let mut head = Vec::with_capacity(BLOCK);
     File::open(shelf.dir.join(&kept.version).join(&kept.name))?.take(BLOCK as u64).read_to_end(&mut head)?;
     let mut tree = Tree::context(root).with_digests(DigestCache::of_one(Path::new(&kept.name), &stat, known));

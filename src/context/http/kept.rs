@@ -24,7 +24,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::Digest;
+use crate::image::{Digest, FileDigest, FileHasher, Hasher};
 use crate::sys::lock::FileLock;
 use crate::sys::{RootDir, Stat, atomic};
 
@@ -40,7 +40,10 @@ pub struct Kept {
     pub url: String,
     pub version: String,
     pub name: String,
+    /// What `--checksum` is compared with.
     pub digest: Digest,
+    /// What the file counts by in keys.
+    pub content: FileDigest,
     pub size: u64,
     pub etag: Option<String>,
     /// As the server wrote it.
@@ -66,6 +69,32 @@ impl Kept {
         let mut now = self.clone();
         now.stamp(stat);
         *self == now
+    }
+}
+
+/// Computes the two digests of a download.
+#[derive(Default)]
+pub struct BothDigests {
+    digest: Hasher,
+    content: FileHasher,
+}
+
+impl BothDigests {
+    /// Returns the digests of all bytes written to it.
+    pub fn finish(mut self) -> (Digest, FileDigest) {
+        (self.digest.finish(), self.content.finish())
+    }
+}
+
+impl io::Write for BothDigests {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.digest.update(bytes);
+        self.content.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -108,9 +137,10 @@ impl Shelf {
         let root = self.root(&kept).ok()?;
         let stat = root.stat(Path::new(&kept.name), false).ok().filter(Stat::is_file)?;
         if !kept.is_of(&stat) {
-            let file = std::fs::File::open(self.dir.join(&kept.version).join(&kept.name)).ok()?;
-            let (digest, size) = Digest::of_reader(file).ok()?;
-            if (digest, size) != (kept.digest, kept.size) {
+            let mut file = std::fs::File::open(self.dir.join(&kept.version).join(&kept.name)).ok()?;
+            let mut digests = BothDigests::default();
+            let size = io::copy(&mut file, &mut digests).ok()?;
+            if (digests.finish(), size) != ((kept.digest, kept.content), kept.size) {
                 return None;
             }
             kept.stamp(&stat);

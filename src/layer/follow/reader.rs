@@ -12,7 +12,6 @@ use std::sync::mpsc::Receiver;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::image::{DiffId, Hasher};
 use crate::sys::dir::{DirStack, count_names};
 use crate::sys::root_dir::{fstat, open_no_follow};
 use crate::sys::xattr;
@@ -20,12 +19,10 @@ use crate::sys::{OverlayXattrs, RootDir, Stat};
 
 use super::progress::Ended;
 use super::{Batch, Becomes, Item, Metadata, Progress};
-use crate::layer::digest::ContentSink;
-use crate::layer::entry::{Both, Kind, Sink};
+use crate::layer::entry::{Kind, Sink};
 use crate::layer::root::root_changed;
-use crate::layer::tar_write::TarSink;
 use crate::layer::walk::{Walk, Xattrs, read_xattrs};
-use crate::layer::{LayerDigests, Times};
+use crate::layer::{LayerDigests, LayerHasher, Times};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -36,13 +33,11 @@ pub(super) fn read(
     times: Times,
     batches: &Receiver<Batch>,
 ) -> Option<LayerDigests> {
-    let mut tar = TarSink::new(Hasher::new());
-    let mut content = ContentSink::new(times, None);
-    let mut both = Both(&mut tar, &mut content);
+    let mut hasher = LayerHasher::new(times, None);
     let top = open_no_follow(upper.fd(), ".", DIRECTORY, Mode::empty()).ok()?;
     let mut reader = Reader {
         marks,
-        walk: Walk::new(marks, &mut both),
+        walk: Walk::new(marks, &mut hasher),
         dirs: DirStack::new(top).ok()?,
         levels: vec![Level::default()],
         left: Vec::new(),
@@ -54,18 +49,10 @@ pub(super) fn read(
     if !ended {
         return None;
     }
-    let totals = reader.walk.totals;
     let (levels, left) = (std::mem::take(&mut reader.levels), std::mem::take(&mut reader.left));
     root_is_as_it_started(upper, marks, levels.first()?)?;
     left.iter().try_for_each(|directory| directory.is_as_read(upper, marks))?;
-    let (hasher, tar_size) = tar.finish().ok()?;
-    Some(LayerDigests {
-        content: content.finish(),
-        diff_id: DiffId(hasher.finish()),
-        tar_size,
-        file_bytes: totals.file_bytes,
-        entries: totals.entries,
-    })
+    hasher.finish().ok()
 }
 
 struct Reader<'s, S> {
@@ -110,17 +97,20 @@ impl<S: Sink> Reader<'_, S> {
             match item {
                 Item::Enter { name, becomes } => self.enter(next(*name)?, becomes)?,
                 Item::Leave => self.leave()?,
-                Item::File { name, kind, several } => {
+                Item::File { name, kind, several, digest } => {
                     let name = next(*name)?;
                     self.step_to(name)?;
                     self.walk.several = *several;
+                    self.walk.known = *digest;
                     let directory = self.walk.file(self.dirs.current(), name, *kind).ok()?;
                     self.walk.several = false;
+                    self.walk.known = None;
                     if directory.is_some() {
                         return None;
                     }
                 }
-                Item::Large { name, size, becomes, progress } => {
+                Item::Large { name, size, digest, becomes, progress } => {
+                    self.walk.known = *digest;
                     self.large(next(*name)?, *size, becomes, progress)?;
                 }
                 Item::End => return (self.levels.len() == 1).then_some(true),
@@ -182,7 +172,6 @@ impl<S: Sink> Reader<'_, S> {
         let mut stat = becoming(&fstat(&fd).ok()?, metadata, becomes.mtime);
         stat.size = size;
         self.walk.emit(Kind::File, &stat, b"", &metadata.xattrs).ok()?;
-        self.walk.totals.file_bytes += size;
         let mut read = 0;
         let ended = loop {
             match progress.wait(read) {

@@ -12,7 +12,7 @@ use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use crate::context::Entry;
-use crate::image::Digest;
+use crate::image::FileDigest;
 use crate::store::CopiedFile;
 use crate::sys::Stat;
 use crate::sys::root_dir::stat_at;
@@ -28,7 +28,7 @@ impl Copier<'_> {
     pub(super) fn from_earlier(
         &mut self,
         entry: &Entry,
-        digest: &Digest,
+        digest: &FileDigest,
         place: &Place,
         name: &OsStr,
     ) -> Result<bool, CopyError> {
@@ -50,21 +50,21 @@ impl Copier<'_> {
     }
 
     /// Notes a file that was written, for the next COPY like this one.
-    pub(super) fn list(&mut self, entry: &Entry, digest: &Digest, place: &Place, name: &OsStr) {
+    pub(super) fn list(&mut self, entry: &Entry, digest: &FileDigest, place: &Place, name: &OsStr) {
         if let Some(file) = self.listed(entry, digest, place) {
             self.aids.files.push(&place.path, name, file);
         }
     }
 
     /// Returns what a copy of a file is; `None` for one that is never linked.
-    fn listed(&self, entry: &Entry, digest: &Digest, place: &Place) -> Option<CopiedFile> {
+    fn listed(&self, entry: &Entry, digest: &FileDigest, place: &Place) -> Option<CopiedFile> {
         // Files with several names are linked among themselves.
         if !place.plain || entry.stat.nlink > 1 || !entry.xattrs.is_empty() {
             return None;
         }
         let owner = self.owner_of(&entry.stat).0;
         Some(CopiedFile {
-            digest: *digest.as_bytes(),
+            digest: *digest,
             size: entry.stat.size,
             mtime: self.time_of(&entry.stat),
             mode: self.mode_of(&entry.stat),

@@ -20,7 +20,8 @@ use rustix::io::Errno;
 use crate::context::Entry;
 use crate::context::EntryKind;
 use crate::context::same_content;
-use crate::image::Digest;
+use crate::image::FileDigest;
+use crate::layer::Announced;
 use crate::layer::Becomes;
 use crate::layer::Metadata;
 use crate::layer::Writing;
@@ -93,7 +94,11 @@ impl Copier<'_> {
                 self.node(place, name, entry, FileType::BlockDevice, entry.stat.rdev)?;
             }
         }
-        self.announce(place, name, entry.stat.kind, false, 0);
+        self.announce(
+            place,
+            name,
+            Announced { kind: entry.stat.kind, several: false, size: 0, digest: None },
+        );
         Ok(())
     }
 
@@ -118,7 +123,7 @@ impl Copier<'_> {
         })?;
         self.done.files += 1;
         self.done.bytes += data.len() as u64;
-        self.announce(place, name, FileType::RegularFile, false, data.len() as u64);
+        self.announce(place, name, regular_file(data.len() as u64, None));
         Ok(())
     }
 
@@ -126,22 +131,23 @@ impl Copier<'_> {
         &mut self,
         origin: &Origin<'_>,
         entry: &Entry,
-        digest: &Digest,
+        digest: &FileDigest,
         place: &mut Place,
         name: &OsStr,
     ) -> Result<(), CopyError> {
         let stat = &entry.stat;
         let key = (stat.dev, stat.ino);
         let several = stat.nlink > 1;
+        let announced = Announced { several, ..regular_file(stat.size, Some(*digest)) };
         if several && self.link(key, place, name)? || self.from_earlier(entry, digest, place, name)? {
-            self.announce(place, name, FileType::RegularFile, several, stat.size);
+            self.announce(place, name, announced);
             return Ok(());
         }
         let read = |source| CopyError::Read { path: origin.path(), source };
         let from = open_no_follow(origin.dir, origin.name, OFlags::RDONLY, Mode::empty()).map_err(read)?;
         let to = self.create(place, name)?;
         let large = !several && stat.size >= LARGE;
-        let writing = if large { self.announce_large(entry, place, name) } else { None };
+        let writing = if large { self.announce_large(entry, announced, place, name) } else { None };
         if stat.size > 0 {
             let written = |bytes| writing.iter().for_each(|writing| writing.written(bytes));
             let copied = self.cloner.copy(&from, &to, stat.size, stat.blocks, written);
@@ -165,25 +171,31 @@ impl Copier<'_> {
         match writing {
             Some(writing) => writing.complete(),
             None if large => {}
-            None => self.announce(place, name, FileType::RegularFile, several, stat.size),
+            None => self.announce(place, name, announced),
         }
         Ok(())
     }
 
     /// Tells who digests the layer that something is as it will stay.
-    fn announce(&mut self, place: &Place, name: &OsStr, kind: FileType, several: bool, size: u64) {
+    fn announce(&mut self, place: &Place, name: &OsStr, file: Announced) {
         if let Some(follower) = &mut self.aids.follower {
-            follower.file(&place.path, name, kind, several, size);
+            follower.file(&place.path, name, file);
         }
     }
 
     /// Tells who digests the layer what a file will be that is about to be written.
-    fn announce_large(&mut self, entry: &Entry, place: &Place, name: &OsStr) -> Option<Writing> {
+    fn announce_large(
+        &mut self,
+        entry: &Entry,
+        file: Announced,
+        place: &Place,
+        name: &OsStr,
+    ) -> Option<Writing> {
         let Owner { uid, gid } = self.owner_of(&entry.stat).0;
         let (mode, mtime) = (self.mode_of(&entry.stat), self.time_of(&entry.stat));
         let rest = Some(Metadata { mode, uid, gid, xattrs: entry.xattrs.clone() });
         let follower = self.aids.follower.as_mut()?;
-        follower.large(&place.path, name, entry.stat.size, Becomes { mtime, rest })
+        follower.large(&place.path, name, file, Becomes { mtime, rest })
     }
 
     /// Links a file to a name it got before in this copy; false when it has none yet.
@@ -350,4 +362,8 @@ impl Copier<'_> {
         let (seconds, nanos) = self.time_of(&entry.stat);
         set_times_at(&place.upper, name, seconds, nanos).map_err(fail("set the time of"))
     }
+}
+
+fn regular_file(size: u64, digest: Option<FileDigest>) -> Announced {
+    Announced { kind: FileType::RegularFile, several: false, size, digest }
 }
