@@ -35,6 +35,9 @@ const BATCH_BYTES: u64 = 256 << 10;
 /// How many such may wait: what was written last is still in the processor's cache.
 const WAITING: usize = 8;
 
+/// Its buffers are not on the stack.
+const STACK: usize = 512 << 10;
+
 /// What something will be once the layer is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Becomes {
@@ -121,6 +124,7 @@ impl Follower {
         let (queue, batches) = sync_channel(WAITING);
         let thread = std::thread::Builder::new()
             .name("follow".to_owned())
+            .stack_size(STACK)
             .spawn(move || reader::read(&upper, xattrs, times, &batches))?;
         Ok(Follower { queue: Some(queue), batch: Batch::default(), at: Vec::new(), thread: Some(thread) })
     }

@@ -15,6 +15,7 @@
 //! inside the copied one take the source's; a directory never replaces anything
 //! else, a link to a directory included, and nothing replaces a directory.
 
+mod announce;
 mod earlier;
 mod mode;
 mod place;
@@ -41,10 +42,8 @@ use crate::context::Selected;
 use crate::context::Selection;
 use crate::context::Tree;
 use crate::context::show;
-use crate::layer::Becomes;
 use crate::layer::Follower;
 use crate::layer::LayerError;
-use crate::layer::Metadata;
 use crate::layer::inherit_root;
 use crate::plan::graph::CopyOp;
 use crate::store::CopiedFiles;
@@ -59,6 +58,7 @@ use crate::sys::users::Owner;
 use crate::sys::users::UserError;
 use crate::sys::users::lookup_owner;
 
+use announce::keeps_base;
 pub use mode::BadMode;
 pub use mode::Chmod;
 use place::Came;
@@ -393,33 +393,6 @@ impl Copier<'_> {
         self.metadata(&directory.place.upper, || path.clone(), &entry.stat, &entry.xattrs, None).map(drop)
     }
 
-    /// Tells who digests the layer that a directory was made, and what it becomes.
-    ///
-    /// `entry` is what it is a copy of; `None` for one that has its metadata already, but for the time.
-    fn announce_directory(&mut self, parent: &Place, name: &OsStr, place: &Place, entry: Option<&Entry>) {
-        if self.aids.follower.is_none() {
-            return;
-        }
-        let becomes = match entry {
-            Some(entry) if !keeps_base(entry, place) => {
-                let Owner { uid, gid } = self.owner_of(&entry.stat).0;
-                let mode = self.mode_of(&entry.stat);
-                let rest = Metadata { mode, uid, gid, xattrs: entry.xattrs.clone() };
-                Some(Becomes { mtime: self.time_of(&entry.stat), rest: Some(rest) })
-            }
-            // A mode that changes later does not fit at the end.
-            _ => {
-                let own = self.restore.iter().find(|(path, _)| *path == place.path);
-                own.map(|(_, time)| Becomes { mtime: self.clamped(*time), rest: None })
-            }
-        };
-        match (&mut self.aids.follower, becomes) {
-            (Some(follower), Some(becomes)) => follower.directory(&parent.path, name, becomes),
-            (Some(follower), None) => follower.give_up(),
-            (None, _) => {}
-        }
-    }
-
     /// Returns the time that a copy of something gets.
     fn time_of(&self, stat: &Stat) -> (i64, u32) {
         self.clamped((stat.mtime_seconds, stat.mtime_nanos))
@@ -457,11 +430,6 @@ impl Copier<'_> {
         }
         Ok(self.done)
     }
-}
-
-/// Tells whether a directory that only leads to what is copied keeps what it has in the base.
-fn keeps_base(entry: &Entry, place: &Place) -> bool {
-    entry.on_the_way && place.base.is_some()
 }
 
 /// Returns what follows the last slash.

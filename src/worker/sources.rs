@@ -74,7 +74,8 @@ impl<'a> Sources<'a> {
 
     /// Returns the paths of the directories of this machine among them, in order of their names.
     pub fn directories(&self) -> Vec<Vec<u8>> {
-        self.lock().values().filter_map(|source| source.tree.path().map(<[u8]>::to_vec)).collect()
+        let path = |source: &Source| source.tree.path().filter(|path| !path.is_empty()).map(<[u8]>::to_vec);
+        self.lock().values().filter_map(path).collect()
     }
 
     /// Writes what was learned of the files for the next build.

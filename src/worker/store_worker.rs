@@ -94,8 +94,8 @@ struct RunLayer {
 
 /// What a COPY leaves besides its layer.
 struct CopyLayer {
-    /// Where they could be computed while it was written, until `digest`.
-    digests: Option<LayerDigests>,
+    /// Who has digested it while it was written, until `digest`.
+    follower: Option<Follower>,
     /// The digest of what the COPY says and reads, and what the next one like it may link, until `keep`.
     name: Digest,
     files: CopiedFiles,
@@ -242,15 +242,14 @@ impl<'a> StoreWorker<'a> {
         let done = copy::copy(&parts, op, &layer.base, &layer.upper, xattrs, &mut aids)?;
         // What becomes older now was announced newer; nothing does, but heredocs and special files.
         let clamped = self.clamp(&layer.upper, op.source_date_epoch)?;
-        let digests = aids.follower.filter(|_| !clamped).and_then(Follower::finish);
+        let (follower, files) = (aids.follower.filter(|_| !clamped), aids.files);
         let mut selections = locked(&self.selections);
         (0..groups.len()).for_each(|number| drop(selections.remove(&(task.id, number))));
         drop(selections);
         self.warn_left_out(done.left_out_owners, done.left_out_devices, done.left_out_xattrs);
         let produced = self.commit(layer.draft, SnapshotKind::Copy)?;
         if let Some(snapshot) = &produced.snapshot {
-            let files = aids.files;
-            locked(&self.copies).insert(snapshot.clone(), CopyLayer { digests, name, files });
+            locked(&self.copies).insert(snapshot.clone(), CopyLayer { follower, name, files });
         }
         Ok(produced)
     }
@@ -494,8 +493,8 @@ impl Worker for StoreWorker<'_> {
             source,
         })?;
         let read = || digest_layer(&upper, &DigestOptions { xattrs: store.options().xattrs, times, below });
-        let copied = locked(&self.copies).get_mut(snapshot).and_then(|copy| copy.digests.take());
-        let digests = match copied {
+        let follower = locked(&self.copies).get_mut(snapshot).and_then(|copy| copy.follower.take());
+        let digests = match follower.and_then(Follower::finish) {
             Some(digests) => {
                 debug_assert_eq!(digests, read()?, "as it was digested while it was copied");
                 digests
@@ -519,7 +518,7 @@ impl Worker for StoreWorker<'_> {
 
     fn discard(&self, snapshot: &SnapshotId) {
         locked(&self.digests).remove(snapshot);
-        locked(&self.copies).remove(snapshot);
+        drop(locked(&self.copies).remove(snapshot));
         self.options.store.discard(snapshot);
     }
 }

@@ -22,9 +22,6 @@ use crate::context::EntryKind;
 use crate::context::same_content;
 use crate::image::FileDigest;
 use crate::layer::Announced;
-use crate::layer::Becomes;
-use crate::layer::Metadata;
-use crate::layer::Writing;
 use crate::sys::Stat;
 use crate::sys::copy::set_times;
 use crate::sys::copy::set_times_at;
@@ -38,6 +35,7 @@ use crate::sys::xattr::Target;
 
 use super::Copier;
 use super::CopyError;
+use super::announce::regular_file;
 use super::check_name;
 use super::place::Place;
 
@@ -174,28 +172,6 @@ impl Copier<'_> {
             None => self.announce(place, name, announced),
         }
         Ok(())
-    }
-
-    /// Tells who digests the layer that something is as it will stay.
-    fn announce(&mut self, place: &Place, name: &OsStr, file: Announced) {
-        if let Some(follower) = &mut self.aids.follower {
-            follower.file(&place.path, name, file);
-        }
-    }
-
-    /// Tells who digests the layer what a file will be that is about to be written.
-    fn announce_large(
-        &mut self,
-        entry: &Entry,
-        file: Announced,
-        place: &Place,
-        name: &OsStr,
-    ) -> Option<Writing> {
-        let Owner { uid, gid } = self.owner_of(&entry.stat).0;
-        let (mode, mtime) = (self.mode_of(&entry.stat), self.time_of(&entry.stat));
-        let rest = Some(Metadata { mode, uid, gid, xattrs: entry.xattrs.clone() });
-        let follower = self.aids.follower.as_mut()?;
-        follower.large(&place.path, name, file, Becomes { mtime, rest })
     }
 
     /// Links a file to a name it got before in this copy; false when it has none yet.
@@ -362,8 +338,4 @@ impl Copier<'_> {
         let (seconds, nanos) = self.time_of(&entry.stat);
         set_times_at(&place.upper, name, seconds, nanos).map_err(fail("set the time of"))
     }
-}
-
-fn regular_file(size: u64, digest: Option<FileDigest>) -> Announced {
-    Announced { kind: FileType::RegularFile, several: false, size, digest }
 }
