@@ -23,6 +23,7 @@ mod unpack;
 mod write;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -181,6 +182,7 @@ pub fn copy(
         keep_owners: false,
         new_directory,
         epoch: op.source_date_epoch,
+        several: several_names(parts),
         links: HashMap::new(),
         restore: Vec::new(),
         cloner: Cloner::default(),
@@ -217,6 +219,25 @@ pub fn copy(
     copier.finish()
 }
 
+/// Finds the files that are selected by more than one of their names.
+fn several_names(parts: &[Part<'_>]) -> HashSet<(u64, u64)> {
+    let (mut seen, mut several) = (HashSet::new(), HashSet::new());
+    let mut look = |entry: &Entry| {
+        let key = (entry.stat.dev, entry.stat.ino);
+        if entry.stat.nlink > 1 && entry.stat.is_file() && !seen.insert(key) {
+            several.insert(key);
+        }
+    };
+    for source in parts.iter().flat_map(|part| &part.selection.sources) {
+        match source {
+            Selected::Directory { entries, .. } => entries.iter().for_each(&mut look),
+            Selected::File { entry, .. } => look(entry),
+            Selected::Inline { .. } => {}
+        }
+    }
+    several
+}
+
 /// Makes the directory of a WORKDIR and its missing parents, 0755 and owned by the user.
 ///
 /// `path` is absolute; links in it are followed inside the root. Returns whether
@@ -238,6 +259,7 @@ pub fn make_directory(
         keep_owners: false,
         new_directory: NewDirectory { mode: 0o755, owner },
         epoch: None,
+        several: HashSet::new(),
         links: HashMap::new(),
         restore: Vec::new(),
         cloner: Cloner::default(),
@@ -268,7 +290,9 @@ struct Copier<'a> {
     new_directory: NewDirectory,
     /// No time is later, in seconds since 1970.
     epoch: Option<i64>,
-    /// Files with several names: device and inode of the source, path in the upper.
+    /// Files that several selected names stand for: device and inode of the source.
+    several: HashSet<(u64, u64)>,
+    /// What they became: device and inode of the source, path in the upper.
     links: HashMap<(u64, u64), PathBuf>,
     /// Directories whose time is set at the end, after all that is written into them: those of the
     /// base that are in the upper only for what is below them, and those that were made.

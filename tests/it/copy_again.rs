@@ -126,6 +126,7 @@ both! {
         context.write("files/b", "changed\n");
         env.build(&context, &["-t", "two"]);
         assert!(shared(env, "linked/a", 2) && !shared(env, "linked/b", 2));
+        assert!(shared(env, "app/a", 2) && !shared(env, "app/b", 2));
         assert!(saved(env, "one") == before);
         saved(env, "two");
     }

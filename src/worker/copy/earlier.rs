@@ -59,7 +59,8 @@ impl Copier<'_> {
     /// Returns what a copy of a file is; `None` for one that is never linked.
     fn listed(&self, entry: &Entry, digest: &FileDigest, place: &Place) -> Option<CopiedFile> {
         // Files with several names are linked among themselves.
-        if !place.plain || entry.stat.nlink > 1 || !entry.xattrs.is_empty() {
+        let several = self.several.contains(&(entry.stat.dev, entry.stat.ino));
+        if !place.plain || several || !entry.xattrs.is_empty() {
             return None;
         }
         let owner = self.owner_of(&entry.stat).0;

@@ -135,7 +135,7 @@ impl Copier<'_> {
     ) -> Result<(), CopyError> {
         let stat = &entry.stat;
         let key = (stat.dev, stat.ino);
-        let several = stat.nlink > 1;
+        let several = self.several.contains(&key);
         let announced = Announced { several, ..regular_file(stat.size, Some(*digest)) };
         if several && self.link(key, place, name)? || self.from_earlier(entry, digest, place, name)? {
             self.announce(place, name, announced);
