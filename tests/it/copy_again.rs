@@ -66,9 +66,10 @@ both! {
              && chmod 0 /m/d/c\n",
         );
         env.build(&mounted, &["--network", "none"]);
-        // Of four layers that have it, two are steps' own.
-        let of_c: std::collections::BTreeSet<u64> = inodes(env, "app/d/c").into_iter().collect();
-        assert_eq!((inodes(env, "app/d/c").len(), of_c.len()), (4, 3));
+        // The steps have files of their own; the two layers of the COPYs still share theirs.
+        let of_c = inodes(env, "app/d/c");
+        let distinct: std::collections::BTreeSet<u64> = of_c.iter().copied().collect();
+        assert!(of_c.len() > 2 && distinct.len() == of_c.len() - 1, "{of_c:?}");
         assert!(saved(env, "one") == before && saved(env, "two") == two);
         // What the older image goes with, the newer one does not need.
         env.rbuild(&["rmi", "-f", "one"]).ok();
