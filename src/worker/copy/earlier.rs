@@ -25,7 +25,7 @@ impl Copier<'_> {
     /// Links a file from the earlier layer; false where it must be copied.
     ///
     /// What the source holds now does not matter: the digest says what it held when it was selected.
-    pub(super) fn from_earlier(
+    pub(super) fn link_earlier(
         &mut self,
         entry: &Entry,
         digest: &FileDigest,

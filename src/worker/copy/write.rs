@@ -137,7 +137,7 @@ impl Copier<'_> {
         let key = (stat.dev, stat.ino);
         let several = self.several.contains(&key);
         let announced = Announced { several, ..regular_file(stat.size, Some(*digest)) };
-        if several && self.link(key, place, name)? || self.from_earlier(entry, digest, place, name)? {
+        if several && self.link(key, place, name)? || self.link_earlier(entry, digest, place, name)? {
             self.announce(place, name, announced);
             return Ok(());
         }
