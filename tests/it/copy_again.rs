@@ -81,7 +81,8 @@ both! {
     fn what_differs_in_anything_is_copied(env) {
         let context = files(env, "COPY files /app");
         env.build(&context, &[]);
-        let change: [(&str, &dyn Fn(&str)); 3] = [
+        type Change<'a> = &'a dyn Fn(&str);
+        let change: [(&str, Change<'_>); 3] = [
             ("a", &|path| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap()),
             ("b", &|path| {
                 let file = fs::File::options().write(true).open(path).unwrap();

@@ -482,6 +482,8 @@ fn a_file_that_changes_is_an_error() {
         || copy(&[part()], &op, &world.root("base"), &world.root("upper"), marks(), &mut Aids::default());
     fs::write(world.path("context/d/a"), "longer").unwrap();
     assert!(matches!(run().unwrap_err(), CopyError::Changed(path) if path == Path::new("d/a")));
+    // What it left goes with the upper.
+    fs::remove_file(world.path("upper/x/a")).unwrap();
     // Swapped for a link to the host: not followed.
     fs::remove_file(world.path("context/d/a")).unwrap();
     symlink("/etc/passwd", world.path("context/d/a")).unwrap();
