@@ -132,9 +132,10 @@ fn what_does_not_fit_has_no_result() {
     });
     check(false, &[], |w| w.make_directory("a"));
     check(false, &["a"], |w| {
-        w.make_directory("a");
-        w.file("b", "");
-        fs::set_permissions(w.path("a"), fs::Permissions::from_mode(0o700)).unwrap();
+        // It was to become something else than it is in the end.
+        fs::create_dir(w.path("a")).unwrap();
+        let rest = Some(Metadata { mode: 0o1234, uid: 0, gid: 0, xattrs: Vec::new() });
+        w.follower().directory(Path::new(""), OsStr::new("a"), Becomes { mtime: TIME, rest });
     });
     check(false, &["a", "b"], |w| {
         w.make_directory("a");
