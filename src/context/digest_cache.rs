@@ -171,6 +171,11 @@ impl DigestCache {
         DigestCache { file: PathBuf::new(), root: Vec::new(), begun, state: Mutex::new(state) }
     }
 
+    /// Returns the path of the context.
+    pub fn root(&self) -> &[u8] {
+        &self.root
+    }
+
     /// Returns what is known now; what is added later is not in it.
     pub fn lookups(&self) -> Lookups {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

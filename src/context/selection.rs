@@ -105,6 +105,17 @@ impl Selection {
         self.sources.iter().map(count).sum()
     }
 
+    /// Adds up the sizes of the regular files, in bytes.
+    pub fn bytes(&self) -> u64 {
+        let size = |entry: &Entry| if entry.stat.is_file() { entry.stat.size } else { 0 };
+        let sizes = self.sources.iter().map(|source| match source {
+            Selected::Directory { entries, .. } => entries.iter().map(size).sum(),
+            Selected::File { entry, .. } => size(entry),
+            Selected::Inline { data, .. } => data.len() as u64,
+        });
+        sizes.fold(0, u64::saturating_add)
+    }
+
     /// Returns every file with a digest of its own: two lists of one COPY show what differs.
     pub fn listing(&self) -> Vec<Listed> {
         let several = self.sources.len() > 1;

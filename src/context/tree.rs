@@ -55,6 +55,11 @@ impl Tree {
         &self.root
     }
 
+    /// Returns where it lies, for a directory that is the same in the next build.
+    pub fn path(&self) -> Option<&[u8]> {
+        self.digests.as_ref().map(DigestCache::root)
+    }
+
     /// Tells whether owners count and are kept.
     pub fn owners(&self) -> bool {
         self.owners

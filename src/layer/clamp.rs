@@ -14,13 +14,14 @@ use crate::sys::dir::{DirStack, read_dir};
 use crate::sys::root_dir::{fstat, open_no_follow, stat_at};
 
 /// Sets the modification time of everything in `upper`, itself included, that is newer to
-/// `seconds` since 1970.
-pub fn clamp_times(upper: &RootDir, seconds: i64) -> io::Result<()> {
+/// `seconds` since 1970; tells whether anything but `upper` itself was.
+pub fn clamp_times(upper: &RootDir, seconds: i64) -> io::Result<bool> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let newer = |stat: &crate::sys::Stat| (stat.mtime_seconds, stat.mtime_nanos) > (seconds, 0);
     let top = open_no_follow(upper.fd(), ".", flags, Mode::empty())?;
     let mut pending: Vec<Vec<(OsString, FileType)>> = vec![read_dir(&top)?];
     let mut stack = DirStack::new(top)?;
+    let mut any = false;
     while let Some(entries) = pending.last_mut() {
         match entries.pop() {
             Some((name, FileType::Directory)) => {
@@ -33,18 +34,20 @@ pub fn clamp_times(upper: &RootDir, seconds: i64) -> io::Result<()> {
                 // A whiteout has no time in a tar.
                 if newer(&stat) && !stat.is_whiteout() {
                     set_times_at(stack.current(), &name, seconds, 0)?;
+                    any = true;
                 }
             }
             None => {
                 pending.pop();
                 if newer(&fstat(stack.current())?) {
                     set_times(stack.current(), seconds, 0)?;
+                    any |= !pending.is_empty();
                 }
                 stack.pop()?;
             }
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 #[cfg(test)]
@@ -65,7 +68,10 @@ mod tests {
         fs::write(path("a/old"), "x").unwrap();
         symlink("nowhere", path("a/b/link")).unwrap();
         set_times_at(CWD, path("a/old"), 500, 7).unwrap();
-        clamp_times(&RootDir::open(outer.path()).unwrap(), 1000).unwrap();
+        let root = RootDir::open(outer.path()).unwrap();
+        assert!(clamp_times(&root, 1000).unwrap());
+        set_times_at(CWD, outer.path(), 2000, 0).unwrap();
+        assert!(!clamp_times(&root, 1000).unwrap(), "its top only");
         let time = |name: &str| {
             let meta = path(name).symlink_metadata().unwrap();
             (meta.mtime(), meta.mtime_nsec())

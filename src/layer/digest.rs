@@ -133,6 +133,10 @@ impl Sink for LayerHasher<'_> {
         LayerHasher::entry(self, entry)
     }
 
+    fn known_file(&mut self, entry: &Entry<'_>, digest: &FileDigest) -> Result<(), LayerError> {
+        LayerHasher::known_file(self, entry, digest)
+    }
+
     fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError> {
         LayerHasher::data(self, bytes)
     }

@@ -1,5 +1,7 @@
 //! One file of a layer as a value, and who takes such values.
 
+use crate::image::FileDigest;
+
 use super::LayerError;
 
 /// The prefix of a deleted file's name in a layer's tar (OCI image-spec, layer.md, "Whiteouts").
@@ -70,6 +72,11 @@ impl<'a> Entry<'a> {
 pub(super) trait Sink {
     /// Takes the next entry; a regular file's bytes follow, `size` of them.
     fn entry(&mut self, entry: &Entry<'_>) -> Result<(), LayerError>;
+
+    /// Takes a regular file whose digest is known; its bytes follow all the same.
+    fn known_file(&mut self, entry: &Entry<'_>, _digest: &FileDigest) -> Result<(), LayerError> {
+        self.entry(entry)
+    }
 
     /// Takes the next bytes of the current regular file.
     fn data(&mut self, bytes: &[u8]) -> Result<(), LayerError>;

@@ -1,7 +1,7 @@
 //! Layers: from an overlay upper directory to a tar stream and back.
 //!
 //! `walk` reads a directory in one fixed order, `tar_write` makes the
-//! deterministic tar of it and `digest` both digests in the same pass;
+//! deterministic tar of it and `digest` both digests in the same pass, `follow` while the layer is being written;
 //! `tar_read` reads foreign archives (`tar_fields` their fields) and `unpack`
 //! puts them on disk through [`RootDir`](crate::sys::RootDir); `root` keeps the
 //! metadata of a layer's top directory; `view` writes what layers look like
@@ -15,6 +15,7 @@ mod compress;
 mod digest;
 mod entry;
 mod error;
+mod follow;
 mod gzip;
 mod gzip_pool;
 mod incompressible;
@@ -41,6 +42,7 @@ pub use compress::{
 pub use digest::{ContentHasher, DigestOptions, LayerDigests, LayerHasher, Times, digest_layer};
 pub use entry::{Entry, Kind};
 pub use error::LayerError;
+pub use follow::{Announced, Becomes, Follower, Metadata, Writing};
 pub use missing::Missing;
 pub use root::inherit_root;
 pub use tar_fields::is_tar_header;

@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::image::FileDigest;
 use crate::sys::dir::{DirStack, read_dir};
 use crate::sys::root_dir::{fstat, open_no_follow, read_link_at, stat_at};
 use crate::sys::xattr::{self, Target};
@@ -89,7 +91,7 @@ fn outer_capability(value: Vec<u8>) -> Vec<u8> {
 pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<(), LayerError> {
     let top = open_no_follow(root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
         .map_err(LayerError::file("open", b"."))?;
-    let mut walk = Walk { marks, sink, path: Vec::new(), first_names: HashMap::new(), buffer: Vec::new() };
+    let mut walk = Walk::new(marks, sink);
     let stat = fstat(&top).map_err(LayerError::file("read", b"."))?;
     let xattrs = read_xattrs(xattr::of(&top), marks, b".")?;
     walk.path.extend_from_slice(b".");
@@ -110,16 +112,34 @@ struct Level {
     path_length: usize,
 }
 
-struct Walk<'s, S> {
+/// Gives entries to a sink, one after the other.
+pub(super) struct Walk<'s, S> {
     marks: OverlayXattrs,
     sink: &'s mut S,
-    path: Vec<u8>,
+    /// Of the entry that is looked at; names are added and taken off by who walks.
+    pub path: Vec<u8>,
     /// The first path of each file with several names, by device and inode.
     first_names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// Whether the next file gets further names, although it may not have them yet.
+    pub several: bool,
+    /// The digest of the next regular file, where that is known.
+    pub known: Option<FileDigest>,
 }
 
-impl<S: Sink> Walk<'_, S> {
+impl<'s, S: Sink> Walk<'s, S> {
+    pub fn new(marks: OverlayXattrs, sink: &'s mut S) -> Walk<'s, S> {
+        Walk {
+            marks,
+            sink,
+            path: Vec::new(),
+            first_names: HashMap::new(),
+            buffer: Vec::new(),
+            several: false,
+            known: None,
+        }
+    }
+
     fn tree(&mut self, top: OwnedFd) -> Result<(), LayerError> {
         let mut levels = vec![self.level(&top)?];
         let mut dirs = DirStack::new(top).map_err(LayerError::file("read", b"."))?;
@@ -137,7 +157,7 @@ impl<S: Sink> Walk<'_, S> {
             if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
                 return Err(LayerError::ReservedName { path: shown(&self.path) });
             }
-            if let Some(below) = self.file(&dirs, &name, kind)? {
+            if let Some(below) = self.file(dirs.current(), &name, kind)? {
                 levels.push(self.level(&below)?);
                 dirs.push(below).map_err(LayerError::file("read", &self.path))?;
             }
@@ -151,8 +171,12 @@ impl<S: Sink> Walk<'_, S> {
     }
 
     /// Gives one entry to the sink; returns the directory to go into, if it is one.
-    fn file(&mut self, dirs: &DirStack, name: &OsStr, kind: FileType) -> Result<Option<OwnedFd>, LayerError> {
-        let dir = dirs.current();
+    pub fn file(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        kind: FileType,
+    ) -> Result<Option<OwnedFd>, LayerError> {
         match kind {
             FileType::Socket => Ok(None),
             FileType::RegularFile | FileType::Directory => {
@@ -210,10 +234,15 @@ impl<S: Sink> Walk<'_, S> {
         }
         let xattrs = read_xattrs(xattr::of(fd), self.marks, &self.path)?;
         self.emit(Kind::File, stat, b"", &xattrs.portable)?;
+        self.data(fd, stat.size)
+    }
+
+    /// Gives the next bytes of an open file to the sink.
+    pub fn data(&mut self, fd: &OwnedFd, size: u64) -> Result<(), LayerError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; CHUNK];
         }
-        let mut left = stat.size;
+        let mut left = size;
         while left > 0 {
             let want = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
             match rustix::io::read(fd, &mut self.buffer[..want]) {
@@ -233,7 +262,7 @@ impl<S: Sink> Walk<'_, S> {
     ///
     /// Identity is device and inode: inode numbers alone repeat across filesystems.
     fn further_name(&mut self, stat: &Stat) -> Result<bool, LayerError> {
-        if stat.nlink < 2 {
+        if stat.nlink < 2 && !self.several {
             return Ok(false);
         }
         match self.first_names.get(&(stat.dev, stat.ino)) {
@@ -249,7 +278,7 @@ impl<S: Sink> Walk<'_, S> {
         }
     }
 
-    fn emit(
+    pub fn emit(
         &mut self,
         kind: Kind,
         stat: &Stat,
@@ -257,7 +286,7 @@ impl<S: Sink> Walk<'_, S> {
         xattrs: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<(), LayerError> {
         let device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
-        self.sink.entry(&Entry {
+        let entry = Entry {
             kind,
             path: &self.path,
             mode: stat.mode,
@@ -270,7 +299,11 @@ impl<S: Sink> Walk<'_, S> {
             major: if device { rustix::fs::major(stat.rdev) } else { 0 },
             minor: if device { rustix::fs::minor(stat.rdev) } else { 0 },
             xattrs,
-        })
+        };
+        match self.known.take() {
+            Some(digest) if kind == Kind::File => self.sink.known_file(&entry, &digest),
+            _ => self.sink.entry(&entry),
+        }
     }
 
     fn emit_bare(&mut self, kind: Kind) -> Result<(), LayerError> {

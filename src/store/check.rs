@@ -121,6 +121,9 @@ impl Store {
         {
             return Ok(Some(format!("the blob {} it came from is missing or cut off", blob.digest)));
         }
+        if self.copied_is_damaged(id) {
+            return Ok(Some("its list of copied files is damaged; they are copied anew".to_owned()));
+        }
         // A layer that came as a tar of somebody else's has the DiffID of that tar.
         if depth == Depth::Quick || (meta.kind == SnapshotKind::Image && meta.blob.is_some()) {
             return Ok(None);

@@ -53,6 +53,8 @@ pub(super) struct Paths {
     pub created: PathBuf,
     pub by_content: PathBuf,
     pub by_diff: PathBuf,
+    /// Made by the first COPY.
+    pub by_copy: PathBuf,
     pub records: PathBuf,
     pub stat_cache: PathBuf,
     pub downloads: PathBuf,
@@ -82,6 +84,7 @@ impl Paths {
             created: base.join("created"),
             by_content: base.join("index/content"),
             by_diff: base.join("index/diff"),
+            by_copy: base.join("index/copy"),
             records: base.join("cache/records"),
             stat_cache: base.join("cache/files"),
             downloads: base.join("cache/downloads"),

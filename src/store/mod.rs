@@ -13,12 +13,14 @@
 //!   snapshots/ID/digests       JSON, written when the layer was read through
 //!   snapshots/ID/packed        JSON, which digests its compressed forms have
 //!   snapshots/ID/origins       JSON, which repositories of registries have had its blobs
+//!   snapshots/ID/copied        the files of a COPY with their digests, for the next one like it
 //!   images/HEX                 JSON: layers, manifest; HEX is the image id, its config a blob
 //!   references/HEX             JSON: name and image id; HEX is the digest of the name
 //!   steps/ID                   JSON [StepRecord], or the id of the step it became
 //!   created/HEX                when the config of this digest was first assembled
 //!   index/content/HEX-KIND     -> ID (a symbolic link whose target is the snapshot's id)
 //!   index/diff/HEX             -> ID
+//!   index/copy/HEX             -> ID, the last layer of a COPY
 //!   cache/records/OP/KEY       what a vertex gave: a header line, then the caller's bytes
 //!   cache/files/               digests of context files; its files are the context's own
 //!   cache/downloads/           files from URLs; its files are the context's own
@@ -58,6 +60,7 @@ mod blobs;
 mod builds;
 mod cache_mounts;
 mod check;
+mod copied;
 mod created;
 mod diff;
 mod digests;
@@ -99,6 +102,7 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::{BUILDS_KEPT, BuildLog, BuildState, KeptBuild};
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
+pub use copied::{CopiedFile, CopiedFiles, EarlierCopy};
 pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
 pub use error::StoreError;

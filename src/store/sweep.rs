@@ -138,6 +138,7 @@ impl Sweep<'_> {
         self.drop_steps()?;
         self.drop_index(&store.paths.by_content)?;
         self.drop_index(&store.paths.by_diff)?;
+        self.drop_index(&store.paths.by_copy)?;
         self.drop_empty_caches()?;
         remove_file(&store.paths.sweep)
     }

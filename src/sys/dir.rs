@@ -49,6 +49,19 @@ pub fn read_dir(dir: impl AsFd) -> io::Result<Vec<(OsString, FileType)>> {
     Ok(entries)
 }
 
+/// Counts the names in an open directory, without `.` and `..`; reads on from the descriptor's position.
+pub fn count_names(dir: impl AsFd) -> io::Result<u64> {
+    let mut buffer = Vec::with_capacity(32 * 1024);
+    let mut raw = RawDir::new(dir.as_fd(), buffer.spare_capacity_mut());
+    let mut count = 0;
+    while let Some(entry) = raw.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        count += u64::from(name != b"." && name != b"..");
+    }
+    Ok(count)
+}
+
 /// The open directories from the start of a walk down to where it is.
 ///
 /// Only the lowest 64 stay open. The others are opened again through `..`

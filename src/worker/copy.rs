@@ -4,8 +4,10 @@
 //! says where links in the destination lead, and what the directories that are
 //! needed in the upper look like (an upper directory without the opaque mark
 //! merges with the one below it). `place` makes directories, `write` single files,
-//! `unpack` archives, `mode` reads `--chmod`. Not here: finding and hashing the
-//! files (`context`), layers and digests (`layer`).
+//! `unpack` archives, `mode` reads `--chmod`, `earlier` takes unchanged files from the layer
+//! that the same COPY made before. What is finished is announced to who digests it
+//! (`layer::Follower`), if somebody does. Not here: finding and hashing the files
+//! (`context`), layers and digests (`layer`).
 //!
 //! Where docker's builders settle what a text leaves open, this follows BuildKit:
 //! the destination's links are followed, its last one too; a destination directory
@@ -13,12 +15,15 @@
 //! inside the copied one take the source's; a directory never replaces anything
 //! else, a link to a directory included, and nothing replaces a directory.
 
+mod announce;
+mod earlier;
 mod mode;
 mod place;
 mod unpack;
 mod write;
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,21 +43,29 @@ use crate::context::Selected;
 use crate::context::Selection;
 use crate::context::Tree;
 use crate::context::show;
+use crate::layer::Follower;
 use crate::layer::LayerError;
 use crate::layer::inherit_root;
 use crate::plan::graph::CopyOp;
+use crate::store::CopiedFiles;
+use crate::store::EarlierCopy;
 use crate::sys::OverlayXattrs;
 use crate::sys::RootDir;
+use crate::sys::Stat;
+use crate::sys::copy::Cloner;
 use crate::sys::root_dir::Escape;
 use crate::sys::root_dir::open_no_follow;
 use crate::sys::users::Owner;
 use crate::sys::users::UserError;
 use crate::sys::users::lookup_owner;
 
+use announce::keeps_base;
 pub use mode::BadMode;
 pub use mode::Chmod;
+use place::Came;
 use place::NewDirectory;
 use place::Place;
+use write::Origin;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
@@ -122,17 +135,30 @@ pub struct Part<'a> {
     pub unpack: bool,
 }
 
+/// What makes a copy faster, and what it leaves for the next one.
+#[derive(Debug, Default)]
+pub struct Aids {
+    /// The layer that the same COPY made before: files that are the same there are linked from it.
+    pub earlier: Option<EarlierCopy>,
+    /// Who digests the layer meanwhile.
+    pub follower: Option<Follower>,
+    /// The files that were written or linked, for the next COPY like this one.
+    pub files: CopiedFiles,
+}
+
 /// Writes selections, one after the other, into `upper`, a new and empty layer above `base`.
 ///
 /// `base` is the merged view below (an empty directory for `scratch`); with
 /// `--link` it is asked only for the names of `--chown`. Files that changed since
-/// they were selected are an error. On an error the upper is to be thrown away.
+/// they were selected are an error. On an error the upper is to be thrown away. With
+/// SOURCE_DATE_EPOCH nothing that is copied becomes newer than that.
 pub fn copy(
     parts: &[Part<'_>],
     op: &CopyOp,
     base: &RootDir,
     upper: &RootDir,
     xattrs: OverlayXattrs,
+    aids: &mut Aids,
 ) -> Result<CopyDone, CopyError> {
     let chown = match &op.chown {
         Some(spec) => Some(lookup_owner(base, spec).map_err(CopyError::Chown)?),
@@ -155,8 +181,12 @@ pub fn copy(
         chmod,
         keep_owners: false,
         new_directory,
+        epoch: op.source_date_epoch,
+        several: several_names(parts),
         links: HashMap::new(),
         restore: Vec::new(),
+        cloner: Cloner::default(),
+        aids,
         done: CopyDone { written: false, ..CopyDone::default() },
     };
     inherit_root(copier.base, upper, xattrs).map_err(CopyError::Start)?;
@@ -176,17 +206,36 @@ pub fn copy(
                     if part.unpack && copier.unpack(origin, entry, &destination)? {
                         continue;
                     }
-                    let (place, name) = copier.landing(&destination, entry.path.as_os_str(), count)?;
-                    copier.file(origin, entry, &place, &name)?;
+                    let (mut place, name) = copier.landing(&destination, entry.path.as_os_str(), count)?;
+                    copier.file(origin, entry, &mut place, &name)?;
                 }
                 Selected::Inline { name, data } => {
-                    let (place, name) = copier.landing(&destination, OsStr::new(name), count)?;
-                    copier.inline(data.as_bytes(), &place, &name)?;
+                    let (mut place, name) = copier.landing(&destination, OsStr::new(name), count)?;
+                    copier.inline(data.as_bytes(), &mut place, &name)?;
                 }
             }
         }
     }
     copier.finish()
+}
+
+/// Finds the files that are selected by more than one of their names.
+fn several_names(parts: &[Part<'_>]) -> HashSet<(u64, u64)> {
+    let (mut seen, mut several) = (HashSet::new(), HashSet::new());
+    let mut look = |entry: &Entry| {
+        let key = (entry.stat.dev, entry.stat.ino);
+        if entry.stat.nlink > 1 && entry.stat.is_file() && !seen.insert(key) {
+            several.insert(key);
+        }
+    };
+    for source in parts.iter().flat_map(|part| &part.selection.sources) {
+        match source {
+            Selected::Directory { entries, .. } => entries.iter().for_each(&mut look),
+            Selected::File { entry, .. } => look(entry),
+            Selected::Inline { .. } => {}
+        }
+    }
+    several
 }
 
 /// Makes the directory of a WORKDIR and its missing parents, 0755 and owned by the user.
@@ -209,8 +258,12 @@ pub fn make_directory(
         chmod: None,
         keep_owners: false,
         new_directory: NewDirectory { mode: 0o755, owner },
+        epoch: None,
+        several: HashSet::new(),
         links: HashMap::new(),
         restore: Vec::new(),
+        cloner: Cloner::default(),
+        aids: &mut Aids::default(),
         done: CopyDone::default(),
     };
     inherit_root(copier.base, upper, xattrs).map_err(CopyError::Start)?;
@@ -235,10 +288,17 @@ struct Copier<'a> {
     chmod: Option<Chmod>,
     keep_owners: bool,
     new_directory: NewDirectory,
-    /// Files with several names: device and inode of the source, path in the upper.
+    /// No time is later, in seconds since 1970.
+    epoch: Option<i64>,
+    /// Files that several selected names stand for: device and inode of the source.
+    several: HashSet<(u64, u64)>,
+    /// What they became: device and inode of the source, path in the upper.
     links: HashMap<(u64, u64), PathBuf>,
-    /// Directories of the base that are in the upper only for what is below them, and their times.
+    /// Directories whose time is set at the end, after all that is written into them: those of the
+    /// base that are in the upper only for what is below them, and those that were made.
     restore: Vec<(PathBuf, (i64, u32))>,
+    cloner: Cloner,
+    aids: &'a mut Aids,
     done: CopyDone,
 }
 
@@ -317,20 +377,23 @@ impl Copier<'_> {
         for entry in entries {
             // An entry's parent is one of the directories that are open: what is in a
             // directory follows it without a gap.
-            let depth = entry.path.components().count();
-            while open.len() > depth {
+            let slashes = entry.path.as_os_str().as_bytes().iter().filter(|&&b| b == b'/').count();
+            while open.len() > slashes + 1 {
                 self.close(open.pop().expect("more than one is open"))?;
             }
-            let Some(top) = open.last() else { break };
-            let name = entry.path.file_name().unwrap_or_default();
+            let Some(top) = open.last_mut() else { break };
+            let name = last_name(&entry.path);
             if entry.kind == EntryKind::Directory {
                 let source =
                     open_no_follow(&top.source, name, DIRECTORY, Mode::empty()).map_err(read(&entry.path))?;
-                let (place, _) = self.step(&top.place, name)?;
+                let (place, came) = self.step(&top.place, name)?;
+                if came != Came::Existed {
+                    self.announce_directory(&top.place, name, &place, Some(entry));
+                }
                 open.push(Open { source, place, entry: Some(entry) });
             } else {
-                let path = root.join(&entry.path);
-                self.entry(&top.source, name, &path, entry, &top.place, name)?;
+                let origin = Origin { dir: &top.source, name, root, path: &entry.path };
+                self.entry(&origin, entry, &mut top.place, name)?;
             }
         }
         while let Some(last) = open.pop() {
@@ -343,7 +406,7 @@ impl Copier<'_> {
     fn close(&mut self, directory: Open<'_>) -> Result<(), CopyError> {
         let Some(entry) = directory.entry else { return Ok(()) };
         let path = &directory.place.path;
-        if entry.on_the_way && directory.place.base.is_some() {
+        if keeps_base(entry, &directory.place) {
             // As in BuildKit: a directory that only leads to what is copied gets the source's
             // mode, and keeps all else that it has in the base, its owner above all.
             return rustix::fs::fchmod(&directory.place.upper, Mode::from_raw_mode(entry.stat.mode)).map_err(
@@ -351,29 +414,53 @@ impl Copier<'_> {
             );
         }
         self.restore.retain(|(restored, _)| restored != path);
-        self.metadata(&directory.place.upper, path, &entry.stat, &entry.xattrs)
+        self.metadata(&directory.place.upper, || path.clone(), &entry.stat, &entry.xattrs, None).map(drop)
+    }
+
+    /// Returns the time that a copy of something gets.
+    fn time_of(&self, stat: &Stat) -> (i64, u32) {
+        self.clamped((stat.mtime_seconds, stat.mtime_nanos))
+    }
+
+    fn clamped(&self, time: (i64, u32)) -> (i64, u32) {
+        self.epoch.map_or(time, |epoch| time.min((epoch, 0)))
     }
 
     /// Copies one file that a source names.
-    fn file(&mut self, origin: &Path, entry: &Entry, place: &Place, name: &OsStr) -> Result<(), CopyError> {
+    fn file(
+        &mut self,
+        origin: &Path,
+        entry: &Entry,
+        place: &mut Place,
+        name: &OsStr,
+    ) -> Result<(), CopyError> {
         let (parent, own) = self
             .tree()
             .parent_and_name(origin)
             .map_err(|source| CopyError::Read { path: origin.to_owned(), source })?;
-        self.entry(&parent, &own, origin, entry, place, name)
+        let origin = Origin { dir: &parent, name: &own, root: origin, path: Path::new("") };
+        self.entry(&origin, entry, place, name)
     }
 
     /// Gives the directories that only stand in for those below their times back.
     fn finish(self) -> Result<CopyDone, CopyError> {
-        for (path, (seconds, nanos)) in self.restore.iter().rev() {
+        for (path, time) in self.restore.iter().rev() {
+            let (seconds, nanos) = self.clamped(*time);
             let set = match path.as_os_str().is_empty() {
-                true => crate::sys::copy::set_times(self.upper.fd(), *seconds, *nanos),
-                false => crate::sys::copy::set_times_at(self.upper.fd(), path.as_path(), *seconds, *nanos),
+                true => crate::sys::copy::set_times(self.upper.fd(), seconds, nanos),
+                false => crate::sys::copy::set_times_at(self.upper.fd(), path.as_path(), seconds, nanos),
             };
             set.map_err(|source| CopyError::Write { action: "set the time of", path: path.clone(), source })?;
         }
         Ok(self.done)
     }
+}
+
+/// Returns what follows the last slash.
+fn last_name(path: &Path) -> &OsStr {
+    let bytes = path.as_os_str().as_bytes();
+    let start = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    OsStr::from_bytes(&bytes[start..])
 }
 
 /// A directory whose entries are being copied.

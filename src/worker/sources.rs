@@ -72,6 +72,12 @@ impl<'a> Sources<'a> {
         Ok(())
     }
 
+    /// Returns the paths of the directories of this machine among them, in order of their names.
+    pub fn directories(&self) -> Vec<Vec<u8>> {
+        let path = |source: &Source| source.tree.path().filter(|path| !path.is_empty()).map(<[u8]>::to_vec);
+        self.lock().values().filter_map(path).collect()
+    }
+
     /// Writes what was learned of the files for the next build.
     pub fn save_digests(&self) -> std::io::Result<()> {
         let trees: Vec<Arc<Tree>> = self.lock().values().map(|source| source.tree.clone()).collect();

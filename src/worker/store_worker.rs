@@ -14,16 +14,16 @@ use super::sources::Sources;
 use super::step_options::StepOptions;
 use crate::context::{self, Selection, Tree};
 use crate::image::{DiffId, Digest, Hasher, LayerDigest, SelectionDigest, SnapshotId};
-use crate::layer::{DigestOptions, LayerDigests, Times, clamp_times, digest_layer};
+use crate::layer::{DigestOptions, Follower, LayerDigests, Times, clamp_times, digest_layer};
 use crate::plan::graph::{CopyOp, EdgeKind, Op, VertexId, WorkdirOp};
 use crate::plan::{self, Entitlements};
 use crate::report::{Event, Reporter};
 use crate::sandbox::network::EmptyNetworks;
 use crate::sandbox::{LazyLauncher, LazyNetworks};
 use crate::solve::{
-    Cancel, Fields, Imports, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker,
+    self, Cancel, Fields, Imports, InputView, Layer, Log, Produced, Selected, Task, Value, View, Worker,
 };
-use crate::store::{Draft, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digest};
+use crate::store::{CopiedFiles, Draft, SnapshotKind, SnapshotMeta, Store, StoreError, image_layer_digest};
 use crate::sys::RootDir;
 use crate::sys::clock::file_clock;
 use crate::sys::users;
@@ -69,6 +69,8 @@ pub struct StoreWorker<'a> {
     selections: Mutex<HashMap<(VertexId, usize), SelectedOf>>,
     /// When RUNs ran, between `execute` and `digest`.
     runs: Mutex<HashMap<SnapshotId, RunLayer>>,
+    /// What is known of the layers of COPYs, from `execute` on.
+    copies: Mutex<HashMap<SnapshotId, CopyLayer>>,
     /// Digests of new layers, between `digest` and `keep`.
     digests: Mutex<HashMap<SnapshotId, LayerDigests>>,
     pub(super) mounts: Mounts,
@@ -92,6 +94,15 @@ struct RunLayer {
     base: RootDir,
 }
 
+/// What a COPY leaves besides its layer.
+struct CopyLayer {
+    /// Who has digested it while it was written, until `digest`.
+    follower: Option<Follower>,
+    /// The digest of what the COPY says and reads, and what the next one like it may link, until `keep`.
+    name: Digest,
+    files: CopiedFiles,
+}
+
 /// A layer in the making.
 pub(super) struct NewLayer {
     pub draft: Draft,
@@ -107,6 +118,7 @@ impl<'a> StoreWorker<'a> {
             options,
             selections: Mutex::default(),
             runs: Mutex::default(),
+            copies: Mutex::default(),
             digests: Mutex::default(),
             mounts: Mounts::default(),
             noted: Mutex::default(),
@@ -222,13 +234,40 @@ impl<'a> StoreWorker<'a> {
             unpack: group.unpack,
         });
         let parts: Vec<copy::Part<'_>> = parts.collect();
-        let done = copy::copy(&parts, op, &layer.base, &layer.upper, xattrs)?;
+        let name = self.copy_name(task);
+        let follower = match worth_following(&parts) {
+            // Where no thread can be started the layer is read afterwards.
+            true => Follower::start(&layer.upper, xattrs, times_of_copy(op)).ok(),
+            false => None,
+        };
+        let earlier = self.options.store.earlier_copy(&name)?;
+        let mut aids = copy::Aids { earlier, follower, files: CopiedFiles::default() };
+        let done = copy::copy(&parts, op, &layer.base, &layer.upper, xattrs, &mut aids)?;
+        // What becomes older now was announced newer; nothing does, but heredocs and special files.
+        let clamped = self.clamp(&layer.upper, op.source_date_epoch)?;
+        let (follower, files) = (aids.follower.filter(|_| !clamped), aids.files);
         let mut selections = locked(&self.selections);
         (0..groups.len()).for_each(|number| drop(selections.remove(&(task.id, number))));
         drop(selections);
         self.warn_left_out(done.left_out_owners, done.left_out_devices, done.left_out_xattrs);
-        self.clamp(&layer.upper, op.source_date_epoch)?;
-        self.commit(layer.draft, SnapshotKind::Copy)
+        let produced = self.commit(layer.draft, SnapshotKind::Copy)?;
+        if let Some(snapshot) = &produced.snapshot {
+            locked(&self.copies).insert(snapshot.clone(), CopyLayer { follower, name, files });
+        }
+        Ok(produced)
+    }
+
+    /// Names a COPY by what it says and by the directories that the build reads, so that the same one
+    /// is known in the next build, and others are not taken for it.
+    fn copy_name(&self, task: Task<'_>) -> Digest {
+        let mut hasher = Hasher::new();
+        hasher.update(b"rbuild copy v1\n");
+        hasher.update(solve::op_digest("copy", &self.fields(task)).0.as_bytes());
+        for path in self.options.sources.directories() {
+            hasher.update(&(path.len() as u64).to_le_bytes());
+            hasher.update(&path);
+        }
+        hasher.finish()
     }
 
     /// Digests what each input of a COPY selects: of all its groups, in their order.
@@ -262,9 +301,10 @@ impl<'a> StoreWorker<'a> {
         Ok(Selected { digest, files })
     }
 
-    /// Makes no file of a new layer newer than SOURCE_DATE_EPOCH, where that is set.
-    fn clamp(&self, upper: &RootDir, epoch: Option<i64>) -> Result<(), WorkerError> {
-        let Some(seconds) = epoch else { return Ok(()) };
+    /// Makes no file of a new layer newer than SOURCE_DATE_EPOCH, where that is set; tells whether
+    /// anything but its top was.
+    fn clamp(&self, upper: &RootDir, epoch: Option<i64>) -> Result<bool, WorkerError> {
+        let Some(seconds) = epoch else { return Ok(false) };
         clamp_times(upper, seconds).map_err(|source| WorkerError::Io {
             what: "cannot set the times of the new layer".to_owned(),
             source,
@@ -296,6 +336,22 @@ impl<'a> StoreWorker<'a> {
         copy::make_directory(&layer.base, &layer.upper, &op.path, owner, xattrs)?;
         self.clamp(&layer.upper, op.source_date_epoch)?;
         self.commit(layer.draft, SnapshotKind::Workdir)
+    }
+}
+
+/// Tells whether enough is copied for a thread that digests it meanwhile; in tests it always is.
+fn worth_following(parts: &[copy::Part<'_>]) -> bool {
+    const FILES: usize = 64;
+    const BYTES: u64 = 1 << 20;
+    let files: usize = parts.iter().map(|part| part.selection.file_count()).sum();
+    let bytes = || parts.iter().map(|part| part.selection.bytes()).sum::<u64>();
+    cfg!(debug_assertions) || files >= FILES || bytes() >= BYTES
+}
+
+fn times_of_copy(op: &CopyOp) -> Times {
+    match op.source_date_epoch {
+        Some(_) => Times::All,
+        None => Times::Ignore,
     }
 }
 
@@ -439,7 +495,15 @@ impl Worker for StoreWorker<'_> {
             what: format!("cannot open `{}`", path.display()),
             source,
         })?;
-        let digests = digest_layer(&upper, &DigestOptions { xattrs: store.options().xattrs, times, below })?;
+        let read = || digest_layer(&upper, &DigestOptions { xattrs: store.options().xattrs, times, below });
+        let follower = locked(&self.copies).get_mut(snapshot).and_then(|copy| copy.follower.take());
+        let digests = match follower.and_then(Follower::finish) {
+            Some(digests) => {
+                debug_assert_eq!(digests, read()?, "as it was digested while it was copied");
+                digests
+            }
+            None => read()?,
+        };
         let content = digests.content;
         locked(&self.digests).insert(snapshot.clone(), digests);
         Ok(content)
@@ -449,11 +513,15 @@ impl Worker for StoreWorker<'_> {
         if let Some(digests) = locked(&self.digests).remove(snapshot) {
             self.options.store.set_digests(snapshot, &digests)?;
         }
+        if let Some(CopyLayer { name, files, .. }) = locked(&self.copies).remove(snapshot) {
+            self.options.store.set_copied(snapshot, &name, &files)?;
+        }
         Ok(())
     }
 
     fn discard(&self, snapshot: &SnapshotId) {
         locked(&self.digests).remove(snapshot);
+        drop(locked(&self.copies).remove(snapshot));
         self.options.store.discard(snapshot);
     }
 }

@@ -23,6 +23,7 @@ mod context;
 mod contexts;
 mod cookbook;
 mod copy;
+mod copy_again;
 mod corpus;
 mod diff_images;
 mod export;

@@ -171,6 +171,24 @@ fn thirty_runs_start_one_helper_and_one_network() {
 }
 
 #[test]
+fn an_edit_of_one_file_copies_one_file() {
+    run_as(Who::Root, |env| {
+        let mut context = env.dockerfile("FROM scratch\nCOPY files /app\n");
+        for n in 0..300 {
+            context = context.file(&format!("files/d{}/f{n:03}", n % 10), format!("content {n}"));
+        }
+        env.build(&context, &[]);
+        context.write("files/d7/f137", "changed");
+        let traced = "copy_file_range,linkat,ioctl";
+        let Some(calls) = calls(env, &context, &["--no-cache"], traced) else { return };
+        // The rest is linked: nothing of it is written, whatever the filesystem can share.
+        let copies = count(&calls, "copy_file_range(") + count(&calls, "FICLONE");
+        assert!((1..=2).contains(&copies), "{calls:#?}");
+        assert_eq!(count(&calls, "linkat("), 299, "{calls:#?}");
+    });
+}
+
+#[test]
 fn a_push_and_a_pull_hold_no_layer_in_memory() {
     run_as(Who::Root, |env| {
         let registry = Registry::plain();

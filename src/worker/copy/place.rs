@@ -31,6 +31,12 @@ pub(super) struct Place {
     pub path: PathBuf,
     pub upper: OwnedFd,
     pub base: Option<OwnedFd>,
+    /// The same directory of the layer that the same COPY made before.
+    pub earlier: Option<OwnedFd>,
+    /// Whether what is made in it gets no access control list from it.
+    pub plain: bool,
+    /// Who owns files that are made in it, once that was seen.
+    pub born: Option<Owner>,
 }
 
 /// What a directory that exists nowhere yet gets.
@@ -64,9 +70,18 @@ impl Copier<'_> {
             let stat = fstat(base).map_err(|source| CopyError::Read { path: "/".into(), source })?;
             self.restore.push((PathBuf::new(), (stat.mtime_seconds, stat.mtime_nanos)));
         }
-        let mut place = Place { path: PathBuf::new(), upper: open(self.upper)?, base };
+        let upper = open(self.upper)?;
+        let earlier = match &self.aids.earlier {
+            Some(earlier) => open_no_follow(earlier.root(), ".", DIRECTORY, Mode::empty()).ok(),
+            None => None,
+        };
+        let plain = is_plain(&upper);
+        let mut place = Place { path: PathBuf::new(), upper, base, earlier, plain, born: None };
         for component in path.components() {
-            let (below, _) = self.step(&place, component.as_os_str())?;
+            let (below, came) = self.step(&place, component.as_os_str())?;
+            if came != Came::Existed {
+                self.announce_directory(&place, component.as_os_str(), &below, None);
+            }
             place = below;
         }
         Ok(place)
@@ -90,8 +105,11 @@ impl Copier<'_> {
                 Err(e) => return Err(refuse(e, &path)),
             },
         };
+        let earlier = place.earlier.as_ref();
+        let earlier = earlier.and_then(|dir| open_no_follow(dir, name, DIRECTORY, Mode::empty()).ok());
         if let Some(upper) = upper {
-            return Ok((Place { path, upper, base }, Came::Existed));
+            let plain = is_plain(&upper);
+            return Ok((Place { path, upper, base, earlier, plain, born: None }, Came::Existed));
         }
         rustix::fs::mkdirat(&place.upper, name, Mode::from_raw_mode(0o700))
             .map_err(|e| fail("make the directory")(e.into()))?;
@@ -103,13 +121,17 @@ impl Copier<'_> {
             }
             None => {
                 let NewDirectory { mode, owner } = self.new_directory;
-                let bits = self.own(&upper, &path, owner, self.chown.is_some())?;
+                let bits = self.own(&upper, || path.clone(), owner, self.chown.is_some())?;
                 rustix::fs::fchmod(&upper, Mode::from_raw_mode(mode & bits))
                     .map_err(|e| fail("change the mode of")(e.into()))?;
+                // Who digests it meanwhile must know its time before all is in it.
+                let stat = fstat(&upper).map_err(fail("read"))?;
+                self.restore.push((path.clone(), (stat.mtime_seconds, stat.mtime_nanos)));
                 Came::Made
             }
         };
-        Ok((Place { path, upper, base }, came))
+        let plain = is_plain(&upper);
+        Ok((Place { path, upper, base, earlier, plain, born: None }, came))
     }
 
     /// Gives a directory of the upper what the one below has; its time at the end of the copy.
@@ -119,7 +141,7 @@ impl Copier<'_> {
             move |source: io::Error| CopyError::Write { action, path, source }
         };
         let stat = fstat(base).map_err(fail("read"))?;
-        let bits = self.own(upper, path, Owner { uid: stat.uid, gid: stat.gid }, false)?;
+        let bits = self.own(upper, || path.to_owned(), Owner { uid: stat.uid, gid: stat.gid }, false)?;
         self.done.left_out_xattrs +=
             xattr::copy_xattrs(xattr::of(base), xattr::of(upper)).map_err(fail("set an attribute of"))?;
         rustix::fs::fchmod(upper, Mode::from_raw_mode(stat.mode & bits))
@@ -135,7 +157,7 @@ impl Copier<'_> {
     pub(super) fn own(
         &mut self,
         fd: &impl AsFd,
-        path: &Path,
+        path: impl Fn() -> PathBuf,
         owner: Owner,
         asked: bool,
     ) -> Result<u32, CopyError> {
@@ -148,7 +170,7 @@ impl Copier<'_> {
     pub(super) fn owned(
         &mut self,
         changed: Result<(), Errno>,
-        path: &Path,
+        path: impl Fn() -> PathBuf,
         owner: Owner,
         asked: bool,
     ) -> Result<u32, CopyError> {
@@ -160,15 +182,17 @@ impl Copier<'_> {
             }
             Err(e @ (Errno::INVAL | Errno::PERM)) => {
                 let Owner { uid, gid } = owner;
-                Err(CopyError::Owner { path: path.to_owned(), uid, gid, source: e.into() })
+                Err(CopyError::Owner { path: path(), uid, gid, source: e.into() })
             }
-            Err(e) => Err(CopyError::Write {
-                action: "change the owner of",
-                path: path.to_owned(),
-                source: e.into(),
-            }),
+            Err(e) => Err(CopyError::Write { action: "change the owner of", path: path(), source: e.into() }),
         }
     }
+}
+
+/// Tells whether a directory gives what is made in it no access control list (acl(5)).
+fn is_plain(directory: &OwnedFd) -> bool {
+    xattr::list(xattr::of(directory))
+        .is_ok_and(|names| !names.iter().any(|name| name == b"system.posix_acl_default"))
 }
 
 /// Opens a directory if there is one of that name; anything else of that name is an error.

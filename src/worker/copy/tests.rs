@@ -131,7 +131,7 @@ impl World {
         let group = groups(op).remove(0);
         let selection = select(tree, &group.sources, &select_options(op))?;
         let part = Part { selection: &selection, tree, unpack: group.unpack };
-        copy(&[part], op, &self.root("base"), &self.root("upper"), marks())
+        copy(&[part], op, &self.root("base"), &self.root("upper"), marks(), &mut Aids::default())
     }
 
     fn copy(&self, op: &CopyOp) -> Result<CopyDone, CopyError> {
@@ -478,9 +478,12 @@ fn a_file_that_changes_is_an_error() {
     let op = op(&["d"], "/x");
     let selection = select(&tree, &groups(&op).remove(0).sources, &select_options(&op)).unwrap();
     let part = || Part { selection: &selection, tree: &tree, unpack: false };
-    let run = || copy(&[part()], &op, &world.root("base"), &world.root("upper"), marks());
+    let run =
+        || copy(&[part()], &op, &world.root("base"), &world.root("upper"), marks(), &mut Aids::default());
     fs::write(world.path("context/d/a"), "longer").unwrap();
     assert!(matches!(run().unwrap_err(), CopyError::Changed(path) if path == Path::new("d/a")));
+    // What it left goes with the upper.
+    fs::remove_file(world.path("upper/x/a")).unwrap();
     // Swapped for a link to the host: not followed.
     fs::remove_file(world.path("context/d/a")).unwrap();
     symlink("/etc/passwd", world.path("context/d/a")).unwrap();

@@ -99,6 +99,11 @@ impl Copier<'_> {
             }
             Kind::Other => return Ok(false),
         }
+        // What it replaces and changes is not told.
+        self.aids.files.forget();
+        if let Some(follower) = &mut self.aids.follower {
+            follower.give_up();
+        }
         // As in BuildKit, `--chmod` is not for what an archive is unpacked into, either.
         let mode = std::mem::replace(&mut self.new_directory.mode, 0o755);
         let into = self.place(&destination.path);
@@ -186,7 +191,8 @@ impl Copier<'_> {
         if !archive.describes(inside)? {
             return Ok(());
         }
-        let bits = self.own(&below.upper, &below.path, Owner { uid: stat.uid, gid: stat.gid }, false)?;
+        let bits =
+            self.own(&below.upper, || below.path.clone(), Owner { uid: stat.uid, gid: stat.gid }, false)?;
         xattr::copy_xattrs(xattr::of(&source), xattr::of(&below.upper))
             .map_err(fail("set an attribute of"))?;
         rustix::fs::fchmod(&below.upper, Mode::from_raw_mode(stat.mode & bits))

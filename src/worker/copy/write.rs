@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::path::PathBuf;
 
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -19,8 +20,9 @@ use rustix::io::Errno;
 use crate::context::Entry;
 use crate::context::EntryKind;
 use crate::context::same_content;
+use crate::image::FileDigest;
+use crate::layer::Announced;
 use crate::sys::Stat;
-use crate::sys::copy::clone_file;
 use crate::sys::copy::set_times;
 use crate::sys::copy::set_times_at;
 use crate::sys::copy::write_all;
@@ -33,42 +35,73 @@ use crate::sys::xattr::Target;
 
 use super::Copier;
 use super::CopyError;
+use super::announce::regular_file;
 use super::check_name;
 use super::place::Place;
 
+/// Files from this size on are digested while they are written.
+const LARGE: u64 = 4 << 20;
+
+/// Where an entry is read from.
+pub(super) struct Origin<'o> {
+    /// The directory it is in, and its name there.
+    pub dir: &'o OwnedFd,
+    pub name: &'o OsStr,
+    /// Its path for messages, in two parts of which the second may be empty.
+    pub root: &'o Path,
+    pub path: &'o Path,
+}
+
+impl Origin<'_> {
+    fn path(&self) -> PathBuf {
+        match self.path.as_os_str().is_empty() {
+            true => self.root.to_owned(),
+            false => self.root.join(self.path),
+        }
+    }
+}
+
 impl Copier<'_> {
-    /// Copies an entry that is no directory: `own` in the open directory `source` becomes `name`.
+    /// Copies an entry that is no directory: it becomes `name`.
     pub(super) fn entry(
         &mut self,
-        source: &OwnedFd,
-        own: &OsStr,
-        origin: &Path,
+        origin: &Origin<'_>,
         entry: &Entry,
-        place: &Place,
+        place: &mut Place,
         name: &OsStr,
     ) -> Result<(), CopyError> {
         check_name(&place.path, name)?;
         self.check_free(place, name)?;
         self.done.files += 1;
         match &entry.kind {
-            EntryKind::Directory => Err(CopyError::Changed(origin.to_owned())),
-            EntryKind::File(_) => self.regular(source, own, origin, entry, place, name),
+            EntryKind::Directory => return Err(CopyError::Changed(origin.path())),
+            EntryKind::File(digest) => return self.regular(origin, entry, digest, place, name),
             EntryKind::Link(target) => {
                 let make = || rustix::fs::symlinkat(target.as_os_str(), &place.upper, name);
                 self.make(place, name, "make the link", make)?;
-                self.named_metadata(place, name, entry, false)
+                self.named_metadata(place, name, entry, false)?;
             }
-            EntryKind::Fifo => self.node(place, name, entry, FileType::Fifo, 0),
-            EntryKind::CharDevice if entry.stat.rdev == 0 => Err(CopyError::Whiteout(place.path.join(name))),
+            EntryKind::Fifo => self.node(place, name, entry, FileType::Fifo, 0)?,
+            EntryKind::CharDevice if entry.stat.rdev == 0 => {
+                return Err(CopyError::Whiteout(place.path.join(name)));
+            }
             EntryKind::CharDevice => {
-                self.node(place, name, entry, FileType::CharacterDevice, entry.stat.rdev)
+                self.node(place, name, entry, FileType::CharacterDevice, entry.stat.rdev)?;
             }
-            EntryKind::BlockDevice => self.node(place, name, entry, FileType::BlockDevice, entry.stat.rdev),
+            EntryKind::BlockDevice => {
+                self.node(place, name, entry, FileType::BlockDevice, entry.stat.rdev)?;
+            }
         }
+        self.announce(
+            place,
+            name,
+            Announced { kind: entry.stat.kind, several: false, size: 0, digest: None },
+        );
+        Ok(())
     }
 
     /// Writes a heredoc: 0644 and 0:0 unless the flags say otherwise.
-    pub(super) fn inline(&mut self, data: &[u8], place: &Place, name: &OsStr) -> Result<(), CopyError> {
+    pub(super) fn inline(&mut self, data: &[u8], place: &mut Place, name: &OsStr) -> Result<(), CopyError> {
         check_name(&place.path, name)?;
         self.check_free(place, name)?;
         let path = place.path.join(name);
@@ -79,7 +112,7 @@ impl Copier<'_> {
             source,
         })?;
         let owner = self.chown.unwrap_or(Owner { uid: 0, gid: 0 });
-        let bits = self.own(&file, &path, owner, self.chown.is_some())?;
+        let bits = self.own(&file, || path.clone(), owner, self.chown.is_some())?;
         let mode = bits & self.chmod.as_ref().map_or(0o644, |chmod| chmod.apply(0o644, false));
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(|e| CopyError::Write {
             action: "change the mode of",
@@ -88,45 +121,55 @@ impl Copier<'_> {
         })?;
         self.done.files += 1;
         self.done.bytes += data.len() as u64;
+        self.announce(place, name, regular_file(data.len() as u64, None));
         Ok(())
     }
 
     fn regular(
         &mut self,
-        source: &OwnedFd,
-        own: &OsStr,
-        origin: &Path,
+        origin: &Origin<'_>,
         entry: &Entry,
-        place: &Place,
+        digest: &FileDigest,
+        place: &mut Place,
         name: &OsStr,
     ) -> Result<(), CopyError> {
-        let path = place.path.join(name);
-        let key = (entry.stat.dev, entry.stat.ino);
-        let several = entry.stat.nlink > 1;
-        if several && self.link(key, place, name)? {
+        let stat = &entry.stat;
+        let key = (stat.dev, stat.ino);
+        let several = self.several.contains(&key);
+        let announced = Announced { several, ..regular_file(stat.size, Some(*digest)) };
+        if several && self.link(key, place, name)? || self.link_earlier(entry, digest, place, name)? {
+            self.announce(place, name, announced);
             return Ok(());
         }
-        let read = |source| CopyError::Read { path: origin.to_owned(), source };
-        let from = open_no_follow(source, own, OFlags::RDONLY, Mode::empty()).map_err(read)?;
-        let changed = |now: &Stat| !now.is_file() || !same_content(now, &entry.stat);
-        if changed(&fstat(&from).map_err(read)?) {
-            return Err(CopyError::Changed(origin.to_owned()));
-        }
+        let read = |source| CopyError::Read { path: origin.path(), source };
+        let from = open_no_follow(origin.dir, origin.name, OFlags::RDONLY, Mode::empty()).map_err(read)?;
         let to = self.create(place, name)?;
-        if entry.stat.size > 0 {
-            self.done.bytes += clone_file(&from, &to).map_err(|source| CopyError::Write {
+        let large = !several && stat.size >= LARGE;
+        let writing = if large { self.announce_large(entry, announced, place, name) } else { None };
+        if stat.size > 0 {
+            let written = |bytes| writing.iter().for_each(|writing| writing.written(bytes));
+            let copied = self.cloner.copy(&from, &to, stat.size, stat.blocks, written);
+            self.done.bytes += copied.map_err(|source| CopyError::Write {
                 action: "write",
-                path: path.clone(),
+                path: place.path.join(name),
                 source,
             })?;
-            // The key says what was hashed: bytes written meanwhile must not get in under it.
-            if changed(&fstat(&from).map_err(read)?) {
-                return Err(CopyError::Changed(origin.to_owned()));
-            }
         }
-        self.metadata(&to, &path, &entry.stat, &entry.xattrs)?;
+        // The key says what was hashed: bytes written since must not get in under it.
+        let now = fstat(&from).map_err(read)?;
+        if !now.is_file() || !same_content(&now, stat) {
+            return Err(CopyError::Changed(origin.path()));
+        }
+        let bits = self.metadata(&to, || place.path.join(name), stat, &entry.xattrs, place.born)?;
         if several {
-            self.links.insert(key, path);
+            self.links.insert(key, place.path.join(name));
+        } else if bits == 0o7777 {
+            self.list(entry, digest, place, name);
+        }
+        match writing {
+            Some(writing) => writing.complete(),
+            None if large => {}
+            None => self.announce(place, name, announced),
         }
         Ok(())
     }
@@ -188,14 +231,19 @@ impl Copier<'_> {
         }
     }
 
-    fn create(&mut self, place: &Place, name: &OsStr) -> Result<OwnedFd, CopyError> {
+    fn create(&mut self, place: &mut Place, name: &OsStr) -> Result<OwnedFd, CopyError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let make = || rustix::fs::openat(&place.upper, name, flags, Mode::from_raw_mode(0o600));
-        self.make(place, name, "make the file", make)
+        let file = self.make(place, name, "make the file", make)?;
+        if place.born.is_none() {
+            // All files that are made in one directory belong to the same user and group.
+            place.born = fstat(&file).ok().map(|stat| Owner { uid: stat.uid, gid: stat.gid });
+        }
+        Ok(file)
     }
 
     /// Makes something of a name; a file that this copy put there before goes.
-    fn make<T>(
+    pub(super) fn make<T>(
         &mut self,
         place: &Place,
         name: &OsStr,
@@ -214,10 +262,11 @@ impl Copier<'_> {
             Err(e) => return Err(fail(e)),
         }
         self.links.retain(|_, first| *first != path);
+        self.aids.files.replaced(&path);
         make().map_err(fail)
     }
 
-    fn owner_of(&self, stat: &Stat) -> (Owner, bool) {
+    pub(super) fn owner_of(&self, stat: &Stat) -> (Owner, bool) {
         match self.chown {
             Some(owner) => (owner, true),
             None if self.keep_owners => (Owner { uid: stat.uid, gid: stat.gid }, false),
@@ -225,23 +274,28 @@ impl Copier<'_> {
         }
     }
 
-    fn mode_of(&self, stat: &Stat) -> u32 {
+    pub(super) fn mode_of(&self, stat: &Stat) -> u32 {
         self.chmod.as_ref().map_or(stat.mode, |chmod| chmod.apply(stat.mode, stat.is_dir()))
     }
 
     /// Gives an open file or directory owner, mode, attributes and time, in the order in which
     /// none undoes another: chown clears set-user-ID and capabilities.
+    ///
+    /// `born` is whom it belongs to already, if that is known. Returns which bits of the mode it could get.
     pub(super) fn metadata(
         &mut self,
         fd: &impl AsFd,
-        path: &Path,
+        path: impl Fn() -> PathBuf + Copy,
         stat: &Stat,
         xattrs: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<(), CopyError> {
-        let fail =
-            |action| move |source: io::Error| CopyError::Write { action, path: path.to_owned(), source };
+        born: Option<Owner>,
+    ) -> Result<u32, CopyError> {
+        let fail = |action| move |source: io::Error| CopyError::Write { action, path: path(), source };
         let (owner, asked) = self.owner_of(stat);
-        let bits = self.own(fd, path, owner, asked)?;
+        let bits = match born == Some(owner) {
+            true => 0o7777,
+            false => self.own(fd, path, owner, asked)?,
+        };
         for (name, value) in xattrs {
             let set = xattr::try_set(xattr::of(fd), name, value).map_err(fail("set an attribute of"))?;
             self.done.left_out_xattrs += u64::from(!set);
@@ -249,7 +303,9 @@ impl Copier<'_> {
         // After the attributes: an access control list sets the group's bits.
         rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode_of(stat) & bits))
             .map_err(|e| fail("change the mode of")(e.into()))?;
-        set_times(fd, stat.mtime_seconds, stat.mtime_nanos).map_err(fail("set the time of"))
+        let (seconds, nanos) = self.time_of(stat);
+        set_times(fd, seconds, nanos).map_err(fail("set the time of"))?;
+        Ok(bits)
     }
 
     /// As [`Copier::metadata`] for what cannot be opened; a link has no mode.
@@ -268,7 +324,7 @@ impl Copier<'_> {
         let (owner, asked) = self.owner_of(&entry.stat);
         let (uid, gid) = (Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)));
         let changed = rustix::fs::chownat(&place.upper, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
-        let bits = self.owned(changed, &path, owner, asked)?;
+        let bits = self.owned(changed, || path.clone(), owner, asked)?;
         for (attribute, value) in &entry.xattrs {
             let target = Target::Name(place.upper.as_fd(), name);
             let set = xattr::try_set(target, attribute, value).map_err(fail("set an attribute of"))?;
@@ -279,7 +335,7 @@ impl Copier<'_> {
             rustix::fs::chmodat(&place.upper, name, mode, AtFlags::empty())
                 .map_err(|e| fail("change the mode of")(e.into()))?;
         }
-        set_times_at(&place.upper, name, entry.stat.mtime_seconds, entry.stat.mtime_nanos)
-            .map_err(fail("set the time of"))
+        let (seconds, nanos) = self.time_of(&entry.stat);
+        set_times_at(&place.upper, name, seconds, nanos).map_err(fail("set the time of"))
     }
 }

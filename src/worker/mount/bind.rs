@@ -183,7 +183,8 @@ impl StoreWorker<'_> {
         let upper = RootDir::open(to).map_err(failed)?;
         let base = RootDir::open(store.empty_dir()).map_err(failed)?;
         let part = copy::Part { selection, tree, unpack: false };
-        copy::copy(&[part], &everything(), &base, &upper, store.options().xattrs)
+        let mut aids = copy::Aids::default();
+        copy::copy(&[part], &everything(), &base, &upper, store.options().xattrs, &mut aids)
             .map_err(|source| MountError::Copy { target: target.to_owned(), source })?;
         Ok(())
     }
