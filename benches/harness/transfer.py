@@ -5,6 +5,7 @@ import shutil
 
 from . import place, tools
 from .image import LAYERS, Image
+from .limits import sha256
 from .measure import Failed, bash, quietly
 from .registry import Registry
 from .row import Limit, Row, Target
@@ -98,8 +99,8 @@ class Transfers:
         place.fresh(folder)
         for tar in self.image.tars:
             quietly(["tar", "-C", folder, "-xf", tar])
-        return [Limit("tar \\| tee \\| sha256sum",
-                      bash(f"tar -C {shlex.quote(str(folder))} -c . | tee {shlex.quote(str(out))} | sha256sum"),
+        return [Limit("tar \\| tee \\| sha256",
+                      bash(f"tar -C {shlex.quote(str(folder))} -c . | tee {shlex.quote(str(out))} | {sha256()}"),
                       lambda: out.unlink(missing_ok=True))]
 
     def close(self):

@@ -1,4 +1,4 @@
-"""The build workloads, by the names of issue 5; images in and out are in `transfer`."""
+"""The build workloads and their targets; images in and out are in `transfer`."""
 
 import os
 import re

@@ -301,8 +301,8 @@ fn dockerfile(from: &DockerfileFrom) -> String {
     }
 }
 
-/// Lists what was asked for beside the Dockerfile and its context. Of secrets and agents there are ids alone;
-/// the value of a build argument whose name looks like a secret's is left out.
+/// Lists what was asked for beside the Dockerfile and its context. Of secrets and agents there are ids alone,
+/// of volumes where they were mounted; the value of a build argument whose name looks like a secret's is left out.
 fn options(request: &BuildRequest) -> Vec<(String, String)> {
     let mut list = Vec::new();
     let mut add = |name: &str, value: &str| {
@@ -348,7 +348,8 @@ fn options(request: &BuildRequest) -> Vec<(String, String)> {
     }
     let volume = |volume: &crate::worker::Volume| {
         let mode = if volume.read_only { ":ro" } else { "" };
-        format!("{}:{}{mode}", volume.host.display(), volume.destination)
+        // Where it lies on the host is nobody's business later.
+        format!("{}{mode}", volume.destination)
     };
     request.volumes.iter().for_each(|one| add("--volume", &volume(one)));
     request.cache_from.iter().for_each(|from| add("--cache-from", &from.to_string()));
