@@ -28,6 +28,7 @@ use rustix::fs::OFlags;
 
 use crate::context::BLOCK;
 use crate::context::Entry;
+use crate::context::EntryKind;
 use crate::context::Kind;
 use crate::context::same_content;
 use crate::context::sniff;
@@ -122,6 +123,11 @@ impl Copier<'_> {
         let unpacked = unpack(content, &root, &options).map_err(failed)?;
         if !same_content(&fstat(&file).map_err(read)?, &entry.stat) {
             return Err(CopyError::Changed(origin.to_owned()));
+        }
+        if let EntryKind::File(digest) = &entry.kind {
+            let (dir, name) = self.tree().parent_and_name(origin).map_err(read)?;
+            let now = fstat(&file).map_err(read)?;
+            self.check_unseen(&now, entry, digest, (dir.as_fd(), &name), || origin.to_owned())?;
         }
         self.done.files += unpacked.entries;
         self.done.bytes += unpacked.bytes;
