@@ -662,6 +662,24 @@ fn added(archive: &[u8], base: &str, op: &CopyOp) -> String {
 }
 
 #[test]
+fn a_directory_that_an_archive_only_implies_keeps_the_time_an_earlier_source_gave_it() {
+    let world = World::new("d/s/f = x", "");
+    let archive = |name: &str, entries: &[(&str, u32, &str)]| {
+        fs::write(world.path(&format!("context/{name}")), tar_of(entries)).unwrap();
+    };
+    archive("implied", &[("s/g", 0o644, "y")]);
+    let time = |path: &str| fs::metadata(world.path(path)).unwrap().mtime();
+    crate::sys::copy::set_times_at(rustix::fs::CWD, world.path("context/d/s"), 2_000_000, 0).unwrap();
+    world.copy(&CopyOp { add: true, ..op(&["d", "implied"], "/x/") }).unwrap();
+    assert_eq!(list(&world.path("upper/x/s")), ["644 f = x", "644 7:8 g = y"]);
+    assert_eq!(time("upper/x/s"), 2_000_000);
+    archive("told", &[("s/", 0o755, ""), ("s/g", 0o644, "z")]);
+    fs::remove_dir_all(world.path("upper/x")).unwrap();
+    world.copy(&CopyOp { add: true, ..op(&["d", "told"], "/x/") }).unwrap();
+    assert_eq!(time("upper/x/s"), 1_000_000);
+}
+
+#[test]
 fn add_unpacks_archives() {
     if !can_chown("add_unpacks_archives") {
         return;
