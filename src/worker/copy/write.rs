@@ -189,8 +189,8 @@ impl Copier<'_> {
         file: (BorrowedFd<'_>, &OsStr),
         origin: impl Fn() -> PathBuf,
     ) -> Result<(), CopyError> {
-        let same_file = (now.dev, now.ino) == (entry.stat.dev, entry.stat.ino);
-        if same_file && !may_change_unseen(&entry.stat, self.began) {
+        // Not the device's number: each view of the same layers has its own.
+        if now.ino == entry.stat.ino && !may_change_unseen(&entry.stat, self.began) {
             return Ok(());
         }
         let (found, ..) = hash_file(file.0, file.1, Path::new(file.1), &mut Vec::new())?;
