@@ -42,6 +42,8 @@ use crate::image::Digest;
 use crate::image::FileDigest;
 use crate::sys::Stat;
 
+use super::hash::may_change_unseen;
+
 const MAGIC: &[u8; 24] = b"rbuild digest cache v2\n\0";
 const HEADER: usize = 24 + 4 + 4 + 8 + 8;
 const RECORD: usize = 84;
@@ -212,12 +214,10 @@ impl DigestCache {
         // Somebody may be reading it.
         let new = Arc::make_mut(&mut state.new);
         for (path, stat, known) in learned {
-            // A whole second is what file systems without finer times say.
-            let ctime = (stat.ctime_seconds, stat.ctime_nanos);
-            let racy = ctime >= began || ctime.1 == 0 && ctime.0 >= began.0;
-            if racy {
+            if may_change_unseen(&stat, began) {
                 continue;
             }
+            let ctime = (stat.ctime_seconds, stat.ctime_nanos);
             let mtime = (stat.mtime_seconds, stat.mtime_nanos);
             let record = Record { size: stat.size, mtime, ctime, inode: stat.ino, known };
             new.insert(path.into_os_string().into_vec(), record);
@@ -487,9 +487,10 @@ mod tests {
         check((100, 6), (100, 6), false);
         check((100, 7), (100, 6), false);
         check((101, 1), (100, 6), false);
-        // Times of whole seconds: the same second is too close.
+        // Times of whole seconds: the same two are too close.
         check((100, 0), (100, 6), false);
-        check((99, 0), (100, 6), true);
+        check((99, 0), (100, 6), false);
+        check((98, 0), (100, 6), true);
     }
 
     #[test]

@@ -211,6 +211,16 @@ pub fn same_content(a: &Stat, b: &Stat) -> bool {
     a.size == b.size && times(a) == times(b)
 }
 
+/// Tells whether a file may hold other bytes than those hashed after `began`, though [`same_content`] says not.
+///
+/// `began` is of [`crate::sys::clock::file_clock`]. A change within the same tick of that clock leaves
+/// the same times: gitformat-index(5) and git's "racy-git" tell the same of git's index. On file systems
+/// that keep whole seconds, FAT's even ones, a tick is as long as that.
+pub fn may_change_unseen(stat: &Stat, began: (i64, u32)) -> bool {
+    let ctime = (stat.ctime_seconds, stat.ctime_nanos);
+    ctime >= began || ctime.1 == 0 && ctime.0.saturating_add(1) >= began.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +256,23 @@ mod tests {
         let wrong: Vec<Large> =
             files.iter().map(|f| Large { path: f.path.clone(), size: f.size ^ 0x40_0001 }).collect();
         assert_eq!(digests(hash_large(&root, &wrong).unwrap()), expect);
+    }
+
+    #[test]
+    fn what_changed_in_the_tick_of_the_hashing_may_change_again() {
+        let outer = tempfile::tempdir().unwrap();
+        std::fs::write(outer.path().join("a"), "x").unwrap();
+        let stat = RootDir::open(outer.path()).unwrap().stat(Path::new("a"), false).unwrap();
+        let check = |ctime: (i64, u32), began, expect| {
+            let stat = Stat { ctime_seconds: ctime.0, ctime_nanos: ctime.1, ..stat };
+            assert_eq!(may_change_unseen(&stat, began), expect, "{ctime:?} {began:?}");
+        };
+        check((9, 4), (9, 5), false);
+        check((9, 5), (9, 5), true);
+        check((9, 6), (9, 5), true);
+        check((8, 0), (10, 5), false);
+        check((9, 0), (10, 5), true);
+        check((10, 0), (10, 5), true);
     }
 
     #[test]

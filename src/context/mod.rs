@@ -39,6 +39,8 @@ pub use git::GitAccess;
 pub use git::GitError;
 pub use git::GitOptions;
 pub use git::GitTree;
+pub use hash::hash_file;
+pub use hash::may_change_unseen;
 pub use hash::same_content;
 pub use http::DEFAULT_LIMIT;
 pub use http::Downloads;

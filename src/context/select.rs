@@ -28,6 +28,7 @@ use rustix::fs::Mode;
 use rustix::fs::OFlags;
 
 use crate::sys::Stat;
+use crate::sys::clock::file_clock;
 use crate::sys::dir::read_dir;
 use crate::sys::root_dir::Escape;
 use crate::sys::root_dir::open_no_follow;
@@ -91,6 +92,7 @@ pub fn select(tree: &Tree, sources: &[Source], options: &SelectOptions) -> Resul
         hashed: Vec::new(),
         large: Vec::new(),
         sockets: Vec::new(),
+        began: file_clock(),
     };
     for source in sources {
         match source {
@@ -112,6 +114,7 @@ struct Selector<'a> {
     /// Files whose digest is still to be computed.
     large: Vec<(usize, usize)>,
     sockets: Vec<PathBuf>,
+    began: (i64, u32),
 }
 
 impl Selector<'_> {
@@ -240,7 +243,7 @@ impl Selector<'_> {
             });
             cache.add(learned);
         }
-        Ok(Selection::new(self.selected, tree.owners, self.sockets))
+        Ok(Selection::new(self.selected, tree.owners, self.sockets, self.began))
     }
 
     fn resolve(&self, written: &Path) -> Result<PathBuf, ContextError> {

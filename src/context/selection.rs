@@ -27,6 +27,8 @@ pub struct Selection {
     pub owners: bool,
     /// Paths of the sockets inside copied directories; they are left out, as docker leaves them out.
     pub sockets: Vec<PathBuf>,
+    /// Before it was made, by the clock that files are stamped with: see [`super::may_change_unseen`].
+    pub began: (i64, u32),
 }
 
 /// One named or matched source.
@@ -86,9 +88,14 @@ pub struct Listed {
 
 impl Selection {
     /// Computes the digest of what was selected.
-    pub(super) fn new(sources: Vec<Selected>, owners: bool, sockets: Vec<PathBuf>) -> Selection {
+    pub(super) fn new(
+        sources: Vec<Selected>,
+        owners: bool,
+        sockets: Vec<PathBuf>,
+        began: (i64, u32),
+    ) -> Selection {
         let digest = digest(&sources, owners);
-        Selection { digest, sources, owners, sockets }
+        Selection { digest, sources, owners, sockets, began }
     }
 
     /// Tells whether nothing was selected: wildcards may match nothing.
@@ -367,7 +374,7 @@ mod tests {
 
     #[test]
     fn lists_each_file_once() {
-        let selection = Selection::new(sample(), false, Vec::new());
+        let selection = Selection::new(sample(), false, Vec::new(), (0, 0));
         let paths: Vec<String> = selection.listing().into_iter().map(|l| l.path).collect();
         assert_eq!(paths, ["0:bin", "0:bin/tool", "0:link", "0:null", "0:pipe", "1:b", "2:EOF"]);
     }

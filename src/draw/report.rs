@@ -223,7 +223,7 @@ fn timeline(record: &BuildRecord) -> String {
             time(end - start)
         );
     }
-    let sum: u64 = ran.iter().map(|(_, (start, end))| end - start).sum();
+    let sum = ran.iter().map(|(_, (start, end))| end - start).fold(0, u64::saturating_add);
     format!(
         "<div class=\"wide\"><table><caption>What ran, from the start to the end of the build ({}). All steps together \
          took {}.</caption>\n<thead><tr><th scope=\"col\">Step</th><th scope=\"col\">When</th><th scope=\"col\" \

@@ -10,6 +10,21 @@ fn vertex(kind: &str, text: &str, state: StepState) -> VertexRecord {
     VertexRecord { kind: kind.into(), text: text.into(), stage: "0".into(), state, ..VertexRecord::default() }
 }
 
+/// A record is read back from a file, which may say anything.
+#[test]
+fn times_and_sizes_of_any_length_are_drawn() {
+    let mut record = record();
+    record.elapsed_ms = u64::MAX;
+    for vertex in &mut record.vertices {
+        (vertex.start_ms, vertex.end_ms, vertex.bytes) = (Some(0), Some(u64::MAX), Some(u64::MAX));
+    }
+    let (started, log) = (String::new(), String::new());
+    assert!(
+        report_page(&ReportPage { record: &record, started, output: Vec::new(), log })
+            .contains("5124095576030 h")
+    );
+}
+
 fn record() -> BuildRecord {
     let step = |number, text: &str, vertex, state| StepRecord {
         number,

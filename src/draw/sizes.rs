@@ -25,7 +25,7 @@ pub fn time(ms: u64) -> String {
         0..1000 => format!("{ms} ms"),
         1000..59_950 => format!("{:.1} s", ms as f64 / 1000.0),
         _ => {
-            let seconds = (ms + 500) / 1000;
+            let seconds = ms.saturating_add(500) / 1000;
             match seconds / 3600 {
                 0 => format!("{} min {} s", seconds / 60, seconds % 60),
                 hours => format!("{hours} h {} min", seconds % 3600 / 60),

@@ -67,7 +67,7 @@ impl Vertex {
             set("cached", json!(true));
         }
         if let Some(error) = error {
-            set("error", json!(error));
+            set("error", json!(mask(&clean_text(error))));
         }
         vertex
     }
@@ -384,6 +384,13 @@ mod tests {
         assert_eq!(lines[4]["vertexes"][0]["completed"], "2026-01-02T03:04:05Z");
         assert_eq!(lines[5]["statuses"][0]["id"], "writing image sha256:1");
         assert_eq!((lines.len(), &lines[6]["vertexes"][0]["name"]), (7, &json!("rbuild")));
+    }
+
+    #[test]
+    fn errors_tell_no_password_of_an_address() {
+        let lines = lines(vec![plan()], Err("process \"fetch https://u:word@host/\" did not complete"));
+        let last = lines.last().unwrap()["vertexes"][0]["error"].as_str().unwrap();
+        assert_eq!(last, "process \"fetch https://******@host/\" did not complete");
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl EmptyNetworks {
         idle.map_or_else(netns::create, Ok).map_err(NetworkError::Namespace)
     }
 
-    /// Puts a namespace back for the next step, unless a socket or a port in use is left in it.
+    /// Puts a namespace back for the next step, unless it is not as it was when it was new.
     pub fn give_back(&self, namespace: OwnedFd) {
         if netns::is_quiet(namespace.as_fd()).is_ok_and(|quiet| quiet) {
             self.idle.lock().unwrap_or_else(|e| e.into_inner()).push(namespace);

@@ -180,6 +180,7 @@ pub fn copy(
         chown,
         chmod,
         keep_owners: false,
+        began: (0, 0),
         new_directory,
         epoch: op.source_date_epoch,
         several: several_names(parts),
@@ -199,6 +200,7 @@ pub fn copy(
     for part in parts {
         copier.tree = Some(part.tree);
         copier.keep_owners = part.selection.owners;
+        copier.began = part.selection.began;
         for source in &part.selection.sources {
             match source {
                 Selected::Directory { root, entries } => copier.directory(root, entries, &destination)?,
@@ -257,6 +259,7 @@ pub fn make_directory(
         chown: Some(owner),
         chmod: None,
         keep_owners: false,
+        began: (0, 0),
         new_directory: NewDirectory { mode: 0o755, owner },
         epoch: None,
         several: HashSet::new(),
@@ -287,6 +290,8 @@ struct Copier<'a> {
     chown: Option<Owner>,
     chmod: Option<Chmod>,
     keep_owners: bool,
+    /// When the files were about to be hashed that are copied now.
+    began: (i64, u32),
     new_directory: NewDirectory,
     /// No time is later, in seconds since 1970.
     epoch: Option<i64>,

@@ -65,10 +65,13 @@ pub fn output_of(
     head: u64,
     tail: u64,
 ) -> io::Result<(Vec<u8>, u64, Vec<u8>)> {
-    let length: u64 = places.iter().map(|(from, to)| to.saturating_sub(*from)).sum();
+    // A record may tell of places that are in no log.
+    let end = log.metadata()?.len();
+    let places: Vec<(u64, u64)> = places.iter().map(|(from, to)| (*from.min(&end), *to.min(&end))).collect();
+    let length = places.iter().map(|(from, to)| to.saturating_sub(*from)).fold(0, u64::saturating_add);
     let mut read = |skip: u64, count: u64| -> io::Result<Vec<u8>> {
         let (mut bytes, mut skip, mut left) = (Vec::new(), skip, count);
-        for (from, to) in places {
+        for (from, to) in &places {
             let size = to.saturating_sub(*from);
             let passed = skip.min(size);
             skip -= passed;
@@ -105,6 +108,7 @@ mod tests {
         check(&[(2, 4), (6, 9)], 10, 10, ("23678", 0, ""));
         check(&[(2, 4), (6, 9)], 3, 1, ("236", 1, "8"));
         check(&[(0, 16)], 1, 2, ("0", 13, "ef"));
+        check(&[(1, u64::MAX), (14, u64::MAX), (u64::MAX - 1, u64::MAX)], 1, 2, ("1", 14, "ef"));
         check(&[], 1, 1, ("", 0, ""));
         // What the log does not have is not there.
         check(&[(14, 99)], 100, 100, ("ef", 0, ""));

@@ -494,6 +494,81 @@ fn a_file_that_changes_is_an_error() {
     assert!(!world.path("upper/x/a").exists());
 }
 
+/// The times of a file that changes in the tick of the clock in which it was hashed say nothing.
+#[test]
+fn a_file_that_changes_unseen_is_an_error() {
+    let world = World::new("d/a = one\nd/b = two", "");
+    let tree = world.context();
+    let op = op(&["d"], "/x");
+    let groups = groups(&op);
+    let selected = || select(&tree, &groups[0].sources, &select_options(&op)).unwrap();
+    let run = |selection: &Selection| {
+        fs::remove_dir_all(world.path("upper")).unwrap();
+        fs::create_dir(world.path("upper")).unwrap();
+        let part = Part { selection, tree: &tree, unpack: false };
+        let mut aids = Aids::default();
+        copy(&[part], &op, &world.root("base"), &world.root("upper"), marks(), &mut aids)
+    };
+    // Nothing changed: whether the file is younger than the look at it does not matter.
+    let mut selection = selected();
+    for began in [(0, 0), selection.began, (i64::MAX, 0)] {
+        selection.began = began;
+        run(&selection).unwrap();
+    }
+    // Other bytes under the same times, as a change within the tick leaves them.
+    let mut selection = selected();
+    let now = world.path("context/d/a");
+    fs::write(&now, "uno").unwrap();
+    let again = selected();
+    let (Selected::Directory { entries: old, .. }, Selected::Directory { entries: new, .. }) =
+        (&mut selection.sources[0], &again.sources[0])
+    else {
+        panic!("a directory");
+    };
+    assert_ne!(old[0].kind, new[0].kind);
+    old[0].stat = new[0].stat;
+    selection.began = (new[0].stat.ctime_seconds, new[0].stat.ctime_nanos);
+    let error = run(&selection).unwrap_err();
+    assert!(matches!(&error, CopyError::Changed(path) if path == Path::new("d/a")), "{error}");
+    // Another file of the same size and times in its place, as where directories change names.
+    selection.began = (i64::MAX, 0);
+    let Selected::Directory { entries, .. } = &mut selection.sources[0] else { panic!("a directory") };
+    entries[0].stat.ino += 1;
+    assert!(matches!(run(&selection).unwrap_err(), CopyError::Changed(_)));
+}
+
+#[test]
+fn a_file_that_changes_unseen_is_not_unpacked() {
+    let world = World::new("", "");
+    let archive = |content: &[u8]| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "f", content).unwrap();
+        fs::write(world.path("context/a.tar"), tar.into_inner().unwrap()).unwrap();
+    };
+    let tree = world.context();
+    let op = op(&["a.tar"], "/x");
+    let groups = groups(&op);
+    let selected = || select(&tree, &groups[0].sources, &select_options(&op)).unwrap();
+    archive(b"one");
+    let mut selection = selected();
+    archive(b"two");
+    let again = selected();
+    let (Selected::File { entry: old, .. }, Selected::File { entry: new, .. }) =
+        (&mut selection.sources[0], &again.sources[0])
+    else {
+        panic!("a file");
+    };
+    (old.stat, selection.began) = (new.stat, (new.stat.ctime_seconds, new.stat.ctime_nanos));
+    let part = Part { selection: &selection, tree: &tree, unpack: true };
+    let mut aids = Aids::default();
+    let error =
+        copy(&[part], &op, &world.root("base"), &world.root("upper"), marks(), &mut aids).unwrap_err();
+    assert!(matches!(error, CopyError::Changed(_)), "{error}");
+}
+
 #[test]
 fn copies_a_fifo_as_a_fifo() {
     let world = World::new("d/x = x", "");
@@ -584,6 +659,24 @@ fn added(archive: &[u8], base: &str, op: &CopyOp) -> String {
     let outside: Vec<_> = fs::read_dir(world.outer.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(outside.len(), 4, "{outside:?}");
     found
+}
+
+#[test]
+fn a_directory_that_an_archive_only_implies_keeps_the_time_an_earlier_source_gave_it() {
+    let world = World::new("d/s/f = x", "");
+    let archive = |name: &str, entries: &[(&str, u32, &str)]| {
+        fs::write(world.path(&format!("context/{name}")), tar_of(entries)).unwrap();
+    };
+    archive("implied", &[("s/g", 0o644, "y")]);
+    let time = |path: &str| fs::metadata(world.path(path)).unwrap().mtime();
+    crate::sys::copy::set_times_at(rustix::fs::CWD, world.path("context/d/s"), 2_000_000, 0).unwrap();
+    world.copy(&CopyOp { add: true, ..op(&["d", "implied"], "/x/") }).unwrap();
+    assert_eq!(list(&world.path("upper/x/s")), ["644 f = x", "644 7:8 g = y"]);
+    assert_eq!(time("upper/x/s"), 2_000_000);
+    archive("told", &[("s/", 0o755, ""), ("s/g", 0o644, "z")]);
+    fs::remove_dir_all(world.path("upper/x")).unwrap();
+    world.copy(&CopyOp { add: true, ..op(&["d", "told"], "/x/") }).unwrap();
+    assert_eq!(time("upper/x/s"), 1_000_000);
 }
 
 #[test]

@@ -28,6 +28,7 @@ use rustix::fs::OFlags;
 
 use crate::context::BLOCK;
 use crate::context::Entry;
+use crate::context::EntryKind;
 use crate::context::Kind;
 use crate::context::same_content;
 use crate::context::sniff;
@@ -123,6 +124,11 @@ impl Copier<'_> {
         if !same_content(&fstat(&file).map_err(read)?, &entry.stat) {
             return Err(CopyError::Changed(origin.to_owned()));
         }
+        if let EntryKind::File(digest) = &entry.kind {
+            let (dir, name) = self.tree().parent_and_name(origin).map_err(read)?;
+            let now = fstat(&file).map_err(read)?;
+            self.check_unseen(&now, entry, digest, (dir.as_fd(), &name), || origin.to_owned())?;
+        }
         self.done.files += unpacked.entries;
         self.done.bytes += unpacked.bytes;
         self.done.left_out_owners += unpacked.left_out.owners;
@@ -187,9 +193,12 @@ impl Copier<'_> {
         };
         let source = open_no_follow(from, name, DIRECTORY, Mode::empty()).map_err(fail("open"))?;
         let stat = fstat(&source).map_err(fail("read"))?;
+        let before = fstat(&below.upper).map_err(fail("read"))?;
         self.merge(&source, &below, inside, archive)?;
         if !archive.describes(inside)? {
-            return Ok(());
+            // What came into it changed its time, which an earlier source gave it.
+            return set_times(&below.upper, before.mtime_seconds, before.mtime_nanos)
+                .map_err(fail("set the time of"));
         }
         let bits =
             self.own(&below.upper, || below.path.clone(), Owner { uid: stat.uid, gid: stat.gid }, false)?;

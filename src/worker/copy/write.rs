@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ use rustix::io::Errno;
 
 use crate::context::Entry;
 use crate::context::EntryKind;
+use crate::context::hash_file;
+use crate::context::may_change_unseen;
 use crate::context::same_content;
 use crate::image::FileDigest;
 use crate::layer::Announced;
@@ -160,6 +163,7 @@ impl Copier<'_> {
         if !now.is_file() || !same_content(&now, stat) {
             return Err(CopyError::Changed(origin.path()));
         }
+        self.check_unseen(&now, entry, digest, (place.upper.as_fd(), name), || origin.path())?;
         let bits = self.metadata(&to, || place.path.join(name), stat, &entry.xattrs, place.born)?;
         if several {
             self.links.insert(key, place.path.join(name));
@@ -172,6 +176,28 @@ impl Copier<'_> {
             None => self.announce(place, name, announced),
         }
         Ok(())
+    }
+
+    /// Looks at the bytes where the times cannot tell whether they are those that were hashed.
+    ///
+    /// `now` is what stat says of the source, `file` where those bytes are.
+    pub(super) fn check_unseen(
+        &self,
+        now: &Stat,
+        entry: &Entry,
+        digest: &FileDigest,
+        file: (BorrowedFd<'_>, &OsStr),
+        origin: impl Fn() -> PathBuf,
+    ) -> Result<(), CopyError> {
+        // Not the device's number: each view of the same layers has its own.
+        if now.ino == entry.stat.ino && !may_change_unseen(&entry.stat, self.began) {
+            return Ok(());
+        }
+        let (found, ..) = hash_file(file.0, file.1, Path::new(file.1), &mut Vec::new())?;
+        match found == *digest {
+            true => Ok(()),
+            false => Err(CopyError::Changed(origin())),
+        }
     }
 
     /// Links a file to a name it got before in this copy; false when it has none yet.
