@@ -163,7 +163,7 @@ both! {
     fn a_page_runs_nothing(env) {
         env.busybox();
         let ctx = env.context().file(EVIL.split('/').next().unwrap(), "x").file("Dockerfile", format!(
-            "FROM busybox:test AS a\nARG E=1\nRUN echo '{EVIL}'; printf '\\033]0;title\\007'\nRUN mkdir \"/$(printf '<b>%s' name)\" && echo x > /*name/f\nLABEL l='{EVIL}'\nCMD echo {EVIL}\n"));
+            "FROM busybox:test AS a\nARG E=1\nRUN echo '{EVIL}'; printf '\\033]0;title\\007'\nRUN mkdir \"/$(printf '<b>%s' name)\" && cd /*name && echo x > f\nLABEL l='{EVIL}'\nCMD echo {EVIL}\n"));
         env.build(&ctx, &["-t", "app", "--build-arg", &format!("E={EVIL}")]);
         let page = env.rbuild(&["report"]).ok();
         page.clone().lacks("<script").lacks("<img").lacks("\u{1b}").lacks("http:").lacks("https:");

@@ -4,7 +4,7 @@
 //! as it was whenever this ends, however it ends. Not here: which lines, when.
 
 use super::super::line::Line;
-use super::draw::{Size, Style};
+use crate::report::view::draw::{Size, Style};
 
 /// Knows what is on the screen of what changes.
 #[derive(Debug, Default)]
