@@ -78,6 +78,39 @@ both! {
         env.run(&["--network", "none", "two", "cat", "/app/a", "/app/b"]).has("content of a\nchanged\n");
     }
 
+    fn links_are_in_no_layers_bytes(env) {
+        let context = env.dockerfile("FROM scratch\nCOPY files /\nCOPY files/a files/d /d/\n");
+        let context = ["a", "b", "d/c", "d/e"].into_iter().fold(context, |context, name| {
+            // Times and bytes that are the same everywhere: only the path tells them apart.
+            context.file(&format!("files/{name}"), "the same\n")
+        });
+        let old = fs::File::open(context.at("files/d")).unwrap();
+        old.set_modified(std::time::UNIX_EPOCH).unwrap();
+        let layers = |store: &str, args: &[&str]| {
+            env.rbuild(&[&["build", "--root", store, "-t", "x"], args, &[context.path()]].concat()).ok();
+            let of = ["inspect", "--root", store, "--format", "{{json .RootFS.Layers}}", "x"];
+            env.rbuild(&of).ok().stdout
+        };
+        let (used, epoch) = (env.path_str("used"), "SOURCE_DATE_EPOCH=1000000000");
+        layers(&used, &["--build-arg", epoch]);
+        for round in 0..3 {
+            match round {
+                0 => context.write("files/b", "changed\n"),
+                1 => fs::hard_link(context.at("files/d/e"), context.at("files/d/f")).unwrap(),
+                // Two files that were one are two, under names that were linked.
+                _ => {
+                    fs::remove_file(context.at("files/d/f")).unwrap();
+                    fs::rename(context.at("files/a"), context.at("files/d/f")).unwrap();
+                    context.write("files/a", "the same\n");
+                }
+            }
+            let found = layers(&used, &["--build-arg", epoch]);
+            let fresh = env.path_str(&format!("fresh{round}"));
+            assert_eq!(found, layers(&fresh, &["--build-arg", epoch]), "round {round}");
+            assert_eq!(found, layers(&used, &["--build-arg", epoch, "--no-cache"]), "round {round}");
+        }
+    }
+
     fn what_differs_in_anything_is_copied(env) {
         let context = files(env, "COPY files /app");
         env.build(&context, &[]);

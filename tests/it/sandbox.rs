@@ -51,6 +51,13 @@ fn own_sleep(env: &TestEnv) -> String {
 }
 
 both! {
+    fn no_step_without_a_network_finds_what_another_did_there(env) {
+        env.busybox();
+        let lines = "RUN ping -c 1 127.0.0.1\nRUN grep -c 'lo: *0 *0 ' /proc/net/dev && cat /proc/net/snmp\n";
+        let ctx = env.dockerfile(&format!("FROM busybox:test\n{lines}"));
+        env.build(&ctx, &["--no-cache", "--network", "none"]).ran("1");
+    }
+
     /// PATH, the image's variables, the arguments in scope, HOME; nothing of the builder's.
     fn the_environment(env) {
         env.busybox();
