@@ -230,9 +230,11 @@ both! {
         kit(&host);
         // x-access-token:t0ken-of-git
         host.lock("/kit.git", "Basic eC1hY2Nlc3MtdG9rZW46dDBrZW4tb2YtZ2l0");
-        let ctx = env.dockerfile(&format!("FROM scratch\nADD {} /f\nADD {} /kit/\n", web.url("/f"), host.url("kit.git")))
-            .file("web", "t0ken-of-web\n");
+        // Both are fetched at once, so the first that fails is alone in its file.
+        let one = format!("FROM scratch\nADD {} /f\n", web.url("/f"));
+        let ctx = env.dockerfile(&one).file("web", "t0ken-of-web\n");
         env.try_build(&ctx, &[]).fails().has("Dockerfile:2").has("401");
+        ctx.write("Dockerfile", format!("{one}ADD {} /kit/\n", host.url("kit.git")));
         let file = format!("id=HTTP_AUTH_TOKEN_127.0.0.1,src={}", ctx.at("web"));
         env.try_build(&ctx, &["--secret", &file]).fails().has("Dockerfile:3");
         let build = env.rbuild(&["build", "--secret", &file, "--secret", "id=GIT_AUTH_TOKEN,env=OF_GIT", ctx.path()]);
