@@ -43,6 +43,12 @@ impl<'a> Tee<'a> {
         let log = Mutex::new(Plain::new(Shared { file, length: length.clone() }, false));
         Tee { sink, log, length, recorder }
     }
+
+    /// Writes what was shown before there was a log.
+    pub fn log_again(&self, events: Vec<Event>) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        events.into_iter().for_each(|event| log.event(event));
+    }
 }
 
 impl Reporter for Tee<'_> {

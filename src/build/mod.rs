@@ -4,10 +4,12 @@
 //! cached with the `worker`; `steps` shows it; `assemble` makes the config.
 //! Not here: the command line (`cli`).
 
+mod asked;
 mod assemble;
 mod bases;
 mod book;
 mod contexts;
+mod early;
 mod error;
 mod export;
 mod loader;
@@ -37,6 +39,7 @@ pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
+use early::Early;
 use log::Tee;
 use output::Leaving;
 use recorder::Recorder;
@@ -59,7 +62,8 @@ use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
 pub fn build(engine: &Engine, request: BuildRequest) -> Result<BuildResult, BuildError> {
     engine.store.look_once()?;
     let recorder = Recorder::new(&request);
-    let built = recorded(engine, request, &recorder);
+    let early = Early::new(engine.reporter, &recorder);
+    let built = recorded(&engine.telling(&early), request, &recorder, &early);
     recorder.end(engine, &built);
     built
 }
@@ -68,6 +72,7 @@ fn recorded(
     engine: &Engine,
     mut request: BuildRequest,
     recorder: &Recorder,
+    early: &Early,
 ) -> Result<BuildResult, BuildError> {
     let prepared = prepare::prepare(engine, &mut request)?;
     recorder.warned(&prepared.source, &prepared.warnings);
@@ -81,6 +86,7 @@ fn recorded(
     recorder.planned(&prepared.file, &prepared.graph, &images);
     recorder.logged(log.again().map_err(|source| BuildError::Output { path: log.path().into(), source })?);
     let tee = Tee::new(engine.reporter, log, recorder);
+    tee.log_again(early.take());
     let book = StoreBook::new(engine.store, &prepared.graph);
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);

@@ -2,21 +2,20 @@
 //!
 //! Not here: what a record has in it (`report::record`), where it is kept (`store`).
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Findings;
+use super::asked;
 use super::error::BuildError;
-use super::output::Output;
-use super::request::{BuildRequest, BuildResult, ContextFrom, DockerfileFrom, Engine, PullPolicy};
+use super::request::{BuildRequest, BuildResult, Engine};
 use crate::image::SnapshotId;
-use crate::plan::graph::{Graph, Input, NetworkMode};
-use crate::plan::looks_secret;
+use crate::plan::graph::{Graph, Input};
 use crate::plan::render::{edge_kind, kind};
-use crate::remote_cache::Mode;
 use crate::report::record::{
     BuildRecord, BuildStatus, ErrorRecord, ImageRecord, InputRecord, RECORD_VERSION, StageRecord, StepRecord,
-    StepState, VertexRecord, WarningRecord,
+    StepState, TransferRecord, VertexRecord, WarningRecord,
 };
 use crate::report::{Diagnostic, Event, chain, redact};
 use crate::sandbox::Exit;
@@ -25,9 +24,6 @@ use crate::worker::WorkerError;
 
 /// In how many places of the log a step's output is told to lie: the first, and the last.
 const PLACES: (usize, usize) = (32, 224);
-
-/// How much of an option's value is kept, in characters.
-const LONGEST_VALUE: usize = 256;
 
 /// What a build leaves behind, as far as it is known.
 pub struct Recorder {
@@ -39,6 +35,8 @@ struct State {
     record: BuildRecord,
     /// Of each vertex: of an image all, of others the one it made, as far as that is known.
     layers: Vec<Vec<SnapshotId>>,
+    /// Of each transfer the bytes of its parts.
+    parts: Vec<BTreeMap<String, u64>>,
     log: Option<BuildLog>,
 }
 
@@ -49,12 +47,12 @@ impl Recorder {
             version: RECORD_VERSION,
             rbuild: env!("CARGO_PKG_VERSION").to_owned(),
             started_unix_ms: jiff::Timestamp::now().as_millisecond(),
-            context: context(&request.context),
-            dockerfile: dockerfile(&request.dockerfile),
-            options: options(request),
+            context: asked::context(&request.context),
+            dockerfile: asked::dockerfile(&request.dockerfile),
+            options: asked::options(request),
             ..BuildRecord::default()
         };
-        let state = State { record, layers: Vec::new(), log: None };
+        let state = State { record, layers: Vec::new(), parts: Vec::new(), log: None };
         Recorder { start: Instant::now(), state: Mutex::new(state) }
     }
 
@@ -163,6 +161,33 @@ impl Recorder {
         }
     }
 
+    /// Hears of bytes on their way.
+    pub fn moved(&self, event: &Event) {
+        let now = elapsed_ms(self.start);
+        let mut state = self.lock();
+        let State { record, parts, .. } = &mut *state;
+        let of = match event {
+            Event::Transfer(transfer) => &transfer.of,
+            Event::TransferEnded { of } => of,
+            _ => return,
+        };
+        let of = redact(of);
+        let open = record.transfers.iter().rposition(|known| known.of == of && known.end_ms.is_none());
+        match (event, open) {
+            (Event::Transfer(transfer), open) => {
+                let place = open.unwrap_or_else(|| {
+                    record.transfers.push(TransferRecord { of, start_ms: now, ..TransferRecord::default() });
+                    parts.push(BTreeMap::new());
+                    parts.len() - 1
+                });
+                let part = parts[place].entry(transfer.part.clone()).or_default();
+                *part = transfer.done.max(*part);
+            }
+            (_, Some(place)) => record.transfers[place].end_ms = Some(now),
+            _ => {}
+        }
+    }
+
     /// Hears which work failed, and how its process ended.
     pub fn failed_at(&self, vertex: usize, error: &WorkerError) {
         let (exit_code, signal) = match error {
@@ -183,6 +208,9 @@ impl Recorder {
             let mut record = state.record;
             record.id = log.id().to_owned();
             add_layers(engine.store, &mut record, &state.layers);
+            for (transfer, parts) in record.transfers.iter_mut().zip(&state.parts) {
+                transfer.bytes = parts.values().fold(0, |sum, part| sum.saturating_add(*part));
+            }
             match built {
                 Ok(result) => add_images(engine.store, &mut record, result),
                 Err(error) => add_error(&mut record, error, &log),
@@ -282,100 +310,11 @@ fn errors(findings: &Findings) -> String {
     }
 }
 
-fn context(from: &ContextFrom) -> String {
-    match from {
-        ContextFrom::Directory(path) => {
-            std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
-        }
-        ContextFrom::Remote(address) => redact(address),
-        ContextFrom::Tar(_) | ContextFrom::Nothing => "-".to_owned(),
-    }
-}
-
-fn dockerfile(from: &DockerfileFrom) -> String {
-    match from {
-        DockerfileFrom::Context(name) => name.clone().unwrap_or_else(|| "Dockerfile".to_owned()),
-        DockerfileFrom::File(path) => path.display().to_string(),
-        DockerfileFrom::Bytes { name, .. } => name.clone(),
-        DockerfileFrom::Remote(url) => redact(url),
-    }
-}
-
-/// Lists what was asked for beside the Dockerfile and its context. Of secrets and agents there are ids alone,
-/// of volumes where they were mounted; the value of a build argument whose name looks like a secret's is left out.
-fn options(request: &BuildRequest) -> Vec<(String, String)> {
-    let mut list = Vec::new();
-    let mut add = |name: &str, value: &str| {
-        let value = redact(value);
-        let short = match value.char_indices().nth(LONGEST_VALUE) {
-            Some((end, _)) => format!("{}…", &value[..end]),
-            None => value,
-        };
-        list.push((name.to_owned(), short));
-    };
-    for wanted in &request.wanted {
-        if let Some(target) = &wanted.target {
-            add("--target", target);
-        }
-        wanted.tags.iter().for_each(|tag| add("--tag", &tag.to_string()));
-    }
-    if let Some(platform) = &request.platform {
-        add("--platform", &platform.to_string());
-    }
-    let hidden = |name: &str, value: &str| match looks_secret(name) {
-        true => format!("{name}=***"),
-        false => format!("{name}={value}"),
-    };
-    request.build_args.iter().for_each(|(name, value)| add("--build-arg", &hidden(name, value)));
-    request.labels.iter().for_each(|(name, value)| add("--label", &hidden(name, value)));
-    request.contexts.keys().for_each(|name| add("--build-context", name));
-    request.step.secrets.keys().for_each(|id| add("--secret", &format!("id={id}")));
-    request.step.agents.keys().for_each(|id| add("--ssh", id));
-    if request.no_cache {
-        add("--no-cache", "");
-    }
-    request.no_cache_filter.iter().for_each(|stage| add("--no-cache-filter", stage));
-    match request.pull {
-        PullPolicy::Missing => {}
-        PullPolicy::Always => add("--pull", "always"),
-        PullPolicy::Newer => add("--pull", "newer"),
-        PullPolicy::Never => add("--pull", "never"),
-    }
-    match request.network {
-        NetworkMode::Default => {}
-        NetworkMode::None => add("--network", "none"),
-        NetworkMode::Host => add("--network", "host"),
-    }
-    let volume = |volume: &crate::worker::Volume| {
-        let mode = if volume.read_only { ":ro" } else { "" };
-        // Where it lies on the host is nobody's business later.
-        format!("{}{mode}", volume.destination)
-    };
-    request.volumes.iter().for_each(|one| add("--volume", &volume(one)));
-    request.cache_from.iter().for_each(|from| add("--cache-from", &from.to_string()));
-    for to in &request.cache_to {
-        let mode = if to.mode == Mode::Max { " (max)" } else { "" };
-        add("--cache-to", &format!("{}{mode}", to.to));
-    }
-    request.outputs.iter().for_each(|output| add("--output", what(output)));
-    list
-}
-
-fn what(output: &Output) -> &'static str {
-    match output {
-        Output::Local { .. } => "type=local",
-        Output::Tar { .. } => "type=tar",
-        Output::Archive(_) => "type=archive",
-        Output::Names(_) => "type=image",
-        Output::Push(_) => "type=registry",
-        Output::Load(_) => "--load",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use super::super::request::{ContextFrom, DockerfileFrom};
     use super::super::testing::{graph, layer};
     use super::*;
     use crate::report::{Span, Step, Stream};

@@ -39,6 +39,19 @@ pub struct Engine<'a> {
     pub cancel: &'a Cancel,
 }
 
+impl Engine<'_> {
+    /// Returns the same with another reporter.
+    pub fn telling<'a>(&'a self, reporter: &'a dyn Reporter) -> Engine<'a> {
+        Engine {
+            resolv_conf: self.resolv_conf.clone(),
+            fetch: self.fetch.clone(),
+            single_id: self.single_id.clone(),
+            reporter,
+            ..*self
+        }
+    }
+}
+
 /// When an image that a build needs is asked for at its registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PullPolicy {

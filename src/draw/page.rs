@@ -59,7 +59,7 @@ th.n,td.n{text-align:right;white-space:nowrap}\
 th.code{min-width:13rem}\
 td.bar{width:40%;min-width:8rem;vertical-align:middle}\
 svg.bar{display:block;width:100%;height:.8rem}\
-svg.bar .ground{fill:var(--bar-ground)}svg.bar .full{fill:var(--bar)}svg.bar .cached{fill:var(--bar-cached)}\
+svg.bar .ground{fill:var(--bar-ground)}svg.bar .full{fill:var(--bar)}svg.bar .cached{fill:var(--bar-cached)}svg.bar .note{fill:var(--note)}\
 svg.bar .bad{fill:var(--bad)}\
 details{border-bottom:1px solid var(--line)}\
 summary{cursor:pointer;padding:.4rem 0;display:flex;flex-wrap:wrap;gap:.2rem .8rem;align-items:baseline}\

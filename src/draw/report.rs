@@ -204,32 +204,43 @@ fn timeline(record: &BuildRecord) -> String {
     if record.vertices.is_empty() {
         return String::new();
     }
-    if ran.is_empty() {
+    if ran.is_empty() && record.transfers.is_empty() {
         return "<p>Nothing ran: all of it came from the cache.</p>".to_owned();
     }
     ran.sort_by_key(|(_, span)| *span);
     let whole = record.elapsed_ms.max(1);
-    let mut rows = String::new();
+    let mut rows = Vec::new();
     for (vertex, (start, end)) in &ran {
-        let class =
-            if matches!(vertex.state, StepState::Failed | StepState::Stopped) { "bad" } else { "full" };
-        let _ = writeln!(
-            rows,
-            "<tr><th scope=\"row\" class=\"code\">{}</th><td class=\"bar\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"n\">{}</td></tr>",
-            escape(&fit(&vertex.text, 60)),
-            bar(*start, *end, whole, class),
-            time(*start),
-            time(end - start)
-        );
+        let bad = matches!(vertex.state, StepState::Failed | StepState::Stopped);
+        rows.push((*start, row(&vertex.text, "", (*start, *end), whole, if bad { "bad" } else { "full" })));
     }
+    for transfer in &record.transfers {
+        let end = transfer.end_ms.unwrap_or(record.elapsed_ms).max(transfer.start_ms);
+        let size = bytes(transfer.bytes);
+        rows.push((transfer.start_ms, row(&transfer.of, &size, (transfer.start_ms, end), whole, "note")));
+    }
+    rows.sort_by_key(|(start, _)| *start);
+    let rows: String = rows.into_iter().map(|(_, row)| row).collect();
     let sum = ran.iter().map(|(_, (start, end))| end - start).fold(0, u64::saturating_add);
     format!(
-        "<div class=\"wide\"><table><caption>What ran, from the start to the end of the build ({}). All steps together \
+        "<div class=\"wide\"><table><caption>What ran and what was received and sent, from the start to the end of the build ({}). All steps together \
          took {}.</caption>\n<thead><tr><th scope=\"col\">Step</th><th scope=\"col\">When</th><th scope=\"col\" \
          class=\"n\">Began after</th><th scope=\"col\" class=\"n\">Took</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>",
         time(record.elapsed_ms),
         time(sum)
+    )
+}
+
+/// Draws a row of the timeline; `size` stands behind its name.
+fn row(text: &str, size: &str, (start, end): (u64, u64), whole: u64, class: &str) -> String {
+    let size = if size.is_empty() { String::new() } else { format!(" <span class=\"soft\">{size}</span>") };
+    format!(
+        "<tr><th scope=\"row\" class=\"code\">{}{size}</th><td class=\"bar\">{}</td><td class=\"n\">{}</td>\
+         <td class=\"n\">{}</td></tr>\n",
+        escape(&fit(text, 60)),
+        bar(start, end, whole, class),
+        time(start),
+        time(end - start)
     )
 }
 

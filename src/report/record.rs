@@ -38,6 +38,9 @@ pub struct BuildRecord {
     /// The work behind the steps; each comes after all that it reads from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub vertices: Vec<VertexRecord>,
+    /// What was received and sent, in the order it began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transfers: Vec<TransferRecord>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<WarningRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +170,20 @@ pub struct InputRecord {
     pub from: usize,
     /// `base`, `below`, `source`, `mount` or `seed`.
     pub kind: String,
+}
+
+/// Bytes that were received or sent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TransferRecord {
+    /// In a few words: `pull debian:12`.
+    pub of: String,
+    pub start_ms: u64,
+    /// None where it never ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_ms: Option<u64>,
+    /// The bytes of all its parts, as far as they came.
+    pub bytes: u64,
 }
 
 /// A finding in the Dockerfile.

@@ -56,6 +56,13 @@ const NAMES: [(&str, LimitKind); 15] = [
     ("stack", LimitKind::Stack),
 ];
 
+/// Writes it as [`Limit::parse`] reads it.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.kind, self.values())
+    }
+}
+
 /// Why a text is no limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {

@@ -110,8 +110,11 @@ both! {
             env.rbuild(&["builds", "rm", &id]).exits(1).has("is running");
             env.rbuild(&["report", &id]).exits(1).has("is running");
             env.rbuild(&["builds", "logs", &id]).ok().has("steady\n");
+            let followed = env.rbuild(&["builds", "logs", "-f", &id]).spawn();
+            followed.wait_for("steady\n");
             build.signal(signal);
             build.finish();
+            followed.finish().ok();
             let first = column(env, "{{.Status}}").stdout.lines().next().map(str::to_owned);
             assert_eq!(first.as_deref(), Some(status));
         }
@@ -140,6 +143,17 @@ both! {
         env.build(&ctx, &[]);
         env.rbuild(&["builder", "prune", "-a", "-f"]).ok();
         assert!(ids(env).is_empty());
+    }
+
+    /// What a build was asked for is told, limits included.
+    fn options_are_kept(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN true\n");
+        env.build(&ctx, &["--ulimit", "nofile=64:128", "--shm-size", "1m", "--add-host", "db:10.0.0.1", "--label", "a=b"]);
+        let options = record(env, "^0")["options"].to_string();
+        for expect in ["[\"--ulimit\",\"nofile=64:128\"]", "[\"--shm-size\",\"1048576\"]", "[\"--add-host\",\"db:10.0.0.1\"]", "[\"--label\",\"a=b\"]"] {
+            assert!(options.contains(expect), "{options}");
+        }
     }
 
     /// Neither secrets nor passwords of addresses nor arguments that look like secrets are kept.

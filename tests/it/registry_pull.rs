@@ -93,6 +93,9 @@ both! {
         let first = env.build(&context, &["--no-cache", &named]);
         let said = first.has_all(&["latest: Pulling from base\n", "v2: Pulling from other\n", "two\ntwo\n"]);
         assert_eq!(said.stdout.matches("Status: Downloaded newer image for ").count(), 2, "{said}");
+        env.rbuild(&["builds", "logs"]).ok().has_all(&["latest: Pulling from base\n", "v2: Pulling from other\n"]);
+        let page = env.rbuild(&["report"]).ok();
+        page.has_all(&[&format!("pull {base}:latest"), ">--build-context named<"]);
         // The second one shares what the first one has, as far as the bytes are the same.
         env.build(&context, &[&named]).lacks("Pulling from");
         env.build(&context, &[&named, "--pull"]).has("Status: Image is up to date for ").has("Using cache");

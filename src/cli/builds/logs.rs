@@ -1,14 +1,15 @@
 //! `rbuild builds logs`: what a build said, all of it or that of one step.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::super::error::CommandError;
 use super::super::ui;
 use crate::report::record::{BuildRecord, StepRecord};
-use crate::store::{KeptBuild, Store};
+use crate::store::{BuildState, KeptBuild, Store};
 
 /// Print what a build said.
 #[derive(Debug, Args)]
@@ -19,11 +20,20 @@ pub struct LogsArgs {
     /// Only the output of the step of this number
     #[arg(long, value_name = "NUMBER")]
     pub step: Option<usize>,
+    /// Go on until a build that runs has ended
+    #[arg(short, long, conflicts_with = "step")]
+    pub follow: bool,
 }
+
+/// How often a log is looked at that is followed.
+const EVERY: Duration = Duration::from_millis(100);
 
 /// Runs the command.
 pub fn logs(store: &Store, args: &LogsArgs) -> Result<(), CommandError> {
     let build = super::find(store, args.build.as_deref())?;
+    if args.follow {
+        return follow(store, &build);
+    }
     let Some(number) = args.step else {
         return print(&build, &[(0, u64::MAX)]);
     };
@@ -35,6 +45,22 @@ pub fn logs(store: &Store, args: &LogsArgs) -> Result<(), CommandError> {
         );
     }
     print(&build, &step.output)
+}
+
+/// Prints a build's log, and what comes, until the build has ended.
+fn follow(store: &Store, build: &KeptBuild) -> Result<(), CommandError> {
+    let failed =
+        |error: io::Error| CommandError::new(format!("cannot read `{}`: {error}", build.log.display()));
+    let mut log = File::open(&build.log).map_err(failed)?;
+    loop {
+        // Asked first: what was written before it ended is read after that.
+        let runs = store.find_build(&build.id)?.is_some_and(|build| build.state == BuildState::Running);
+        ui::copy(&mut log).and_then(|()| io::stdout().flush()).map_err(failed)?;
+        if !runs {
+            return Ok(());
+        }
+        std::thread::sleep(EVERY);
+    }
 }
 
 fn step(record: &BuildRecord, number: usize) -> Result<&StepRecord, CommandError> {
