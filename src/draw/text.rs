@@ -56,12 +56,12 @@ fn is_character(c: char) -> bool {
     }
 }
 
-/// Cuts a text to so many columns of a font of fixed width, on one line.
+/// Cuts a text to so many columns of a font of fixed width, on one line, of several spaces one.
 pub fn fit(text: &str, columns: usize) -> String {
-    let one_line = |c: char| if matches!(c, '\n' | '\r' | '\t') { ' ' } else { c };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let total: usize = text.chars().map(width).sum();
     if total <= columns {
-        return text.chars().map(one_line).collect();
+        return text;
     }
     let mut out = String::new();
     let mut used = 1;
@@ -70,7 +70,7 @@ pub fn fit(text: &str, columns: usize) -> String {
         if used > columns {
             break;
         }
-        out.push(one_line(c));
+        out.push(c);
     }
     out.push('…');
     out

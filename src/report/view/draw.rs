@@ -133,10 +133,16 @@ fn step(running: &Running, now: Duration, width: usize, signs: Signs) -> Line {
 
 fn name(step: &Step) -> String {
     let number = format!("{}/{}", step.number, step.total);
+    let text = on_one_line(&step.text);
     match &step.stage {
-        Some(stage) => format!("[{stage}] {number} {}", step.text),
-        None => format!("{number} {}", step.text),
+        Some(stage) => format!("[{stage}] {number} {text}"),
+        None => format!("{number} {text}"),
     }
+}
+
+/// Leaves one space of several: room is dear, and lines that go on are indented.
+fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Draws a transfer: what it is, and its parts that are not complete.
