@@ -103,7 +103,7 @@ fn folders(rows: &[FolderRow], of: &str, with_layers: bool) -> String {
     }
     let most = rows.iter().map(|row| row.bytes).max().unwrap_or(0);
     let mut html = format!(
-        "<div class=\"wide\"><table><caption>The largest folders of {of}, with all that is below them.</caption>\n<thead><tr>\
+        "<div class=\"wide\" tabindex=\"0\"><table><caption>The largest folders of {of}, with all that is below them.</caption>\n<thead><tr>\
          <th scope=\"col\">Folder</th>{}<th scope=\"col\">Share</th><th scope=\"col\" class=\"n\">Files</th>\
          <th scope=\"col\" class=\"n\">Size</th></tr></thead>\n<tbody>\n",
         if with_layers { "<th scope=\"col\">In layers</th>" } else { "" }
@@ -130,7 +130,7 @@ fn waste(input: &LayersPage) -> String {
         return "<p>No layer hides bytes of an earlier one.</p>".to_owned();
     }
     let mut html = String::from(
-        "<div class=\"wide\"><table><caption>Files that are in the image and that nobody sees, the largest first. \
+        "<div class=\"wide\" tabindex=\"0\"><table><caption>Files that are in the image and that nobody sees, the largest first. \
          Deleting them in the step that made them would save their bytes.</caption>\n<thead><tr><th scope=\"col\">Path</th>\
          <th scope=\"col\">In layer</th><th scope=\"col\">What becomes of it</th><th scope=\"col\" class=\"n\">Files</th>\
          <th scope=\"col\" class=\"n\">Size</th></tr></thead>\n<tbody>\n",

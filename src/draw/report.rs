@@ -159,7 +159,7 @@ fn graph(record: &BuildRecord) -> String {
     picture.groups = groups.into_iter().map(|name| format!("stage {name}")).collect();
     format!(
         "<p class=\"soft\">A column for each stage. Green came from the cache; a dashed line is a copy of files, a \
-         dotted one a mount.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-labelledby=\"graph\">{}</div>",
+         dotted one a mount.</p>\n<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"The drawing\">{}</div>",
         graph::inline(&picture)
     )
 }
@@ -223,7 +223,7 @@ fn timeline(record: &BuildRecord) -> String {
     let rows: String = rows.into_iter().map(|(_, row)| row).collect();
     let sum = ran.iter().map(|(_, (start, end))| end - start).fold(0, u64::saturating_add);
     format!(
-        "<div class=\"wide\"><table><caption>What ran and what was received and sent, from the start to the end of the build ({}). All steps together \
+        "<div class=\"wide\" tabindex=\"0\"><table><caption>What ran and what was received and sent, from the start to the end of the build ({}). All steps together \
          took {}.</caption>\n<thead><tr><th scope=\"col\">Step</th><th scope=\"col\">When</th><th scope=\"col\" \
          class=\"n\">Began after</th><th scope=\"col\" class=\"n\">Took</th></tr></thead>\n<tbody>\n{rows}</tbody></table></div>",
         time(record.elapsed_ms),
@@ -363,7 +363,7 @@ fn layers(record: &BuildRecord) -> String {
         );
     }
     let mut html = format!(
-        "<div class=\"wide\"><table><caption>The files that each step put into its layer, {} in all.</caption>\n<thead><tr><th scope=\"col\">Made by</th>\
+        "<div class=\"wide\" tabindex=\"0\"><table><caption>The files that each step put into its layer, {} in all.</caption>\n<thead><tr><th scope=\"col\">Made by</th>\
          <th scope=\"col\">State</th><th scope=\"col\">Share</th><th scope=\"col\" class=\"n\">Size</th></tr></thead>\n\
          <tbody>\n{rows}</tbody></table></div>",
         count(made.len(), "layer")
