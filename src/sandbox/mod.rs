@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod child;
+mod directory;
 mod error;
 mod exec;
 pub mod facts;
