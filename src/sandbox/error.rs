@@ -36,6 +36,16 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// Returns the reason where overlayfs could not be mounted: before anything ran.
+    pub fn overlay_refused(&self) -> Option<String> {
+        match self {
+            SandboxError::Step(StepError::Overlay(error) | StepError::OtherState { error, .. }) => {
+                Some(error.to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// Returns what kept the program itself from starting, when that is the reason.
     pub fn exec(&self) -> Option<&ExecError> {
         match self {
@@ -96,6 +106,8 @@ pub enum StepError {
     TooManyLayers(usize),
     #[error("cannot mount the root file system (overlay): {0}")]
     Overlay(Os),
+    #[error("cannot mount the root file system (a directory): {0}")]
+    Root(Os),
     #[error("cannot make the mount point `{target}`: {error}")]
     MountPoint { target: String, error: Os },
     #[error("`{0}` of the image is a link; the file system that belongs there needs a directory")]

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod child;
+mod directory;
 mod error;
 mod exec;
 pub mod facts;
@@ -23,6 +24,7 @@ mod note;
 mod seccomp;
 mod security;
 pub mod size;
+pub mod snapshotter_fact;
 mod spec;
 mod states;
 mod step;
