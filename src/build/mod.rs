@@ -23,6 +23,7 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
+pub use crate::sandbox::DnsOptions;
 pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};

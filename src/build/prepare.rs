@@ -194,6 +194,12 @@ pub(super) fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
     asked.platform = request.platform.clone().unwrap_or_else(Platform::host);
     asked.build_args = request.build_args.clone();
+    for (name, value) in &request.proxies {
+        if !request.build_args.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+            asked.build_args.insert(name.to_ascii_lowercase(), value.clone());
+            asked.build_args.insert((*name).to_owned(), value.clone());
+        }
+    }
     asked.targets = request.wanted.iter().filter_map(|wanted| wanted.target.clone()).collect();
     asked.entitlements = request.entitlements;
     let named = |(name, from): (&String, &NamedContextFrom)| (name.clone(), bases::named(from));

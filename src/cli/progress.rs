@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::error::CommandError;
+use super::world::World;
 use super::{find, ui, units, world};
 use crate::build::{BuildError, BuildResult, Findings};
 use crate::report::view::{Screen, Signs, Size, Style, View, seconds};
@@ -237,6 +238,16 @@ impl Bars {
     /// Begins; `shown`: there is someone who watches.
     pub fn new(shown: bool) -> Bars {
         Bars((shown && ui::err_is_terminal() && !world::terminal_is_dumb()).then(view))
+    }
+
+    /// Shows lines about what is tried again, in a pipe on standard error.
+    pub fn show_retries(bars: &Arc<Bars>, world: &World, quiet: bool) {
+        let bars = Arc::downgrade(bars);
+        world.show_retries(move |line| {
+            if let Some(bars) = bars.upgrade().filter(|_| !quiet) {
+                bars.line(line, |line| ui::note(&format!("{line}\n")));
+            }
+        });
     }
 
     /// Shows a line; `otherwise` prints it where there is no terminal.

@@ -12,6 +12,7 @@ mod diagnostic;
 mod event;
 pub mod excerpt;
 mod line;
+mod pause;
 mod plain;
 mod quiet;
 mod raw_json;

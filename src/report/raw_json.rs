@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::clean::{clean_text, without_codes};
+use super::pause::{silence, waiting};
 use super::redact::mask;
-use super::{Diagnostic, Event, PlannedStep, Reporter, Stream, Transfer, Work};
+use super::{Diagnostic, Event, PlannedStep, Reporter, Step, Stream, Transfer, Work};
 
 /// The name of the vertex that is the build.
 const BUILD: &str = "rbuild";
@@ -237,6 +238,14 @@ impl<W: Write> State<W> {
         self.log(&build.digest, Stream::Stderr, text.as_bytes(), now);
     }
 
+    /// Says something of a step that is none of its output.
+    fn aside(&mut self, step: &Step, text: &str, now: &str) {
+        if let Some(vertex) = self.vertices.get(&step.number) {
+            let digest = vertex.digest.clone();
+            self.log(&digest, Stream::Stderr, format!("{text}\n").as_bytes(), now);
+        }
+    }
+
     fn warn(&mut self, warning: Value) {
         if self.said.insert(warning.to_string()) {
             self.write(json!({"warnings": [warning]}));
@@ -292,6 +301,10 @@ impl<W: Write + Send> Reporter for RawJson<W> {
                     state.log(&digest, stream, &data, &now);
                 }
             }
+            Event::StepSilent { step, silent, running } => {
+                state.aside(&step, &silence(&step, silent, running), &now);
+            }
+            Event::StepWaits { step, what } => state.aside(&step, &waiting(&step, &what), &now),
             Event::StepFinished { step, .. } => state.complete(step.number, &now, None),
             Event::StepFailed { step } => state.failed = Some(step.number),
             Event::StepStopped { step } => state.complete(step.number, &now, Some("stopped")),
@@ -320,6 +333,8 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             | Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
+            | Event::VertexSilent { .. }
+            | Event::VertexWaits { .. }
             | Event::VertexCommitted { .. }
             | Event::VertexFinished { .. }
             | Event::VertexFailed { .. } => {}

@@ -10,7 +10,7 @@ use crate::context::{
     ContextError, DEFAULT_LIMIT, DigestCache, Downloads, Git, GitAccess, GitError, GitOptions, GitTree,
     HttpFile, HttpRequest,
 };
-use crate::net::{Client, ClientOptions, ProxySettings, TlsOptions};
+use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy, TlsOptions, sleep};
 use crate::plan::graph::HttpOp;
 use crate::remote::GitAddress;
 use crate::solve::Cancel;
@@ -22,6 +22,9 @@ pub struct FetchOptions {
     pub proxies: ProxySettings,
     /// The variables of proxies as they are, for git.
     pub proxy_variables: Vec<(String, OsString)>,
+    pub retry: RetryPolicy,
+    /// Hears of each repetition.
+    pub listener: RetryListener,
     /// Certificates to believe besides the system's.
     pub ca_file: Option<PathBuf>,
     /// Certificates for git instead of the system's; `ca_file` goes first.
@@ -43,6 +46,8 @@ pub struct Fetcher<'a> {
     client: Client,
     downloads: Downloads<'a>,
     git: Git,
+    retry: RetryPolicy,
+    listener: RetryListener,
     secret: SecretOf<'a>,
 }
 
@@ -52,6 +57,8 @@ impl<'a> Fetcher<'a> {
         let client = Client::new(ClientOptions {
             proxies: options.proxies,
             tls: TlsOptions { ca_files: options.ca_file.iter().cloned().collect(), ..TlsOptions::default() },
+            retry: options.retry,
+            listener: options.listener.clone(),
             ..ClientOptions::default()
         });
         let git = Git::new(GitOptions {
@@ -62,7 +69,8 @@ impl<'a> Fetcher<'a> {
             ssh_agent: options.ssh_agent,
             known_hosts: options.known_hosts,
         });
-        Fetcher { store, client, downloads: Downloads::new(store), git, secret }
+        let (retry, listener) = (options.retry, options.listener);
+        Fetcher { store, client, downloads: Downloads::new(store), git, retry, listener, secret }
     }
 
     /// Fetches a file of any size.
@@ -97,10 +105,35 @@ impl<'a> Fetcher<'a> {
             false => WorkerError::Git(error),
         };
         self.store.hold()?;
-        let commit = self.git.resolve(address, access).map_err(failed)?;
-        let mut found = self.git.checkout(address, &commit, access).map_err(failed)?;
+        let mut found = self
+            .retrying(cancel, || {
+                let commit = self.git.resolve(address, access)?;
+                self.git.checkout(address, &commit, access)
+            })
+            .map_err(failed)?;
         let digests = DigestCache::open(self.store.stat_cache_dir(), &found.path);
         found.tree = found.tree.with_digests(digests);
         Ok(found)
+    }
+
+    /// Repeats what git does while its errors may pass.
+    fn retrying<T>(
+        &self,
+        cancel: &Cancel,
+        mut attempt: impl FnMut() -> Result<T, GitError>,
+    ) -> Result<T, GitError> {
+        let mut tried = 0;
+        loop {
+            let error = match attempt() {
+                Err(error) if error.is_transient() => error,
+                other => return other,
+            };
+            tried += 1;
+            let Some(pause) = self.retry.pause(tried, None) else { return Err(error.after(tried)) };
+            self.listener.tell(&error, tried, &self.retry, pause);
+            if !sleep(pause, &|| cancel.is_cancelled()) {
+                return Err(GitError::Cancelled);
+            }
+        }
     }
 }
