@@ -181,6 +181,66 @@ both! {
         check("FROM busybox:test\nCOPY nothing /\n", 1, "nothing", 0);
     }
 
+    /// A step without output is told of, where somebody reads; the log has only what it says.
+    fn a_silent_step_is_told(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN printf begun; sleep 1; echo; echo done\n");
+        let build = |how: &str| {
+            let args = ["build", "--no-cache", "--network", "none", "--progress", how, ctx.path()];
+            env.rbuild(&args).var("RBUILD_TEST_SILENCE_MS", "100").ok()
+        };
+        let plain = build("plain");
+        let told: Vec<&str> = plain.stdout.lines().filter(|line| line.starts_with("still running: ")).collect();
+        let expect = "still running: line 2 RUN printf begun; sleep 1; echo; echo done (0s without output, 0s in all)";
+        assert_eq!(told.first(), Some(&expect), "{plain}");
+        // 0.1, 0.2, 0.4 and 0.8 s.
+        assert!((2..=4).contains(&told.len()), "{plain}");
+        plain.has(&format!("begun\n{expect}"));
+        let log = env.rbuild(&["builds", "logs"]).ok();
+        log.has("done").lacks("still running");
+        build("quiet").lacks("still running");
+        let json = build("rawjson");
+        let lines = parsed(&json);
+        let run = all(&lines, "vertexes").into_iter().find(|v| v["name"].as_str().unwrap().contains("RUN")).unwrap();
+        let engine = base64::engine::general_purpose::STANDARD;
+        let said = all(&lines, "logs").into_iter().filter(|log| log["vertex"] == run["digest"]);
+        let said: Vec<u8> = said.flat_map(|log| engine.decode(log["data"].as_str().unwrap()).unwrap()).collect();
+        assert!(String::from_utf8(said).unwrap().contains("still running: line 2 RUN"), "{json}");
+        let line = format!(
+            "RBUILD_TEST_SILENCE_MS=100; export RBUILD_TEST_SILENCE_MS; {}",
+            line(env, 80, 20, &format!("build --no-cache --network none {}", ctx.path()))
+        );
+        let shown = env.program("script", &["-qec", &line, "/dev/null"]).ok().has("no output for 0.");
+        assert!(!seen(&shown, 80, 20).lines().join("\n").contains("no output"), "{shown}");
+    }
+
+    /// What a step waits for is named at once, with who has it.
+    fn who_is_waited_for_is_told(env) {
+        env.busybox();
+        let gate = env.path("gate");
+        fs::create_dir(&gate).unwrap();
+        env.give(&gate);
+        let volume = format!("{}:/gate:ro", gate.display());
+        let step = |word: &str| {
+            env.dockerfile(&format!(
+                "FROM busybox:test\nRUN --mount=type=cache,target=/c,sharing=locked \\\n  \
+                 echo has''{word}; while [ ! -e /gate/go ]; do sleep 0.05; done\n"
+            ))
+        };
+        let (one, two) = (step("one"), step("two"));
+        let build = |ctx: &str| env.rbuild(&["build", "--network", "none", "-v", &volume, ctx]).spawn();
+        let first = build(one.path());
+        first.wait_for("hasone");
+        let (same, other) = (build(one.path()), build(two.path()));
+        let who = format!("the rbuild process {}", first.pid());
+        same.wait_for(&format!("waits for {who}, which does the same step"));
+        other.wait_for(&format!("waits for the cache mount /c (sharing=locked), which {who} has"));
+        fs::write(gate.join("go"), "").unwrap();
+        first.finish().ok();
+        assert_eq!(same.finish().ok().cached(), 1);
+        other.finish().ok().has("waiting: line 2 RUN --mount=type=cache").has("hastwo");
+    }
+
     /// A reader that went away is none of the build's business.
     fn broken_pipes(env) {
         env.busybox();
