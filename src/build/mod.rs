@@ -109,6 +109,7 @@ fn recorded(
         store: engine.store,
         registries: engine.registries,
         caches: caches.as_ref(),
+        reporter: &tee,
         cancel: engine.cancel,
     };
     let is_inline = request.cache_to.iter().any(|export| export.to == ExportTo::Inline);
@@ -157,7 +158,7 @@ pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Resu
 }
 
 /// Opens the caches of elsewhere; none where nothing may be answered from a cache.
-fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &Tee) -> Option<Caches<'a>> {
+fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &'a Tee<'_>) -> Option<Caches<'a>> {
     if request.cache_from.is_empty() || request.no_cache {
         return None;
     }

@@ -182,7 +182,7 @@ fn fetcher<'a>(engine: &Engine<'a>, request: &BuildRequest) -> Fetcher<'a> {
     }
     let (sources, secrets) = (request.step.secrets.clone(), Secrets::default());
     let secret = move |id: &str| secrets.get(&sources, id).ok().flatten().map(|bytes| bytes.to_vec());
-    Fetcher::new(engine.store, options, Box::new(secret))
+    Fetcher::new(engine.store, options, Box::new(secret)).telling(engine.reporter)
 }
 
 /// Tells whether a build argument is set to yes, as Go's strconv.ParseBool reads it.

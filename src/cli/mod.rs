@@ -126,8 +126,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Expand(args) => return expand::expand(args),
         Command::Build(args) => {
             // A program that waits for the image must not be in the user namespace that comes now.
-            let outputs = args.read_outputs()?;
-            let world = World::new(&line.global, true)?;
+            let early = |error| progress::early(args.progress.as_deref(), args.quiet, error);
+            let outputs = args.read_outputs().map_err(early)?;
+            let world = World::new(&line.global, true).map_err(early)?;
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }

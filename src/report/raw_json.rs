@@ -24,6 +24,8 @@ const BUILD: &str = "rbuild";
 pub struct RawJson<W: Write + Send> {
     /// Returns the time, as RFC 3339 has it.
     clock: fn() -> String,
+    /// Returns the page that describes a finding, by its code.
+    page: fn(&str) -> Option<String>,
     state: Mutex<State<W>>,
 }
 
@@ -102,7 +104,12 @@ impl<W: Write + Send> RawJson<W> {
             failed: None,
             said: HashSet::new(),
         };
-        RawJson { clock, state: Mutex::new(state) }
+        RawJson { clock, page: |_| None, state: Mutex::new(state) }
+    }
+
+    /// Says which pages describe findings, by their codes.
+    pub fn pages(self, page: fn(&str) -> Option<String>) -> RawJson<W> {
+        RawJson { page, ..self }
     }
 
     /// Returns the writer.
@@ -320,7 +327,11 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             }
             Event::Finding { file, source, diagnostic } => {
                 let build = state.other(BUILD, &now);
-                state.warn(finding(&build.digest, &file, &source, &diagnostic));
+                let mut warning = finding(&build.digest, &file, &source, &diagnostic);
+                if let Some(url) = (self.page)(diagnostic.code) {
+                    warning["url"] = json!(url);
+                }
+                state.warn(warning);
             }
             Event::Transfer(transfer) => state.transfer(&transfer, &now),
             Event::TransferEnded { of } => {

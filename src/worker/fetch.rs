@@ -2,6 +2,7 @@
 //!
 //! Not here: fetching itself (`context`, `net`), and which names the files get (`sources`).
 
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -10,9 +11,12 @@ use crate::context::{
     ContextError, DEFAULT_LIMIT, DigestCache, Downloads, Git, GitAccess, GitError, GitOptions, GitTree,
     HttpFile, HttpRequest,
 };
-use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy, TlsOptions, sleep};
+use crate::net::{
+    Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy, TlsOptions, show_url, sleep,
+};
 use crate::plan::graph::HttpOp;
 use crate::remote::GitAddress;
+use crate::report::{Meter, Reporter, redact};
 use crate::solve::Cancel;
 use crate::store::Store;
 
@@ -48,6 +52,7 @@ pub struct Fetcher<'a> {
     git: Git,
     retry: RetryPolicy,
     listener: RetryListener,
+    reporter: Option<&'a dyn Reporter>,
     secret: SecretOf<'a>,
 }
 
@@ -70,7 +75,21 @@ impl<'a> Fetcher<'a> {
             known_hosts: options.known_hosts,
         });
         let (retry, listener) = (options.retry, options.listener);
-        Fetcher { store, client, downloads: Downloads::new(store), git, retry, listener, secret }
+        Fetcher {
+            store,
+            client,
+            downloads: Downloads::new(store),
+            git,
+            retry,
+            listener,
+            reporter: None,
+            secret,
+        }
+    }
+
+    /// Has bytes on their way told.
+    pub fn telling(self, reporter: &'a dyn Reporter) -> Fetcher<'a> {
+        Fetcher { reporter: Some(reporter), ..self }
     }
 
     /// Fetches a file of any size.
@@ -81,12 +100,19 @@ impl<'a> Fetcher<'a> {
     /// Fetches a file of at most so many bytes.
     pub fn http_within(&self, op: &HttpOp, limit: u64, cancel: &Cancel) -> Result<HttpFile, WorkerError> {
         let secret = |name: &str| (self.secret)(name);
+        let meter = self.meter(&redact(&show_url(&op.url)));
+        let progress = |here: u64, all: u64| {
+            if let Some(meter) = &mut *meter.borrow_mut() {
+                meter.reach(here, all);
+            }
+        };
         let request = HttpRequest {
             url: &op.url,
             filename: &op.file_name,
             checksum: op.checksum,
             secrets: Some(&secret),
             limit,
+            progress: Some(&progress),
         };
         self.store.hold()?;
         self.downloads.fetch(&self.client, &request, &|| cancel.is_cancelled()).map_err(|error| match error {
@@ -105,6 +131,8 @@ impl<'a> Fetcher<'a> {
             false => WorkerError::Git(error),
         };
         self.store.hold()?;
+        // git tells no bytes, but that it is at work.
+        let _meter = self.meter(address.remote());
         let mut found = self
             .retrying(cancel, || {
                 let commit = self.git.resolve(address, access)?;
@@ -114,6 +142,12 @@ impl<'a> Fetcher<'a> {
         let digests = DigestCache::open(self.store.stat_cache_dir(), &found.path);
         found.tree = found.tree.with_digests(digests);
         Ok(found)
+    }
+
+    /// Begins to tell of something that is fetched.
+    fn meter(&self, address: &str) -> RefCell<Option<Meter<'_>>> {
+        let of = format!("fetch {address}");
+        RefCell::new(self.reporter.map(|reporter| Meter::new(reporter, &of, "", 0)))
     }
 
     /// Repeats what git does while its errors may pass.

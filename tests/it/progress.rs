@@ -356,3 +356,110 @@ fn pulls_and_loads_show_bytes() {
         assert!(lines.iter().any(|line| *line == complete(&short[0])), "{lines:#?}");
     });
 }
+
+/// What a build writes and fetches shows its bytes on a terminal; a push does.
+#[test]
+fn exports_fetches_and_pushes_show_bytes() {
+    run_as(Who::Root, |env| {
+        let body = super::common::script::noise(3_000_000, 3);
+        let web = super::common::http::Files::start(&[("/large", &body)]);
+        let registry = super::common::registry::Registry::plain();
+        let ctx = env.dockerfile(&format!("FROM scratch\nADD {} /f\n", web.url("/large")));
+        let tags =
+            format!("-t {0} --push --cache-to type=registry,ref={0}-cache,mode=max", registry.name("app"));
+        let tar = env.tmp().join("i.tar");
+        let words = format!("build {tags} -o type=oci,dest={} {}", tar.display(), ctx.path());
+        let screen = in_terminal(env, 100, 24, &words).ok();
+        let drawn = |text: &str| assert!(screen.stdout.contains(text), "{text}: {screen}");
+        // The frames are ten a second; what is quicker than that leaves none. The end is always there.
+        let lines = seen(&screen, 100, 24).lines();
+        assert!(!lines.iter().any(|line| line.starts_with('>')), "{lines:#?}");
+        drawn("exporting cache to ");
+        // Programs are told of every one of them, whole.
+        let words = ["build", "--no-cache", "--progress", "rawjson", "-o"];
+        let oci = format!("type=oci,dest={}", tar.display());
+        let cache = format!("type=local,dest={}", env.tmp().join("cache").display());
+        let other = env.dockerfile(&format!("FROM scratch\nADD {} /g\n", web.url("/large")));
+        web.put("/large", &super::common::script::noise(3_000_000, 4));
+        let json = env.rbuild(&words).args(&[&oci, "--cache-to", &cache, other.path()]).ok();
+        let lines = parsed(&json);
+        let moved = |name: &str| {
+            let vertex =
+                all(&lines, "vertexes").into_iter().rfind(|v| v["name"].as_str().unwrap().starts_with(name));
+            let vertex = vertex.unwrap_or_else(|| panic!("no vertex {name}: {json}"));
+            assert!(vertex["completed"].is_string(), "{vertex}");
+            let statuses = all(&lines, "statuses").into_iter().filter(|s| s["vertex"] == vertex["digest"]);
+            statuses.map(|s| s["current"].as_u64().unwrap()).max().unwrap()
+        };
+        assert_eq!(moved("fetch http://"), 3_000_000);
+        assert!(moved("write ") > 3_000_000);
+        assert!(moved("cache layer ") > 2_900_000);
+        // And of what a cache of elsewhere brings.
+        let fresh = env.sharing_store();
+        let root = fresh.path_str("store");
+        let from = format!("type=local,src={}", env.tmp().join("cache").display());
+        let words = ["--root", &root, "build", "--progress", "rawjson", "--cache-from", &from, other.path()];
+        let brought = env.rbuild(&words).ok();
+        let lines = parsed(&brought);
+        let names = all(&lines, "vertexes").into_iter().map(|v| v["name"].as_str().unwrap());
+        assert!(names.clone().any(|name| name.starts_with("cached layer ")), "{brought}");
+    });
+}
+
+/// What is wrong before anything begins is told to programs as everything else.
+#[test]
+fn raw_json_of_what_never_began() {
+    run_as(Who::Root, |env| {
+        let ctx = env.dockerfile("FROM scratch AS Stage\nCOPY Dockerfile /\n");
+        let build =
+            |more: &[&str]| env.rbuild(&["build", "--progress", "rawjson"]).args(more).args(&[ctx.path()]);
+        let outcome = build(&["-o", "type=nothing"]).exits(2);
+        let lines = parsed(&outcome);
+        let errors = all(&lines, "vertexes").into_iter().filter_map(|v| v["error"].as_str());
+        assert!(errors.last().unwrap().contains("nothing"), "{outcome}");
+        let warned = build(&[]).ok();
+        let lines = parsed(&warned);
+        let url = all(&lines, "warnings")[0]["url"].as_str().unwrap();
+        assert_eq!(url, "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/");
+    });
+}
+
+/// A terminal that changes its size while a build goes on.
+#[test]
+fn a_live_terminal_is_resized() {
+    run_as(Who::Root, |env| {
+        env.busybox();
+        let gate = env.path("gate");
+        fs::create_dir(&gate).unwrap();
+        let ctx = env.dockerfile(
+            "FROM busybox:test\nRUN echo first line of output, which is long; while [ ! -e /gate/go ]; do sleep 0.05; done\nRUN echo second\n",
+        );
+        let words = format!("build --network none -v {}:/gate:ro {}", gate.display(), ctx.path());
+        let inside = format!("tty > {}/tty; {}", env.tmp().display(), line(env, 90, 20, &words));
+        let job = env.program("script", &["-qec", &inside, "/dev/null"]).spawn();
+        job.wait_for("   first line of output, which is long");
+        let tty = fs::read_to_string(env.tmp().join("tty")).unwrap();
+        let size = ["-F", tty.trim_end(), "cols", "40", "rows", "8"];
+        assert!(std::process::Command::new("stty").args(size).status().unwrap().success());
+        // The narrow form of the last line: no words but the numbers.
+        job.wait_for("1/3 0 cached");
+        fs::write(gate.join("go"), "").unwrap();
+        let outcome = job.finish().ok();
+        // What was drawn before the first narrow frame was drawn on the wide terminal.
+        let narrow =
+            outcome.stdout.find("1/3 0 cached").unwrap();
+        let end = outcome.stdout[..narrow].rfind("\x1b[J").unwrap();
+        // A frame ends with that control; one with kept lines has it in its middle, too.
+        let mut terminal = Terminal::new(90, 20);
+        terminal.write(outcome.stdout[..end + 3].as_bytes());
+        terminal.resize(40, 8);
+        terminal.write(outcome.stdout[end + 3..].as_bytes());
+        let lines = terminal.lines();
+        let count = |text: &str| lines.iter().filter(|line| line.starts_with(text)).count();
+        for text in ["✓ 1/3 FROM", "✓ 2/3 RUN", "✓ 3/3 RUN", "Successfully built"] {
+            assert_eq!(count(text), 1, "{text}: {lines:#?}");
+        }
+        assert_eq!(count("> "), 0, "{lines:#?}");
+        assert_eq!(count("   first line"), 0, "{lines:#?}");
+    });
+}

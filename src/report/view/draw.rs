@@ -185,6 +185,10 @@ fn bar(transfer: &Transfer, rate: u64, width: usize, signs: Signs) -> Line {
 
 /// Says how far a transfer is: `12.3MB/40MB 5.1MB/s`.
 fn progress(done: u64, total: u64, rate: u64) -> String {
+    // Of some nothing is known but that it goes on.
+    if done == 0 && total == 0 {
+        return String::new();
+    }
     let total = if total > 0 { format!("/{}", bytes(total)) } else { String::new() };
     let rate = if rate > 0 { format!(" {}/s", bytes(rate)) } else { String::new() };
     format!("{}{total}{rate}", bytes(done))
