@@ -20,7 +20,7 @@ use crate::archive::{
 use crate::image::Reference;
 use crate::layer::{LeftOut, ViewOptions};
 use crate::registry::{LayerState, PushRequest, push};
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Meter, Reporter};
 
 /// Does outputs, in their order; `epoch`: the latest time of files, in seconds since 1970.
 ///
@@ -37,7 +37,7 @@ pub fn write(
     for output in outputs {
         match output {
             Output::Archive(output) => {
-                let manifests = archive(engine, images, output)?;
+                let manifests = archive(engine, reporter, images, output)?;
                 for ((result, image), manifest) in results.iter_mut().zip(images).zip(manifests) {
                     add_names(&mut result.names, names(&output.names, image));
                     result.manifest = Some(manifest);
@@ -61,8 +61,10 @@ pub fn write(
             Output::Load(loader) => {
                 let options = ExportOptions::of(Format::Docker);
                 let all: Vec<ExportImage> = images.iter().map(|image| exported(image, &[])).collect();
+                let meter = Meter::new(reporter, &format!("load into {}", loader.name), "", 0);
                 let said = loader.load(|out| {
-                    archive::export(engine.store, &all, &options, out).map_err(LoadOrArchive::Archive)
+                    archive::export(engine.store, &all, &options, meter.of(out))
+                        .map_err(LoadOrArchive::Archive)
                 })?;
                 let said = said.lines().map(str::trim).filter(|line| !line.is_empty());
                 for line in said {
@@ -89,8 +91,9 @@ pub fn write(
                 for image in images {
                     let layers = engine.store.image(&image.image)?.layers;
                     let options = ViewOptions { latest: epoch };
-                    let write = |mut out: &mut dyn Write| {
-                        archive::export_rootfs(engine.store, &layers, options, &mut out)
+                    let meter = Meter::new(reporter, &writing(dest), "", 0);
+                    let write = |out: &mut dyn Write| {
+                        archive::export_rootfs(engine.store, &layers, options, &mut meter.of(out))
                     };
                     let left_out = to(dest, engine.store.options().sync, write)?;
                     if left_out != LeftOut::default() {
@@ -108,6 +111,14 @@ pub fn write(
     Ok(results)
 }
 
+/// Names the writing of an archive.
+fn writing(dest: &Dest) -> String {
+    match dest {
+        Dest::Stdout => "write to standard output".to_owned(),
+        Dest::File(path) => format!("write {}", path.display()),
+    }
+}
+
 /// Writes to a file, which is there whole or not at all, or to standard output.
 fn to<T>(
     dest: &Dest,
@@ -122,6 +133,7 @@ fn to<T>(
 
 fn archive(
     engine: &Engine,
+    reporter: &dyn Reporter,
     images: &[Leaving<'_>],
     output: &ArchiveOutput,
 ) -> Result<Vec<MadeManifest>, BuildError> {
@@ -134,7 +146,9 @@ fn archive(
             export_directory(store, &all, &options, descriptions, directory)?
         }
         ArchivePlace::Tar(dest) => {
-            let write = |out: &mut dyn Write| export_described(store, &all, &options, descriptions, out);
+            let meter = Meter::new(reporter, &writing(dest), "", 0);
+            let write =
+                |out: &mut dyn Write| export_described(store, &all, &options, descriptions, meter.of(out));
             to(dest, store.options().sync, write)?
         }
     };

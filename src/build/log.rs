@@ -58,6 +58,8 @@ impl Reporter for Tee<'_> {
             event,
             Event::LogFile { .. }
                 | Event::Planned { .. }
+                | Event::StepSilent { .. }
+                | Event::StepWaits { .. }
                 | Event::WorkStarted { .. }
                 | Event::WorkEnded { .. }
                 | Event::Transfer(_)

@@ -25,6 +25,7 @@ mod steps;
 #[cfg(test)]
 mod testing;
 
+pub use crate::sandbox::DnsOptions;
 pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
@@ -114,6 +115,7 @@ fn recorded(
         store: engine.store,
         registries: engine.registries,
         caches: caches.as_ref(),
+        reporter: &tee,
         cancel: engine.cancel,
     };
     let is_inline = request.cache_to.iter().any(|export| export.to == ExportTo::Inline);
@@ -162,7 +164,7 @@ pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Resu
 }
 
 /// Opens the caches of elsewhere; none where nothing may be answered from a cache.
-fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &Tee) -> Option<Caches<'a>> {
+fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &'a Tee<'_>) -> Option<Caches<'a>> {
     if request.cache_from.is_empty() || request.no_cache {
         return None;
     }

@@ -182,7 +182,7 @@ fn fetcher<'a>(engine: &Engine<'a>, request: &BuildRequest) -> Fetcher<'a> {
     }
     let (sources, secrets) = (request.step.secrets.clone(), Secrets::default());
     let secret = move |id: &str| secrets.get(&sources, id).ok().flatten().map(|bytes| bytes.to_vec());
-    Fetcher::new(engine.store, options, Box::new(secret))
+    Fetcher::new(engine.store, options, Box::new(secret)).telling(engine.reporter)
 }
 
 /// Tells whether a build argument is set to yes, as Go's strconv.ParseBool reads it.
@@ -194,6 +194,12 @@ pub(super) fn plan_request(request: &BuildRequest) -> Request {
     let mut asked = Request::new(Platform::host());
     asked.platform = request.platform.clone().unwrap_or_else(Platform::host);
     asked.build_args = request.build_args.clone();
+    for (name, value) in &request.proxies {
+        if !request.build_args.keys().any(|given| given.eq_ignore_ascii_case(name)) {
+            asked.build_args.insert(name.to_ascii_lowercase(), value.clone());
+            asked.build_args.insert((*name).to_owned(), value.clone());
+        }
+    }
     asked.targets = request.wanted.iter().filter_map(|wanted| wanted.target.clone()).collect();
     asked.entitlements = request.entitlements;
     let named = |(name, from): (&String, &NamedContextFrom)| (name.clone(), bases::named(from));

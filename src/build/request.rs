@@ -128,6 +128,9 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     pub entitlements: Entitlements,
     pub build_args: BuildArgs,
+    /// Proxies of RUN steps by their upper-case names, as build arguments that were not given; what was
+    /// given counts for both spellings.
+    pub proxies: Vec<(&'static str, String)>,
     pub labels: Vec<(String, String)>,
     pub network: NetworkMode,
     pub volumes: Vec<Volume>,
@@ -157,6 +160,7 @@ impl BuildRequest {
             platform: None,
             entitlements: Entitlements::default(),
             build_args: BuildArgs::new(),
+            proxies: Vec::new(),
             labels: Vec::new(),
             network: NetworkMode::Default,
             volumes: Vec::new(),

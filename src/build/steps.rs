@@ -199,6 +199,12 @@ impl<'a> StepReporter<'a> {
         }
     }
 
+    /// Returns the step that shows a vertex.
+    fn step_of(&self, vertex: usize) -> Option<Step> {
+        let (stage, number) = (self.owners[vertex]?, self.numbers[vertex]?);
+        Some(self.step(stage, number - self.offsets[stage] - 1))
+    }
+
     /// Returns what a step looks like to a user.
     fn step(&self, stage: usize, index: usize) -> Step {
         let planned = &self.graph.stages[stage];
@@ -315,6 +321,16 @@ impl Reporter for StepReporter<'_> {
                 } else {
                     self.tell(vertex, |number| Event::WorkEnded { number });
                     self.done(&mut state, vertex, false, snapshot);
+                }
+            }
+            Event::VertexSilent { vertex, silent, running } => {
+                if let Some(step) = self.step_of(vertex) {
+                    self.sink.event(Event::StepSilent { step, silent, running });
+                }
+            }
+            Event::VertexWaits { vertex, what } => {
+                if let Some(step) = self.step_of(vertex) {
+                    self.sink.event(Event::StepWaits { step, what });
                 }
             }
             Event::VertexFailed { vertex } => {

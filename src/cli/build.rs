@@ -4,6 +4,7 @@
 
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -13,8 +14,10 @@ use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
 use super::progress::{self, Progress};
 use super::pull_policy::PullArg;
+use super::reach::ReachArgs;
 use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
+use super::step_network::StepNetworkArgs;
 use super::ui;
 use super::world::World;
 use super::{contexts, outputs, targets};
@@ -22,6 +25,7 @@ use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, 
 use crate::context::{self, ContextError};
 use crate::image::Reference;
 use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
+use crate::report::Event;
 
 /// Build an image from a Dockerfile.
 #[derive(Debug, Args)]
@@ -80,6 +84,10 @@ pub struct BuildArgs {
     #[command(flatten)]
     pub resources: ResourceArgs,
     #[command(flatten)]
+    pub step_network: StepNetworkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }
 
@@ -134,6 +142,13 @@ impl BuildArgs {
 /// Runs the command.
 pub fn build(world: &World, args: BuildArgs, outputs: Outputs) -> Result<(), CommandError> {
     let progress = Progress::new(progress::mode(args.progress.as_deref(), args.quiet)?, outputs.to_stdout);
+    let progress = Arc::new(progress);
+    let shows = Arc::downgrade(&progress);
+    world.show_retries(move |line| {
+        if let Some(progress) = shows.upgrade() {
+            progress.reporter().event(Event::Note { text: line.to_owned() });
+        }
+    });
     shown(world, args, outputs, &progress).map_err(|error| progress.error(error))
 }
 
@@ -151,6 +166,10 @@ fn shown(
     let mut request = request(&args.context, &args.source)?;
     args.steps.apply(&mut request.step)?;
     notes.extend(args.resources.apply(&mut request.step)?);
+    notes.extend(args.step_network.apply(&mut request.step, request.network)?);
+    let (proxies, note) = args.reach.apply(world)?;
+    request.proxies = proxies;
+    notes.extend(note);
     request.wanted = wanted;
     request.no_cache = args.no_cache;
     request.pull = args.pull.policy()?;

@@ -45,6 +45,7 @@ mod prune;
 mod pull;
 mod pull_policy;
 mod push;
+mod reach;
 mod report;
 mod resources;
 mod rmi;
@@ -54,6 +55,7 @@ mod run_image;
 mod save;
 mod snapshotter;
 mod step_inputs;
+mod step_network;
 mod system_df;
 mod table;
 mod tag;
@@ -125,8 +127,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Expand(args) => return expand::expand(args),
         Command::Build(args) => {
             // A program that waits for the image must not be in the user namespace that comes now.
-            let outputs = args.read_outputs()?;
-            let world = World::new(&line.global, true)?;
+            let early = |error| progress::early(args.progress.as_deref(), args.quiet, error);
+            let outputs = args.read_outputs().map_err(early)?;
+            let world = World::new(&line.global, true).map_err(early)?;
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }

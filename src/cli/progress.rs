@@ -7,8 +7,10 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::error::CommandError;
+use super::world::World;
 use super::{find, ui, units, world};
 use crate::build::{BuildError, BuildResult, Findings};
+use crate::dockerfile::rules;
 use crate::report::view::{Screen, Signs, Size, Style, View, seconds};
 use crate::report::{Event, Plain, Quiet, RawJson, Reporter, Silent, Transfer};
 use crate::store::Store;
@@ -73,6 +75,18 @@ fn view() -> View {
     View::new(Box::new(Terminal), Style { colour: world::colours_are_wanted(), signs })
 }
 
+fn raw_json() -> RawJson<io::Stderr> {
+    RawJson::new(io::stderr()).pages(|code| rules::rule(code)?.url())
+}
+
+/// Tells a program of an error that came before there was anything to show; returns what is left to print.
+pub fn early(asked: Option<&str>, quiet: bool, error: CommandError) -> CommandError {
+    match mode(asked, quiet) {
+        Ok(Mode::RawJson) => Progress::RawJson(raw_json()).error(error),
+        _ => error,
+    }
+}
+
 type Out = Box<dyn Write + Send>;
 
 /// Shows a build.
@@ -97,7 +111,7 @@ impl Progress {
                 let colour = terminal && world::colours_are_wanted();
                 Progress::Plain(Plain::new(out, terminal).colour(colour))
             }
-            Mode::RawJson => Progress::RawJson(RawJson::new(io::stderr())),
+            Mode::RawJson => Progress::RawJson(raw_json()),
             Mode::Quiet => Progress::Quiet(Quiet::new(Box::new(io::stderr()), ui::err_is_terminal())),
             Mode::None => Progress::None,
         }
@@ -237,6 +251,16 @@ impl Bars {
     /// Begins; `shown`: there is someone who watches.
     pub fn new(shown: bool) -> Bars {
         Bars((shown && ui::err_is_terminal() && !world::terminal_is_dumb()).then(view))
+    }
+
+    /// Shows lines about what is tried again, in a pipe on standard error.
+    pub fn show_retries(bars: &Arc<Bars>, world: &World, quiet: bool) {
+        let bars = Arc::downgrade(bars);
+        world.show_retries(move |line| {
+            if let Some(bars) = bars.upgrade().filter(|_| !quiet) {
+                bars.line(line, |line| ui::note(&format!("{line}\n")));
+            }
+        });
     }
 
     /// Shows a line; `otherwise` prints it where there is no terminal.

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::error::CommandError;
 use super::progress::Bars;
+use super::reach::ReachArgs;
 use super::ui;
 use super::world::World;
 use crate::image::{Platform, Reference};
@@ -35,6 +36,8 @@ pub struct PullArgs {
     /// Print the image's whole name only
     #[arg(short, long)]
     pub quiet: bool,
+    #[command(flatten)]
+    pub reach: ReachArgs,
 }
 
 /// Runs the command.
@@ -55,7 +58,9 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
     }
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
-    let bars = Bars::new(!args.quiet && ui::out_is_terminal());
+    args.reach.apply(world)?;
+    let bars = Arc::new(Bars::new(!args.quiet && ui::out_is_terminal()));
+    Bars::show_retries(&bars, world, args.quiet);
     let print = |line: &str| {
         if !args.quiet {
             bars.line(line, ui::line);
@@ -85,7 +90,8 @@ pub fn pull(world: &World, args: PullArgs) -> Result<(), CommandError> {
 /// Pulls one image for a command that needs it; what is told goes to standard error, unless `quiet`.
 pub fn fetch(world: &World, store: &Store, reference: &Reference, quiet: bool) -> Result<(), CommandError> {
     let cancel = world.cancel_on_signals()?;
-    let bars = Bars::new(!quiet);
+    let bars = Arc::new(Bars::new(!quiet));
+    Bars::show_retries(&bars, world, quiet);
     let say = |line: &str| {
         if !quiet {
             bars.line(line, |line| ui::note(&format!("{line}\n")));

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::error::CommandError;
 use super::progress::Bars;
+use super::reach::ReachArgs;
 use super::ui;
 use super::world::World;
 use crate::content::{ManifestOptions, Packing};
@@ -44,6 +45,8 @@ pub struct PushArgs {
     /// Content trust (Notary) is no more
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide = true)]
     pub disable_content_trust: Option<bool>,
+    #[command(flatten)]
+    pub reach: ReachArgs,
 }
 
 /// Runs the command.
@@ -62,7 +65,9 @@ pub fn push(world: &World, args: PushArgs) -> Result<(), CommandError> {
         level: None,
         force: true,
     });
-    let bars = Bars::new(!args.quiet && ui::out_is_terminal());
+    args.reach.apply(world)?;
+    let bars = Arc::new(Bars::new(!args.quiet && ui::out_is_terminal()));
+    Bars::show_retries(&bars, world, args.quiet);
     let say = |text: &str| {
         if !args.quiet {
             bars.line(text, ui::line);

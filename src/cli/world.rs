@@ -2,19 +2,22 @@
 //!
 //! The only place that reads the environment for them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
+use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
 use crate::build::Engine;
-use crate::net::{Client, ClientOptions, ProxySettings};
-use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
+use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
+use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{LazyLauncher, LazyNetworks};
@@ -46,6 +49,9 @@ pub struct Global {
     pub daemon_json: Option<PathBuf>,
 }
 
+/// Who shows a line about what is tried again.
+type Retries = Arc<Mutex<Option<Box<dyn Fn(&str) + Send + Sync>>>>;
+
 /// What commands work with.
 pub struct World {
     identity: Result<Identity, UsernsError>,
@@ -59,6 +65,8 @@ pub struct World {
     networks: LazyNetworks,
     registries: OnceLock<Registries>,
     insecure: OnceLock<Vec<String>>,
+    reach: OnceLock<Reach>,
+    retries: Retries,
     /// The host's /etc/resolv.conf.
     pub resolv_conf: String,
 }
@@ -85,6 +93,8 @@ impl World {
             networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
             registries: OnceLock::new(),
             insecure: OnceLock::new(),
+            reach: OnceLock::new(),
+            retries: Retries::default(),
             resolv_conf: read_small(Path::new("/etc/resolv.conf"))
                 .ok()
                 .and_then(|bytes| String::from_utf8(bytes).ok())
@@ -129,17 +139,64 @@ impl World {
         let _ = self.insecure.set(hosts);
     }
 
+    /// Says how the world is reached, for this command; to be said before it is.
+    pub fn reach(&self, reach: Reach) {
+        let _ = self.reach.set(reach);
+    }
+
+    /// Has lines about what is tried again shown by `say`.
+    pub fn show_retries(&self, say: impl Fn(&str) + Send + Sync + 'static) {
+        *self.retries.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(say));
+    }
+
+    fn listener(&self) -> RetryListener {
+        let retries = self.retries.clone();
+        RetryListener::new(move |line| {
+            if let Some(say) = &*retries.lock().unwrap_or_else(PoisonError::into_inner) {
+                say(line);
+            }
+        })
+    }
+
+    /// Returns the variables that docker's config.json gives to RUN steps.
+    pub fn step_proxies(&self) -> Result<Vec<(&'static str, String)>, CommandError> {
+        let Some(file) = docker_config() else { return Ok(Vec::new()) };
+        let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let host = host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned());
+        Ok(ConfigFile::read(&file)?.step_proxies(&host)?)
+    }
+
     /// Returns the registries, as the environment and the options say how they are reached.
     pub fn registries(&self) -> &Registries {
         self.registries.get_or_init(|| {
             let insecure = self.insecure.get().cloned().unwrap_or_default();
-            Registries::new(RegistryOptions { insecure, ..registry_options(self.daemon_json.as_deref()) })
+            let mut options = registry_options(self.daemon_json.as_deref());
+            if let Some(reach) = self.reach.get() {
+                options.retry = reach.retry;
+                options.no_other_proxies = reach.only;
+                options.proxies = reach.proxies(options.proxies);
+            }
+            Registries::new(RegistryOptions { insecure, listener: self.listener(), ..options })
         })
     }
 
     /// Makes what fetches over http and https, through the proxies of the environment.
     pub fn http_client(&self) -> Client {
-        Client::new(ClientOptions { proxies: fetch_options().proxies, ..ClientOptions::default() })
+        let FetchOptions { proxies, retry, listener, .. } = self.fetch_options();
+        Client::new(ClientOptions { proxies, retry, listener, ..ClientOptions::default() })
+    }
+
+    /// Returns how builds reach what is no registry.
+    fn fetch_options(&self) -> FetchOptions {
+        let mut options = FetchOptions { listener: self.listener(), ..fetch_options() };
+        let Some(reach) = self.reach.get() else { return options };
+        options.retry = reach.retry;
+        let proxies = reach.fetch_proxies(options.proxies.clone());
+        if proxies != options.proxies {
+            options.proxy_variables = variables_for_git(&proxies);
+            options.proxies = proxies;
+        }
+        options
     }
 
     /// Makes a flag that Ctrl-C, SIGTERM and SIGHUP raise.
@@ -165,7 +222,7 @@ impl World {
             launcher: &self.launcher,
             networks: &self.networks,
             resolv_conf: self.resolv_conf.clone(),
-            fetch: fetch_options(),
+            fetch: self.fetch_options(),
             registries: self.registries(),
             single_id: single.map(|identity| identity.ids.why.clone()),
             reporter,
@@ -219,12 +276,10 @@ pub fn registry_options(daemon_json: Option<&Path>) -> RegistryOptions {
             settings.extend(config.map(|folder| dockers(folder.join("docker/daemon.json"), false)));
         }
     }
-    let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
-    let docker = docker.or_else(|| home.map(|home| home.join(".docker")));
     RegistryOptions {
-        proxies: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+        proxies: environment_proxies(),
         credentials: CredentialOptions {
-            config_file: docker.map(|folder| folder.join("config.json")),
+            config_file: docker_config(),
             auth_config: std::env::var("DOCKER_AUTH_CONFIG").ok().filter(|text| !text.trim().is_empty()),
             path: variable("PATH").unwrap_or_default(),
         },
@@ -232,6 +287,29 @@ pub fn registry_options(daemon_json: Option<&Path>) -> RegistryOptions {
         certificate_folders,
         ..RegistryOptions::default()
     }
+}
+
+/// Returns where docker's config.json is, if it can be anywhere.
+fn docker_config() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
+    folder.map(|folder| folder.join("config.json"))
+}
+
+/// Returns the proxies of the environment.
+pub fn environment_proxies() -> ProxySettings {
+    ProxySettings::from_variables(|name| std::env::var(name).ok())
+}
+
+/// Makes what git understands of proxies; curl beneath it takes the scheme's own in lower case alone.
+fn variables_for_git(proxies: &ProxySettings) -> Vec<(String, OsString)> {
+    proxies.variables().into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value.into())).collect()
+}
+
+/// Returns the time after which the first silence of a step is told; for tests, which cannot wait a minute.
+pub fn silence() -> Option<Duration> {
+    let millis = std::env::var("RBUILD_TEST_SILENCE_MS").ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis))
 }
 
 /// Reads from the environment how to reach the world.
@@ -242,8 +320,10 @@ fn fetch_options() -> FetchOptions {
         name.to_ascii_lowercase().ends_with("_proxy").then_some((name, value))
     });
     FetchOptions {
-        proxies: ProxySettings::from_variables(|name| std::env::var(name).ok()),
+        proxies: environment_proxies(),
         proxy_variables: proxies.collect(),
+        retry: RetryPolicy::default(),
+        listener: RetryListener::default(),
         ca_file: None,
         git_certificates: variable("GIT_SSL_CAINFO").or_else(|| variable("SSL_CERT_FILE")).map(PathBuf::from),
         path: variable("PATH").unwrap_or_default(),

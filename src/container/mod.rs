@@ -13,12 +13,10 @@ use std::path::{Path, PathBuf};
 
 use crate::image::{ContainerConfig, ImageId, SnapshotId};
 use crate::layer::{LayerError, inherit_root};
-use crate::sandbox::network::{
-    NetworkError, NetworkPool, NoNetwork, PrivateNetwork, PublishedPort, private_resolv_conf,
-};
+use crate::sandbox::network::{NetworkError, NetworkPool, NoNetwork, PrivateNetwork, PublishedPort};
 use crate::sandbox::{
     LazyLauncher, Network, Running, SandboxError, Stdio, StepEnvironment, TerminalSize, User, Volume,
-    step_spec,
+    private_resolv_conf, step_spec,
 };
 use crate::store::{Draft, PreparedRoot, Store, StoreError};
 use crate::sys::RootDir;

@@ -48,6 +48,8 @@ pub struct HttpRequest<'a> {
     pub secrets: Option<Secrets<'a>>,
     /// The most bytes it may have; see [`DEFAULT_LIMIT`].
     pub limit: u64,
+    /// Hears how many bytes are here, and how many there are; 0 where that is not known.
+    pub progress: Option<&'a dyn Fn(u64, u64)>,
 }
 
 /// The most bytes of a download, unless told otherwise: 64 GiB.

@@ -18,7 +18,7 @@ use super::proxy::ProxySettings;
 use super::redirect;
 use super::reply::Reply;
 use super::request::{Body, Credentials, Method, Request};
-use super::retry::{RetryPolicy, retry_after};
+use super::retry::{RetryListener, RetryPolicy, retry_after};
 use super::tls::TlsOptions;
 
 /// The stack of a thread that writes a body, in bytes; it counts as memory where that is limited.
@@ -30,6 +30,8 @@ pub struct ClientOptions {
     pub proxies: ProxySettings,
     pub tls: TlsOptions,
     pub retry: RetryPolicy,
+    /// Hears of each repetition.
+    pub listener: RetryListener,
     /// For one connection, from the look-up of the name to the end of the TLS handshake.
     pub connect_timeout: Duration,
     /// How long nothing may come.
@@ -43,6 +45,7 @@ impl Default for ClientOptions {
             proxies: ProxySettings::default(),
             tls: TlsOptions::default(),
             retry: RetryPolicy::default(),
+            listener: RetryListener::default(),
             connect_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
         }
@@ -99,6 +102,7 @@ impl Client {
             tried += 1;
             match self.options.retry.pause(tried, error.retry_after()) {
                 Some(pause) => {
+                    self.options.listener.tell(&error, tried, &self.options.retry, pause);
                     if !sleep(pause, cancel) {
                         return Err(NetError::new(error.url().to_owned(), Problem::Cancelled));
                     }
@@ -106,11 +110,6 @@ impl Client {
                 None => return Err(error.after(tried)),
             }
         }
-    }
-
-    /// Returns how often and how fast requests are repeated.
-    pub fn retry_policy(&self) -> &RetryPolicy {
-        &self.options.retry
     }
 
     /// Sends a request once, following redirects.

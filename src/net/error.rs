@@ -112,7 +112,7 @@ impl NetError {
     }
 
     /// Adds how often it was tried.
-    pub(super) fn after(mut self, tries: u32) -> NetError {
+    pub fn after(mut self, tries: u32) -> NetError {
         self.0.tries = tries;
         self
     }

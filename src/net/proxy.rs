@@ -56,6 +56,31 @@ impl ProxySettings {
         }
     }
 
+    /// Fills what is missing from others: the proxies all together, and the exceptions.
+    pub fn or(self, others: &ProxySettings) -> ProxySettings {
+        let own = if self.has_any() { &self } else { others };
+        let (http, https, all) = (own.http.clone(), own.https.clone(), own.all.clone());
+        let no_proxy = self.no_proxy.clone().or_else(|| others.no_proxy.clone());
+        ProxySettings { http, https, all, no_proxy }
+    }
+
+    /// Tells whether any proxy is named.
+    pub fn has_any(&self) -> bool {
+        [&self.http, &self.https, &self.all].into_iter().flatten().any(|proxy| !proxy.trim().is_empty())
+    }
+
+    /// Makes variables of the settings, by their upper-case names.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("HTTP_PROXY", &self.http),
+            ("HTTPS_PROXY", &self.https),
+            ("ALL_PROXY", &self.all),
+            ("NO_PROXY", &self.no_proxy),
+        ];
+        let set = |(name, value): (&'static str, &Option<String>)| Some((name, value.clone()?));
+        all.into_iter().filter_map(set).collect()
+    }
+
     /// Returns the proxy for a URL; `None` to go directly.
     pub fn proxy_for(&self, url: &Url) -> Result<Option<Url>, NetError> {
         let own = match url.scheme() {
@@ -138,6 +163,28 @@ fn is_within(address: IpAddr, network: IpAddr, length: u32) -> bool {
     }
 }
 
+/// Tells whether a proxy is on the loopback, which another network does not lead to.
+pub fn is_on_loopback(proxy: &str) -> bool {
+    let Ok(url) = parse(proxy.trim()) else { return false };
+    match url.host() {
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            // Of socks addresses, too, which the parser keeps as they are written.
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => {
+            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
+        }
+        None => false,
+    }
+}
+
+/// Returns a proxy as people may see it; an error for what is none.
+pub fn show_proxy(text: &str) -> Result<String, NetError> {
+    parse(text.trim()).map(|url| super::address::show(&url).trim_end_matches('/').to_owned())
+}
+
 fn parse(text: &str) -> Result<Url, NetError> {
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let schemes = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
@@ -179,6 +226,45 @@ mod tests {
         let settings = ProxySettings { http: Some("gopher://u:pw@x".into()), ..Default::default() };
         let error = settings.proxy_for(&Url::parse("http://a/").unwrap()).unwrap_err().to_string();
         assert!(error.contains("proxy") && !error.contains("pw"), "{error}");
+    }
+
+    #[test]
+    fn where_a_proxy_is() {
+        let check = |proxy: &str, expect: bool| assert_eq!(is_on_loopback(proxy), expect, "{proxy}");
+        for here in [
+            "127.0.0.1:3128",
+            "http://u:p@localhost:1",
+            "socks5://127.0.0.2:1",
+            "http://[::1]:1",
+            "LOCALHOST.",
+        ] {
+            check(here, true);
+        }
+        for elsewhere in ["proxy:3128", "http://10.0.0.1", "http://127.example.com", "gopher://127.0.0.1", ""]
+        {
+            check(elsewhere, false);
+        }
+        assert_eq!(show_proxy("u:pw@p:3128").unwrap(), "http://p:3128");
+        assert_eq!(show_proxy("socks5h://p").unwrap(), "socks5h://p");
+        assert!(show_proxy("http://").is_err());
+    }
+
+    #[test]
+    fn what_is_missing_comes_from_others() {
+        let settings = |http: &str, no_proxy: &str| ProxySettings {
+            http: Some(http.to_owned()).filter(|text| !text.is_empty()),
+            no_proxy: Some(no_proxy.to_owned()).filter(|text| !text.is_empty()),
+            ..Default::default()
+        };
+        let check = |one: (&str, &str), two: (&str, &str), expect: (&str, &str)| {
+            let found = settings(one.0, one.1).or(&settings(two.0, two.1));
+            assert_eq!(found, settings(expect.0, expect.1));
+        };
+        check(("a", ""), ("b", "n"), ("a", "n"));
+        check(("", "m"), ("b", "n"), ("b", "m"));
+        check(("", ""), ("b", ""), ("b", ""));
+        let variables = settings("a", "n").variables();
+        assert_eq!(variables, [("HTTP_PROXY", "a".to_owned()), ("NO_PROXY", "n".to_owned())]);
     }
 
     #[test]

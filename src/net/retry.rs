@@ -2,6 +2,8 @@
 //!
 //! Not here: waiting (`client`), and which errors pass (`error`).
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -50,6 +52,43 @@ impl RetryPolicy {
     }
 }
 
+/// Hears, a line each, of what is to be tried again; the default hears nothing.
+#[derive(Clone, Default)]
+pub struct RetryListener(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+
+impl RetryListener {
+    /// Makes one that calls `hear` with a line for people, on the thread that then waits.
+    pub fn new(hear: impl Fn(&str) + Send + Sync + 'static) -> RetryListener {
+        RetryListener(Some(Arc::new(hear)))
+    }
+
+    /// Tells that the try of number `tried` of `policy` failed with `error`, and another comes after `pause`.
+    ///
+    /// `error` is for people, and without passwords.
+    pub fn tell(&self, error: &dyn fmt::Display, tried: u32, policy: &RetryPolicy, pause: Duration) {
+        if let Some(hear) = &self.0 {
+            let (number, all) = (tried, policy.tries.saturating_sub(1));
+            hear(&format!("retry {number} of {all} in {}: {error}", shown(pause)));
+        }
+    }
+}
+
+impl fmt::Debug for RetryListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RetryListener({})", self.0.is_some())
+    }
+}
+
+/// Shows a pause: `0.5s`, `2s`, `1m0s`.
+fn shown(pause: Duration) -> String {
+    match (pause.as_secs(), pause.subsec_millis()) {
+        (0, millis) if millis < 100 => format!("{millis}ms"),
+        (whole, millis) if whole < 60 && millis >= 100 => format!("{whole}.{}s", millis / 100),
+        (whole, _) if whole < 60 => format!("{whole}s"),
+        (whole, _) => format!("{}m{}s", whole / 60, whole % 60),
+    }
+}
+
 /// Reads `Retry-After`: seconds, or a date (RFC 9110, 10.2.3).
 pub fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
@@ -83,6 +122,25 @@ mod tests {
             RetryPolicy { tries: u32::MAX, ..policy }.pause(1 << 30, None),
             Some(policy.longest_pause)
         );
+    }
+
+    #[test]
+    fn each_retry_is_a_line() {
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let own = heard.clone();
+        let listener = RetryListener::new(move |line| own.lock().unwrap().push(line.to_owned()));
+        let policy = RetryPolicy::default();
+        for (tried, pause) in [(1, 500), (2, 1000), (3, 75_000)] {
+            listener.tell(&"it broke", tried, &policy, Duration::from_millis(pause));
+        }
+        RetryListener::default().tell(&"nobody hears", 1, &policy, Duration::ZERO);
+        let expect = [
+            "retry 1 of 3 in 0.5s: it broke",
+            "retry 2 of 3 in 1s: it broke",
+            "retry 3 of 3 in 1m15s: it broke",
+        ];
+        assert_eq!(*heard.lock().unwrap(), expect);
+        assert_eq!(shown(Duration::from_millis(10)), "10ms");
     }
 
     #[test]

@@ -38,11 +38,12 @@ struct Entry {
     registrytoken: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, PartialEq, Eq)]
 #[serde(default, rename_all = "camelCase")]
 struct Proxies {
     http_proxy: Option<String>,
     https_proxy: Option<String>,
+    ftp_proxy: Option<String>,
     all_proxy: Option<String>,
     no_proxy: Option<String>,
 }
@@ -164,10 +165,30 @@ impl ConfigFile {
 
     /// Returns the proxies it names for all hosts (`proxies.default`).
     pub fn proxies(&self) -> Result<ProxySettings, RegistryError> {
-        let mut all: BTreeMap<String, Proxies> = self.field("proxies")?.unwrap_or_default();
-        let Proxies { http_proxy, https_proxy, all_proxy, no_proxy } =
-            all.remove("default").unwrap_or_default();
+        let Proxies { http_proxy, https_proxy, all_proxy, no_proxy, .. } = self.proxies_of("default")?;
         Ok(ProxySettings { http: http_proxy, https: https_proxy, all: all_proxy, no_proxy })
+    }
+
+    /// Returns the variables that docker gives to RUN steps, by their upper-case names: those of the daemon
+    /// at `host` (as DOCKER_HOST names it) where the file has such, else those for all.
+    pub fn step_proxies(&self, host: &str) -> Result<Vec<(&'static str, String)>, RegistryError> {
+        let of_host = self.proxies_of(host)?;
+        let found = if of_host == Proxies::default() { self.proxies_of("default")? } else { of_host };
+        let all = [
+            ("HTTP_PROXY", found.http_proxy),
+            ("HTTPS_PROXY", found.https_proxy),
+            ("FTP_PROXY", found.ftp_proxy),
+            ("ALL_PROXY", found.all_proxy),
+            ("NO_PROXY", found.no_proxy),
+        ];
+        let set =
+            |(name, value): (&'static str, Option<String>)| Some((name, value.filter(|v| !v.is_empty())?));
+        Ok(all.into_iter().filter_map(set).collect())
+    }
+
+    fn proxies_of(&self, host: &str) -> Result<Proxies, RegistryError> {
+        let mut all: BTreeMap<String, Proxies> = self.field("proxies")?.unwrap_or_default();
+        Ok(all.remove(host).unwrap_or_default())
     }
 
     /// Returns the headers that docker would pass on to registries: those of `HttpHeaders` with `X-Meta-`.

@@ -75,6 +75,8 @@ pub enum RegistryError {
          the host in `token-hosts` of registries.json: {{\"token-hosts\": {{\"{host}\": [\"{realm_host}\"]}}}}"
     )]
     Realm { host: String, realm: String, realm_host: String, why: &'static str },
+    #[error("{error}, tried {tries} times")]
+    Tried { error: Box<RegistryError>, tries: u32 },
     #[error("`{host}` leads from https to `{to}`, which is not protected; it was not asked")]
     Downgrade { host: String, to: String },
 }
@@ -105,6 +107,15 @@ impl RegistryError {
         }
     }
 
+    /// Adds how often it was tried, where that was more than once.
+    pub fn after(self, tries: u32) -> RegistryError {
+        match self {
+            RegistryError::Net(error) => RegistryError::Net(error.after(tries)),
+            error if tries > 1 => RegistryError::Tried { error: Box::new(error), tries },
+            error => error,
+        }
+    }
+
     /// Tells whether the caller cancelled it: nothing went wrong.
     pub fn is_cancelled(&self) -> bool {
         matches!(self, RegistryError::Net(error) if error.is_cancelled())
@@ -125,6 +136,7 @@ impl RegistryError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             RegistryError::Net(error) => error.hint(),
+            RegistryError::Tried { error, .. } => error.hint(),
             _ => None,
         }
     }

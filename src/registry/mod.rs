@@ -34,6 +34,7 @@ mod stream;
 mod transport;
 mod upload;
 
+pub use config_file::ConfigFile;
 pub use credentials::{CredentialOptions, StoredIn, key_of};
 pub use document::{Described, Fetched, MANIFEST_LIMIT};
 pub use error::RegistryError;

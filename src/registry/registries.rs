@@ -67,9 +67,11 @@ impl Registries {
             Some(config) => (config.headers()?, config.proxies()?),
             None => Default::default(),
         };
-        let choices = [&self.options.proxies, &settings.proxies, &configured];
-        let proxies = choices.into_iter().find(|proxies| **proxies != ProxySettings::default());
-        let proxies = proxies.cloned().unwrap_or_default();
+        let given = self.options.proxies.clone();
+        let proxies = match self.options.no_other_proxies {
+            true => given,
+            false => given.or(&settings.proxies).or(&configured),
+        };
         Ok(self.known.get_or_init(|| Known { settings, proxies, headers }))
     }
 
@@ -85,6 +87,7 @@ impl Registries {
             proxies: self.known()?.proxies.clone(),
             tls: TlsOptions { any_certificate: endpoint.insecure, ..tls },
             retry: self.options.retry,
+            listener: self.options.listener.clone(),
             ..ClientOptions::default()
         });
         // Of two that were made at once, one counts.

@@ -116,8 +116,9 @@ impl Registries {
             };
             tried += 1;
             let Some(pause) = self.options.retry.pause(tried, error.retry_after()) else {
-                return Err(error);
+                return Err(error.after(tried));
             };
+            self.options.listener.tell(&error, tried, &self.options.retry, pause);
             // Cancelled while waiting: the next request says so at once.
             if !sleep(pause, cancel) {
                 return attempt();

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::content::{self, ExpectedLayer};
 use crate::image::{CacheKey, DiffId, Digest, Hasher, OpDigest, Platform, SelectionDigest, SnapshotId};
 use crate::registry::Registries;
-use crate::report::{Event, Reporter};
+use crate::report::{Event, Meter, Reporter};
 use crate::solve::{CacheError, Cancel, Imported, ImportedLayer, Imports};
 use crate::store::{Store, StoreError, image_layer_digest};
 
@@ -29,6 +29,7 @@ const AT_ONCE: usize = 4;
 /// All caches of elsewhere of one build.
 pub struct Caches<'r> {
     store: &'r Store,
+    reporter: &'r dyn Reporter,
     sources: Vec<Source<'r>>,
     /// Those that are not asked any more.
     dropped: Mutex<BTreeSet<usize>>,
@@ -58,7 +59,7 @@ impl<'r> Caches<'r> {
         registries: &'r Registries,
         from: &[ImportFrom],
         platform: &Platform,
-        reporter: &dyn Reporter,
+        reporter: &'r dyn Reporter,
         cancel: &Cancel,
     ) -> Caches<'r> {
         let mut sources = Vec::new();
@@ -80,6 +81,7 @@ impl<'r> Caches<'r> {
         }
         Caches {
             store,
+            reporter,
             sources,
             dropped: Mutex::default(),
             failures: Mutex::default(),
@@ -209,10 +211,11 @@ impl<'r> Caches<'r> {
             let expected = expected(&layer.diff_id, blob);
             let received = match content::already_there(self.store, &expected)? {
                 Some(there) => Ok(there),
-                None => source
-                    .place
-                    .open(&blob.digest, blob.size, &cancelled)
-                    .and_then(|reader| Ok(content::receive_layer(self.store, reader, &expected)?)),
+                None => source.place.open(&blob.digest, blob.size, &cancelled).and_then(|reader| {
+                    let of = format!("cached layer {}", blob.digest.short());
+                    let reader = Meter::new(self.reporter, &of, "", blob.size).of(reader);
+                    Ok(content::receive_layer(self.store, reader, &expected)?)
+                }),
             };
             match received {
                 Ok(id) => {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::content::{Blob, Layer, pack_layers};
 use crate::image::{DiffId, Digest, ImageId, MediaType, SnapshotId};
 use crate::registry::Registries;
+use crate::report::Reporter;
 use crate::solve::{Cancel, Imports, Shared};
 use crate::store::{Store, StoreError};
 
@@ -45,6 +46,7 @@ pub struct Exporter<'a> {
     pub registries: &'a Registries,
     /// Where layers are that are not here.
     pub caches: Option<&'a Caches<'a>>,
+    pub reporter: &'a dyn Reporter,
     pub cancel: &'a Cancel,
 }
 
@@ -116,7 +118,7 @@ impl Exporter<'_> {
         let failure = Mutex::new(None);
         let work = || {
             while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = place.put(self.store, blob, &cancelled) {
+                if let Err(error) = place.put(self.store, blob, Some(self.reporter), &cancelled) {
                     next.store(blobs.len(), Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
@@ -149,7 +151,7 @@ impl Exporter<'_> {
         config.layers.dedup();
         let bytes = serde_json::to_vec(&config).expect("strings, numbers and lists");
         let config = Blob::of_bytes(bytes, MediaType::Other(CONFIG_TYPE.to_owned()));
-        place.put(self.store, &config, &cancelled)?;
+        place.put(self.store, &config, None, &cancelled)?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MediaType::ImageManifest,

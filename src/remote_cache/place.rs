@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::content::{Blob, METADATA_LIMIT};
 use crate::image::{Digest, Reference};
 use crate::registry::{Registries, Repository};
+use crate::report::{Meter, Reporter};
 use crate::store::Store;
 
 use super::error::RemoteCacheError;
@@ -135,12 +136,25 @@ impl<'r> Place<'r> {
         }
     }
 
-    /// Writes a blob, unless it is there.
-    pub fn put(&self, store: &Store, blob: &Blob, cancel: Cancelled<'_>) -> Result<(), RemoteCacheError> {
+    /// Writes a blob, unless it is there; `reporter` hears of its bytes.
+    pub fn put(
+        &self,
+        store: &Store,
+        blob: &Blob,
+        reporter: Option<&dyn Reporter>,
+        cancel: Cancelled<'_>,
+    ) -> Result<(), RemoteCacheError> {
         if self.has(&blob.digest, blob.size, cancel)? {
             return Ok(());
         }
-        let write = |out: &mut dyn Write| blob.write(store, out).map_err(io::Error::other);
+        let of = format!("cache layer {}", blob.digest.short());
+        let write = |out: &mut dyn Write| {
+            let done = match reporter {
+                Some(reporter) => blob.write(store, &mut Meter::new(reporter, &of, "", blob.size).of(out)),
+                None => blob.write(store, out),
+            };
+            done.map_err(io::Error::other)
+        };
         match &self.whereabouts {
             Whereabouts::Registry(repository) => {
                 Ok(repository.upload_blob(&blob.digest, blob.size, &mut { write }, cancel)?)
@@ -163,7 +177,7 @@ impl<'r> Place<'r> {
                 Ok(())
             }
             Whereabouts::Local(layout) => {
-                self.put(store, manifest, cancel)?;
+                self.put(store, manifest, None, cancel)?;
                 let descriptor: Value = manifest.descriptor();
                 layout.set(&self.which, descriptor)
             }

@@ -94,6 +94,10 @@ pub enum Event {
     VertexCached { vertex: usize, snapshot: Option<String>, from: Option<String> },
     /// A piece of a vertex's output, as it came; not cut at line ends.
     VertexLog { vertex: usize, stream: Stream, data: Vec<u8> },
+    /// A vertex that runs said nothing for so long; it has been running for `running`.
+    VertexSilent { vertex: usize, silent: Duration, running: Duration },
+    /// A vertex waits, before it runs or begins to: `what` says for what, and who has that.
+    VertexWaits { vertex: usize, what: String },
     /// A vertex has done its work and others go on from its result; whether its layer stays is
     /// not known yet. `snapshot` is the id of that layer; `None` when it changed nothing.
     VertexCommitted { vertex: usize, snapshot: Option<String> },
@@ -118,6 +122,10 @@ pub enum Event {
     StepCached { step: Step, from: Option<String> },
     /// A piece of a step's output.
     StepLog { step: Step, stream: Stream, data: Vec<u8> },
+    /// A step that runs said nothing for so long; it has been running for `running`.
+    StepSilent { step: Step, silent: Duration, running: Duration },
+    /// A step waits: `what` says for what, and who has that. Its line may come later.
+    StepWaits { step: Step, what: String },
     /// A step is done; `id` is what `run`, `inspect` and `tag` accept for it (12 hex digits).
     StepFinished { step: Step, id: String },
     /// A step failed.

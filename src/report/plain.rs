@@ -8,6 +8,7 @@ use std::io::Write;
 use std::sync::Mutex;
 
 use super::clean::Cleaner;
+use super::pause::{silence, waiting};
 use super::{Event, Reporter, Step, excerpt};
 
 /// Writes events as lines of text.
@@ -83,6 +84,15 @@ impl<W: Write> State<W> {
         Ok(())
     }
 
+    /// Says something of a step that is none of its output.
+    fn aside(&mut self, step: &Step, text: &str) -> std::io::Result<()> {
+        if let Some(line) = self.open.get_mut(&step.number).filter(|line| line.unfinished) {
+            line.unfinished = false;
+            self.out.write_all(b"\n")?;
+        }
+        self.line(&format!("{}{text}", prefix(step)))
+    }
+
     /// Ends the line a step's output may have left open.
     fn finish_line(&mut self, step: &Step) -> std::io::Result<()> {
         if let Some(line) = self.open.remove(&step.number) {
@@ -122,6 +132,10 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 state.line(&format!("{} ---> Using cache{}", prefix(&step), from.unwrap_or_default()))
             }
             Event::StepLog { step, data, .. } => state.log(&step, &data, self.terminal),
+            Event::StepSilent { step, silent, running } => {
+                state.aside(&step, &silence(&step, silent, running))
+            }
+            Event::StepWaits { step, what } => state.aside(&step, &waiting(&step, &what)),
             Event::StepFinished { step, id } => {
                 let _ = state.finish_line(&step);
                 state.line(&format!("{} ---> {id}", prefix(&step)))
@@ -136,6 +150,8 @@ impl<W: Write + Send> Reporter for Plain<W> {
             Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
+            | Event::VertexSilent { .. }
+            | Event::VertexWaits { .. }
             | Event::VertexCommitted { .. }
             | Event::VertexFinished { .. }
             | Event::VertexFailed { .. }

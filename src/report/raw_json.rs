@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::clean::{clean_text, without_codes};
+use super::pause::{silence, waiting};
 use super::redact::mask;
-use super::{Diagnostic, Event, PlannedStep, Reporter, Stream, Transfer, Work};
+use super::{Diagnostic, Event, PlannedStep, Reporter, Step, Stream, Transfer, Work};
 
 /// The name of the vertex that is the build.
 const BUILD: &str = "rbuild";
@@ -23,6 +24,8 @@ const BUILD: &str = "rbuild";
 pub struct RawJson<W: Write + Send> {
     /// Returns the time, as RFC 3339 has it.
     clock: fn() -> String,
+    /// Returns the page that describes a finding, by its code.
+    page: fn(&str) -> Option<String>,
     state: Mutex<State<W>>,
 }
 
@@ -101,7 +104,12 @@ impl<W: Write + Send> RawJson<W> {
             failed: None,
             said: HashSet::new(),
         };
-        RawJson { clock, state: Mutex::new(state) }
+        RawJson { clock, page: |_| None, state: Mutex::new(state) }
+    }
+
+    /// Says which pages describe findings, by their codes.
+    pub fn pages(self, page: fn(&str) -> Option<String>) -> RawJson<W> {
+        RawJson { page, ..self }
     }
 
     /// Returns the writer.
@@ -237,6 +245,14 @@ impl<W: Write> State<W> {
         self.log(&build.digest, Stream::Stderr, text.as_bytes(), now);
     }
 
+    /// Says something of a step that is none of its output.
+    fn aside(&mut self, step: &Step, text: &str, now: &str) {
+        if let Some(vertex) = self.vertices.get(&step.number) {
+            let digest = vertex.digest.clone();
+            self.log(&digest, Stream::Stderr, format!("{text}\n").as_bytes(), now);
+        }
+    }
+
     fn warn(&mut self, warning: Value) {
         if self.said.insert(warning.to_string()) {
             self.write(json!({"warnings": [warning]}));
@@ -292,6 +308,10 @@ impl<W: Write + Send> Reporter for RawJson<W> {
                     state.log(&digest, stream, &data, &now);
                 }
             }
+            Event::StepSilent { step, silent, running } => {
+                state.aside(&step, &silence(&step, silent, running), &now);
+            }
+            Event::StepWaits { step, what } => state.aside(&step, &waiting(&step, &what), &now),
             Event::StepFinished { step, .. } => state.complete(step.number, &now, None),
             Event::StepFailed { step } => state.failed = Some(step.number),
             Event::StepStopped { step } => state.complete(step.number, &now, Some("stopped")),
@@ -307,7 +327,11 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             }
             Event::Finding { file, source, diagnostic } => {
                 let build = state.other(BUILD, &now);
-                state.warn(finding(&build.digest, &file, &source, &diagnostic));
+                let mut warning = finding(&build.digest, &file, &source, &diagnostic);
+                if let Some(url) = (self.page)(diagnostic.code) {
+                    warning["url"] = json!(url);
+                }
+                state.warn(warning);
             }
             Event::Transfer(transfer) => state.transfer(&transfer, &now),
             Event::TransferEnded { of } => {
@@ -320,6 +344,8 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             | Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
+            | Event::VertexSilent { .. }
+            | Event::VertexWaits { .. }
             | Event::VertexCommitted { .. }
             | Event::VertexFinished { .. }
             | Event::VertexFailed { .. } => {}

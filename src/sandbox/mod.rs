@@ -11,6 +11,7 @@
 mod cgroup;
 mod child;
 mod directory;
+mod dns;
 mod error;
 mod exec;
 pub mod facts;
@@ -31,6 +32,7 @@ mod step;
 mod stub;
 
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
+pub use dns::{DnsOptions, private_resolv_conf};
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
 pub use launcher::{Exit, Launcher, Running, Stdio, StopHandle};

@@ -15,9 +15,6 @@ use std::sync::Mutex;
 
 use crate::sys::{netns, spawn};
 
-/// The address at which slirp4netns answers DNS (slirp4netns(1)).
-const NAMESERVER: &str = "10.0.2.3";
-
 /// Says why a private network could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -251,30 +248,5 @@ impl Drop for PrivateNetwork {
 impl std::fmt::Debug for PrivateNetwork {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "PrivateNetwork({})", self.namespace.as_raw_fd())
-    }
-}
-
-/// Writes the resolv.conf of a private network: its own nameserver, the host's search and options.
-pub fn private_resolv_conf(host: &str) -> String {
-    let mut text = format!("nameserver {NAMESERVER}\n");
-    for line in host.lines() {
-        let word = line.split_whitespace().next().unwrap_or("");
-        if matches!(word, "search" | "domain" | "options") {
-            text.push_str(line.trim());
-            text.push('\n');
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_resolv_conf_keeps_search_and_options_only() {
-        let host = "# x\nnameserver 127.0.0.53\nsearch a.b  c\noptions edns0 trust-ad\n";
-        assert_eq!(private_resolv_conf(host), "nameserver 10.0.2.3\nsearch a.b  c\noptions edns0 trust-ad\n");
-        assert_eq!(private_resolv_conf(""), "nameserver 10.0.2.3\n");
     }
 }

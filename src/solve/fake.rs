@@ -337,7 +337,7 @@ impl Worker for Fake {
         self.called();
         self.peak.fetch_max(self.running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         self.executed.lock().unwrap().push(task.vertex.text.clone());
-        log(Stream::Stdout, task.vertex.text.as_bytes());
+        log(Said::Output(Stream::Stdout, task.vertex.text.as_bytes()));
         let before: Vec<Files> = inputs.iter().map(|input| self.read(&input.view)).collect();
         if let Some(hook) = self.on_execute.get(&task.vertex.text) {
             hook(cancel);
@@ -406,6 +406,8 @@ impl Reporter for Heard {
             Event::VertexCommitted { vertex, .. } => format!("{vertex} committed"),
             Event::VertexFinished { vertex, .. } => format!("{vertex} finished"),
             Event::VertexFailed { vertex } => format!("{vertex} failed"),
+            // Told as soon as it is known, which is none of the order that tests look at.
+            Event::VertexWaits { .. } => return,
             other => panic!("not the engine's: {other:?}"),
         };
         self.events.lock().unwrap().push(text);

@@ -29,5 +29,6 @@ pub use probe::{lacking, probe};
 pub use record::{InputKey, InputKind, Record, explain};
 pub use scheduler::solve;
 pub use traits::{
-    CacheError, CacheSource, Existing, Guard, InputView, Layer, Log, Produced, Selected, Task, View, Worker,
+    CacheError, CacheSource, Existing, Guard, InputView, Layer, Log, Produced, Said, Selected, Task, View,
+    Worker,
 };

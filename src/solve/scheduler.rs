@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use crate::image::{CacheKey, ChainDigest, Digest, LayerDigest, OpDigest, SelectionDigest, SnapshotId};
 use crate::plan::graph::{Graph, Input, Op, VertexId};
-use crate::report::{Event, Reporter, Stream};
+use crate::report::{Event, Reporter};
 
 use super::cancel::Cancel;
 use super::imports::{Imported, ImportedLayer, selection_name};
@@ -35,6 +35,7 @@ use super::key;
 use super::node::{Lane, Node, Phase};
 use super::outcome::{Options, Outcome, Shared, SolveError, Solved};
 use super::record::{InputKey, InputKind, Record, explain};
+use super::traits::Said;
 use super::traits::{
     CacheError, CacheSource, Existing, Guard, InputView, Layer, Produced, Selected, Task, View, Worker,
 };
@@ -475,7 +476,15 @@ where
                 self.decide(v);
             }
             Ok(None) => {
-                let Env { cache, halt, .. } = self.env;
+                let Env { cache, halt, reporter, .. } = self.env;
+                let what = match cache.step_lock_holder(&step) {
+                    Some(process) if process == std::process::id() => {
+                        "for another step of this build, which does the same".to_owned()
+                    }
+                    Some(process) => format!("for the rbuild process {process}, which does the same step"),
+                    None => "for another rbuild process, which does the same step".to_owned(),
+                };
+                reporter.event(Event::VertexWaits { vertex: v, what });
                 self.spawn(v, "lock", move || Message::Locked(v, cache.step_lock(&step, halt)));
             }
             Err(error) => self.fail_cache(v, error),
@@ -728,8 +737,12 @@ where
         let views = self.views(v);
         self.borrow(v);
         self.spawn(v, "step", move || {
-            let log = |stream: Stream, data: &[u8]| {
-                env.reporter.event(Event::VertexLog { vertex: v, stream, data: data.to_vec() });
+            let log = |said: Said<'_>| {
+                env.reporter.event(match said {
+                    Said::Output(stream, data) => Event::VertexLog { vertex: v, stream, data: data.to_vec() },
+                    Said::Silent { silent, running } => Event::VertexSilent { vertex: v, silent, running },
+                    Said::Waits(what) => Event::VertexWaits { vertex: v, what: what.to_owned() },
+                });
             };
             let start = Instant::now();
             let result = env.worker.execute(task, &views, &log, env.halt);

@@ -3,6 +3,7 @@
 //! Not here: implementations; `worker` has the real ones.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::image::{CacheKey, Digest, LayerDigest, OpDigest, SelectionDigest, SnapshotId};
 use crate::plan::graph::{EdgeKind, Vertex, VertexId};
@@ -66,8 +67,19 @@ pub struct Produced {
     pub created_unix_ms: i64,
 }
 
-/// Takes a piece of a step's output; may be called from several threads.
-pub type Log<'a> = &'a (dyn Fn(Stream, &[u8]) + Sync);
+/// What is said of a step while it is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said<'a> {
+    /// A piece of its output.
+    Output(Stream, &'a [u8]),
+    /// It runs, and there was no output for a while.
+    Silent { silent: Duration, running: Duration },
+    /// It waits, for what, and who has that; it goes on when it has it.
+    Waits(&'a str),
+}
+
+/// Takes what is said of a step; may be called from several threads.
+pub type Log<'a> = &'a (dyn Fn(Said<'_>) + Sync);
 
 /// Does what vertices ask for. Called from many threads at once, for different vertices.
 ///
@@ -180,6 +192,11 @@ pub trait CacheSource: Sync {
     /// Takes the lock of a step ([`super::step_digest`]) when nobody, in this process or another,
     /// holds it.
     fn try_step_lock(&self, step: &Digest) -> Result<Option<Box<dyn Guard>>, CacheError>;
+
+    /// Returns the process that holds the lock of a step, where that can be told.
+    fn step_lock_holder(&self, _step: &Digest) -> Option<u32> {
+        None
+    }
 
     /// Waits for the lock of a step, or until `cancel` is raised (then returns an error).
     fn step_lock(&self, step: &Digest, cancel: &Cancel) -> Result<Box<dyn Guard>, CacheError>;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::image::Digest;
 use crate::sys::RootDir;
 use crate::sys::atomic;
-use crate::sys::lock::FileLock;
+use crate::sys::lock::{self, FileLock};
 
 use super::error::failed;
 use super::leases::Hold;
@@ -120,6 +120,12 @@ impl Store {
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(20));
         }
+    }
+
+    /// Returns the process that has the cache in use, where that can be told; for caches that are not private.
+    pub fn cache_mount_holder(&self, id: &CacheMountId) -> Option<u32> {
+        let directory = self.paths.cache_mounts.join(id.name());
+        lock::holder(&Instance::new(id, &directory, 0).lock)
     }
 
     /// Takes one instance, or `None` where somebody is in the way.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::image::Digest;
-use crate::sys::lock::NamedLock;
+use crate::sys::lock::{self, NamedLock};
 
 use super::error::failed;
 use super::{Store, StoreError};
@@ -29,6 +29,11 @@ impl Store {
         let path = self.paths.locks.join(step.hex());
         let lock = NamedLock::try_take(&path).map_err(failed("lock", &path))?;
         Ok(lock.map(|lock| StepLock { contended: false, _lock: lock }))
+    }
+
+    /// Returns the process that has the right to do a step, where that can be told.
+    pub fn step_lock_holder(&self, step: &Digest) -> Option<u32> {
+        lock::holder(&self.paths.locks.join(step.hex()))
     }
 
     /// Waits for the right to do the step that a digest of operation and inputs names.

@@ -115,6 +115,28 @@ impl Drop for NamedLock {
     }
 }
 
+/// Returns a process that holds a lock on a file, where the kernel tells: proc_locks(5).
+///
+/// It does not of processes in other process namespaces, nor on file systems whose files have
+/// another device than their disk.
+pub fn holder(path: &Path) -> Option<u32> {
+    let file = std::fs::metadata(path).ok()?;
+    let device = file.dev();
+    let place = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), file.ino());
+    held_by(&std::fs::read_to_string("/proc/locks").ok()?, &place)
+}
+
+/// Finds the process of a lock in the text of /proc/locks; lines with `->` are of those who wait.
+fn held_by(locks: &str, place: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            [_, "FLOCK", _, _, process, at, ..] if at == place => process.parse().ok().filter(|p| *p > 0),
+            _ => None,
+        }
+    })
+}
+
 /// Tells whether the path still names the open file.
 fn is_still(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
@@ -144,6 +166,22 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[test]
+    fn who_holds_a_lock() {
+        let text = "1: POSIX  ADVISORY  WRITE 7 08:01:5 0 EOF\n\
+                    2: FLOCK  ADVISORY  WRITE 812 08:01:1234 0 EOF\n\
+                    2: -> FLOCK  ADVISORY  WRITE 99 08:01:777 0 EOF\n\
+                    3: FLOCK  ADVISORY  READ 0 08:01:88 0 EOF\nrubbish\n";
+        let check = |place: &str, expect| assert_eq!(held_by(text, place), expect, "{place}");
+        check("08:01:1234", Some(812));
+        check("08:01:5", None);
+        check("08:01:777", None);
+        check("08:01:88", None);
+        check("08:01:123", None);
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(holder(&directory.path().join("missing")), None);
+    }
 
     #[test]
     fn excludes_as_it_says() {

@@ -84,6 +84,10 @@ impl CacheSource for StoreCache<'_> {
         Ok(self.store.try_step_lock(step)?.map(|lock| Box::new(lock) as Box<dyn Guard>))
     }
 
+    fn step_lock_holder(&self, step: &Digest) -> Option<u32> {
+        self.store.step_lock_holder(step)
+    }
+
     fn step_lock(&self, step: &Digest, cancel: &Cancel) -> Result<Box<dyn Guard>, CacheError> {
         Ok(Box::new(self.store.step_lock(step, &|| cancel.is_cancelled())?))
     }

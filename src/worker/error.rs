@@ -1,5 +1,7 @@
 //! Why a vertex failed, in the words docker's users know.
 
+use std::time::Duration;
+
 use super::copy::CopyError;
 use super::mount::MountError;
 use crate::context::{ContextError, GitError};
@@ -22,6 +24,9 @@ pub enum WorkerError {
         /// Whether any process of it was killed for the memory limit.
         oom: bool,
     },
+    /// The command ran longer than a step may, and was stopped with all it had started.
+    #[error("process \"{command}\" was stopped: it was not done after {}{}", shown(*.after), quiet(*.silent))]
+    TooLate { command: String, after: Duration, silent: Duration },
     /// The command could not be started.
     #[error("process \"{command}\" could not be started: {}", chain(.error))]
     Sandbox { command: String, error: SandboxError },
@@ -53,6 +58,25 @@ pub enum WorkerError {
     Import(CacheError),
     #[error("stopped")]
     Cancelled,
+}
+
+/// Shows a time as Go does, whole seconds where there are some: `10m0s`, `500ms`.
+fn shown(time: Duration) -> String {
+    let whole = time.as_secs();
+    match whole {
+        0 => format!("{}ms", time.as_millis()),
+        1..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{}s", whole / 60, whole % 60),
+        _ => format!("{}h{}m{}s", whole / 3600, whole / 60 % 60, whole % 60),
+    }
+}
+
+/// Says how long there was no output, where that was long.
+fn quiet(silent: Duration) -> String {
+    match silent.as_secs() >= 10 {
+        true => format!(", and had said nothing for {}", shown(silent)),
+        false => String::new(),
+    }
 }
 
 /// Says how a process ended.
@@ -93,6 +117,7 @@ impl WorkerError {
     pub fn code(&self) -> &'static str {
         match self {
             WorkerError::Exit { .. } => "step-failed",
+            WorkerError::TooLate { .. } => "step-timeout",
             WorkerError::Sandbox { .. } => "sandbox",
             WorkerError::Context(_) | WorkerError::Copy(_) | WorkerError::NoSource(_) => "copy",
             WorkerError::User(_) => "user",
@@ -121,6 +146,9 @@ impl WorkerError {
             WorkerError::Exit { exit: Exit::OutOfMemory, .. } => {
                 "the kernel ended it for want of memory: give the machine or the surrounding container more, or let the step do less at once"
             }
+            WorkerError::TooLate { .. } => {
+                "a step that needs longer gets it with a longer `--step-timeout`, or none"
+            }
             WorkerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
             }
@@ -146,6 +174,21 @@ mod tests {
             error.to_string(),
             format!("process \"/bin/sh -c false\" did not complete successfully: {expect}")
         );
+    }
+
+    #[test]
+    fn a_step_that_takes_too_long() {
+        let check = |after, silent, expect: &str| {
+            let (after, silent) = (Duration::from_millis(after), Duration::from_secs(silent));
+            let error = WorkerError::TooLate { command: "make".into(), after, silent };
+            assert_eq!(
+                error.to_string(),
+                format!("process \"make\" was stopped: it was not done after {expect}")
+            );
+        };
+        check(600_000, 3, "10m0s");
+        check(500, 0, "500ms");
+        check(7_260_000, 95, "2h1m0s, and had said nothing for 1m35s");
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod sources;
 mod ssh;
 mod step_options;
 mod store_worker;
+mod watch;
 
 pub use cache::StoreCache;
 pub use error::WorkerError;

@@ -21,7 +21,7 @@ use super::ssh::{Agents, Forwarded};
 use super::store_worker::StoreWorker;
 use crate::plan::graph::{MountKind, RunMount, RunOp};
 use crate::sandbox::{BindSource, MountSource, StepMount};
-use crate::solve::{Cancel, InputView, Selected, View};
+use crate::solve::{Cancel, InputView, Log, Selected, View};
 use crate::store::{CacheMount, Draft, EmptiedMounts, StoreError};
 use crate::sys::RootDir;
 
@@ -79,6 +79,7 @@ impl StoreWorker<'_> {
         &self,
         op: &RunOp,
         inputs: &[InputView],
+        log: Log<'_>,
         cancel: &Cancel,
     ) -> Result<StepMounts, WorkerError> {
         let mut made: Vec<(usize, StepMount)> = Vec::with_capacity(op.mounts.len());
@@ -102,7 +103,7 @@ impl StoreWorker<'_> {
             step.env.retain(|(name, _)| name != AGENT_VARIABLE);
         }
         // Last, since others wait for them.
-        let caches = self.caches(&op.mounts, inputs, cancel)?;
+        let caches = self.caches(&op.mounts, inputs, log, cancel)?;
         for (index, source) in caches.mounts {
             made.push((index, StepMount { target: PathBuf::from(&op.mounts[index].target), source }));
         }

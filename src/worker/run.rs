@@ -3,22 +3,25 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::copy;
 use super::error::WorkerError;
 use super::mount::StepMounts;
 use super::store_worker::{NewLayer, StoreWorker, base_of};
+use super::watch::{Due, SILENCE, Watch};
 use crate::image::SnapshotId;
 use crate::layer::inherit_root;
+use crate::net::{is_on_loopback, show_proxy};
 use crate::plan::graph::{NetworkMode, RunOp, Security};
 use crate::report::{Event, Stream};
-use crate::sandbox::network::{PrivateNetwork, private_resolv_conf};
+use crate::sandbox::network::PrivateNetwork;
 use crate::sandbox::{
     self, BindSource, Exit, Network, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
 };
-use crate::solve::{Cancel, InputView, Log};
+use crate::solve::{Cancel, InputView, Log, Said};
 use crate::store::{Draft, PreparedRoot};
 use crate::sys::RootDir;
 use crate::sys::users::{self, Owner};
@@ -54,7 +57,7 @@ impl StoreWorker<'_> {
             }
         }
         let command = op.args.join(" ");
-        let mut mounts = self.step_mounts(op, inputs, cancel)?;
+        let mut mounts = self.step_mounts(op, inputs, log, cancel)?;
         let network = self.network(op.network)?;
         let result = self.run_in(op, base, view, &layer.draft, user, &mut mounts, &network, log, cancel);
         // What a step with all rights made of its network is nothing for the next one.
@@ -70,12 +73,20 @@ impl StoreWorker<'_> {
             Err(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Ok((Exit::Code(0), _, root)) => store.finish_root(root, &layer.base, &mut layer.draft)?,
-            Ok((exit, oom, mut root)) => {
+            Ok((Ended::Itself(Exit::Code(0)), _, root)) => {
+                store.finish_root(root, &layer.base, &mut layer.draft)?
+            }
+            Ok((ended, oom, mut root)) => {
                 if let Some(why) = root.failure() {
                     self.options.reporter.event(Event::Warning { text: format!("warning: {why}") });
                 }
-                return Err(WorkerError::Exit { command, exit, oom });
+                return Err(match ended {
+                    Ended::Itself(exit) => WorkerError::Exit { command, exit, oom },
+                    Ended::TooLate { silent } => {
+                        let after = self.options.step.timeout.unwrap_or_default();
+                        WorkerError::TooLate { command, after, silent }
+                    }
+                });
             }
         }
         for name in MOUNT_POINTS {
@@ -135,7 +146,7 @@ impl StoreWorker<'_> {
         network: &Joined,
         log: Log<'_>,
         cancel: &Cancel,
-    ) -> Result<(Exit, bool, PreparedRoot), WorkerError> {
+    ) -> Result<(Ended, bool, PreparedRoot), WorkerError> {
         let options = &self.options;
         let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
         let mut prepared = options.store.prepare_root(base, draft)?;
@@ -183,8 +194,8 @@ impl StoreWorker<'_> {
         };
         step.resolv_conf = match network {
             Joined::Empty(_) => Vec::new(),
-            Joined::Host => options.resolv_conf.clone().into_bytes(),
-            Joined::Private(_) => private_resolv_conf(&options.resolv_conf).into_bytes(),
+            Joined::Host => options.step.dns.of_host(&options.resolv_conf).into_bytes(),
+            Joined::Private(_) => options.step.dns.of_private(&options.resolv_conf).into_bytes(),
         };
         let mounted = |volume: &super::Volume| Volume {
             source: BindSource::Path(volume.host.clone()),
@@ -195,6 +206,9 @@ impl StoreWorker<'_> {
         step.script = op.script.as_ref().map(|s| (s.name.clone(), s.body.clone().into_bytes()));
         step.ca_cert = options.ca_cert.clone();
 
+        if let Joined::Private(_) = network {
+            self.warn_loopback(&step.env);
+        }
         let (stdout, their_stdout) = io::pipe().map_err(pipe("cannot make a pipe"))?;
         let (stderr, their_stderr) = io::pipe().map_err(pipe("cannot make a pipe"))?;
         let stdio =
@@ -203,11 +217,14 @@ impl StoreWorker<'_> {
         let launcher = options.launcher.get().map_err(failed)?;
         let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
         self.note(running.notes());
-        let stop = running.stop_handle().map_err(failed)?;
+        let (stop, ours) = (running.stop_handle().map_err(failed)?, running.stop_handle().map_err(failed)?);
         let _hook = cancel.on_cancel(move || drop(stop.kill()));
-        pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
+        let mut watch = Watch::new(options.step.silence.unwrap_or(SILENCE), options.step.timeout);
+        let read = pump(stdout.into(), stderr.into(), log, &mut watch, &|| drop(ours.kill()));
+        read.map_err(pipe("cannot read the output of the step"))?;
         let exit = running.wait().map_err(failed)?;
-        Ok((exit, running.oom_killed(), prepared))
+        let ended = watch.too_late().map_or(Ended::Itself(exit), |silent| Ended::TooLate { silent });
+        Ok((ended, running.oom_killed(), prepared))
     }
 
     /// Tells what is taken instead of overlayfs, once in a build.
@@ -218,6 +235,26 @@ impl StoreWorker<'_> {
             self.options.reporter.event(Event::Warning { text: format!("warning: {notice}") });
         }
         Ok(())
+    }
+
+    /// Tells of proxies that a network of the step's own does not lead to, once in a build.
+    fn warn_loopback(&self, env: &[std::ffi::OsString]) {
+        let proxy = |entry: &std::ffi::OsString| {
+            let (name, value) = entry.to_str()?.split_once('=')?;
+            let upper = name.to_ascii_uppercase();
+            let is_proxy = upper.ends_with("_PROXY") && upper != "NO_PROXY";
+            (is_proxy && is_on_loopback(value)).then(|| show_proxy(value).ok()).flatten()
+        };
+        let Some(proxy) = env.iter().find_map(proxy) else { return };
+        let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if noted.insert("proxy on the loopback".to_owned()) {
+            let text = format!(
+                "warning: the proxy {proxy} is on the loopback of this machine, which RUN steps in a network of \
+                 their own do not reach; build with `--network host`, or name the proxy by another address of \
+                 this machine, which it must listen on"
+            );
+            self.options.reporter.event(Event::Warning { text });
+        }
     }
 
     /// Tells what of the options has no effect here, once in a build.
@@ -239,25 +276,53 @@ enum Joined {
     Private(PrivateNetwork),
 }
 
+/// How a step's process ended.
+enum Ended {
+    Itself(Exit),
+    /// It was stopped for its time was over; it had said nothing for so long.
+    TooLate {
+        silent: Duration,
+    },
+}
+
 /// Passes on what a process writes until both its outputs are closed, by it and all its children.
-fn pump(stdout: OwnedFd, stderr: OwnedFd, log: Log<'_>) -> io::Result<()> {
+///
+/// `stop` is called once its time is over, which ends it and them.
+fn pump(
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    log: Log<'_>,
+    watch: &mut Watch,
+    stop: &dyn Fn(),
+) -> io::Result<()> {
     let mut streams =
         vec![(Stream::Stdout, io::PipeReader::from(stdout)), (Stream::Stderr, io::PipeReader::from(stderr))];
     let mut buffer = vec![0u8; 64 * 1024];
     while !streams.is_empty() {
         let mut polled: Vec<PollFd<'_>> =
             streams.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
-        match poll(&mut polled, None) {
+        let pause = watch
+            .pause()
+            .map(|pause| Timespec { tv_sec: pause.as_secs() as _, tv_nsec: pause.subsec_nanos() as _ });
+        let count = match poll(&mut polled, pause.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?,
         };
+        if count > 0 {
+            watch.heard();
+        }
+        match watch.is_time() {
+            Some(Due::Silent { silent, running }) => log(Said::Silent { silent, running }),
+            Some(Due::TooLate) => stop(),
+            None => {}
+        }
         let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
         let mut still_open = Vec::with_capacity(streams.len());
         for ((stream, mut fd), ready) in streams.into_iter().zip(ready) {
             let open = match ready.then(|| fd.read(&mut buffer)) {
                 None => true,
                 Some(Ok(length)) => {
-                    log(stream, &buffer[..length]);
+                    log(Said::Output(stream, &buffer[..length]));
                     length > 0
                 }
                 Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => true,

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::sandbox::{CgroupLimits, Limit, SecurityOptions};
+use crate::sandbox::{CgroupLimits, DnsOptions, Limit, SecurityOptions};
 
 /// What steps get beside what the plan says.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,13 @@ pub struct StepOptions {
     pub limits: Vec<Limit>,
     pub cgroup: Option<CgroupLimits>,
     pub security: SecurityOptions,
+    /// What stands in `/etc/resolv.conf` besides or instead of the host's.
+    pub dns: DnsOptions,
+    /// How long the process of a step may run; `None` is for ever.
+    pub timeout: Option<Duration>,
+    /// How long a step may be silent before that is told; told again after twice the time, and so on.
+    /// `None` is a minute.
+    pub silence: Option<Duration>,
 }
 
 /// Where a secret comes from.

@@ -39,6 +39,7 @@ mod layers;
 mod link;
 mod login;
 mod mounts;
+mod network;
 mod offline;
 mod outputs;
 mod parse;

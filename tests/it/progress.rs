@@ -181,6 +181,66 @@ both! {
         check("FROM busybox:test\nCOPY nothing /\n", 1, "nothing", 0);
     }
 
+    /// A step without output is told of, where somebody reads; the log has only what it says.
+    fn a_silent_step_is_told(env) {
+        env.busybox();
+        let ctx = env.dockerfile("FROM busybox:test\nRUN printf begun; sleep 1; echo; echo done\n");
+        let build = |how: &str| {
+            let args = ["build", "--no-cache", "--network", "none", "--progress", how, ctx.path()];
+            env.rbuild(&args).var("RBUILD_TEST_SILENCE_MS", "100").ok()
+        };
+        let plain = build("plain");
+        let told: Vec<&str> = plain.stdout.lines().filter(|line| line.starts_with("still running: ")).collect();
+        let expect = "still running: line 2 RUN printf begun; sleep 1; echo; echo done (0s without output, 0s in all)";
+        assert_eq!(told.first(), Some(&expect), "{plain}");
+        // 0.1, 0.2, 0.4 and 0.8 s.
+        assert!((2..=4).contains(&told.len()), "{plain}");
+        plain.has(&format!("begun\n{expect}"));
+        let log = env.rbuild(&["builds", "logs"]).ok();
+        log.has("done").lacks("still running");
+        build("quiet").lacks("still running");
+        let json = build("rawjson");
+        let lines = parsed(&json);
+        let run = all(&lines, "vertexes").into_iter().find(|v| v["name"].as_str().unwrap().contains("RUN")).unwrap();
+        let engine = base64::engine::general_purpose::STANDARD;
+        let said = all(&lines, "logs").into_iter().filter(|log| log["vertex"] == run["digest"]);
+        let said: Vec<u8> = said.flat_map(|log| engine.decode(log["data"].as_str().unwrap()).unwrap()).collect();
+        assert!(String::from_utf8(said).unwrap().contains("still running: line 2 RUN"), "{json}");
+        let line = format!(
+            "RBUILD_TEST_SILENCE_MS=100; export RBUILD_TEST_SILENCE_MS; {}",
+            line(env, 80, 20, &format!("build --no-cache --network none {}", ctx.path()))
+        );
+        let shown = env.program("script", &["-qec", &line, "/dev/null"]).ok().has("no output for 0.");
+        assert!(!seen(&shown, 80, 20).lines().join("\n").contains("no output"), "{shown}");
+    }
+
+    /// What a step waits for is named at once, with who has it.
+    fn who_is_waited_for_is_told(env) {
+        env.busybox();
+        let gate = env.path("gate");
+        fs::create_dir(&gate).unwrap();
+        env.give(&gate);
+        let volume = format!("{}:/gate:ro", gate.display());
+        let step = |word: &str| {
+            env.dockerfile(&format!(
+                "FROM busybox:test\nRUN --mount=type=cache,target=/c,sharing=locked \\\n  \
+                 echo has''{word}; while [ ! -e /gate/go ]; do sleep 0.05; done\n"
+            ))
+        };
+        let (one, two) = (step("one"), step("two"));
+        let build = |ctx: &str| env.rbuild(&["build", "--network", "none", "-v", &volume, ctx]).spawn();
+        let first = build(one.path());
+        first.wait_for("hasone");
+        let (same, other) = (build(one.path()), build(two.path()));
+        let who = format!("the rbuild process {}", first.pid());
+        same.wait_for(&format!("waits for {who}, which does the same step"));
+        other.wait_for(&format!("waits for the cache mount /c (sharing=locked), which {who} has"));
+        fs::write(gate.join("go"), "").unwrap();
+        first.finish().ok();
+        assert_eq!(same.finish().ok().cached(), 1);
+        other.finish().ok().has("waiting: line 2 RUN --mount=type=cache").has("hastwo");
+    }
+
     /// A reader that went away is none of the build's business.
     fn broken_pipes(env) {
         env.busybox();
@@ -294,5 +354,111 @@ fn pulls_and_loads_show_bytes() {
         env.rbuild(&["rmi", &name]).ok();
         let (lines, _) = pull("run --rm");
         assert!(lines.iter().any(|line| *line == complete(&short[0])), "{lines:#?}");
+    });
+}
+
+/// What a build writes and fetches shows its bytes on a terminal; a push does.
+#[test]
+fn exports_fetches_and_pushes_show_bytes() {
+    run_as(Who::Root, |env| {
+        let body = super::common::script::noise(3_000_000, 3);
+        let web = super::common::http::Files::start(&[("/large", &body)]);
+        let registry = super::common::registry::Registry::plain();
+        let ctx = env.dockerfile(&format!("FROM scratch\nADD {} /f\n", web.url("/large")));
+        let tags =
+            format!("-t {0} --push --cache-to type=registry,ref={0}-cache,mode=max", registry.name("app"));
+        let tar = env.tmp().join("i.tar");
+        let words = format!("build {tags} -o type=oci,dest={} {}", tar.display(), ctx.path());
+        let screen = in_terminal(env, 100, 24, &words).ok();
+        let drawn = |text: &str| assert!(screen.stdout.contains(text), "{text}: {screen}");
+        // The frames are ten a second; what is quicker than that leaves none. The end is always there.
+        let lines = seen(&screen, 100, 24).lines();
+        assert!(!lines.iter().any(|line| line.starts_with('>')), "{lines:#?}");
+        drawn("exporting cache to ");
+        // Programs are told of every one of them, whole.
+        let words = ["build", "--no-cache", "--progress", "rawjson", "-o"];
+        let oci = format!("type=oci,dest={}", tar.display());
+        let cache = format!("type=local,dest={}", env.tmp().join("cache").display());
+        let other = env.dockerfile(&format!("FROM scratch\nADD {} /g\n", web.url("/large")));
+        web.put("/large", &super::common::script::noise(3_000_000, 4));
+        let json = env.rbuild(&words).args(&[&oci, "--cache-to", &cache, other.path()]).ok();
+        let lines = parsed(&json);
+        let moved = |name: &str| {
+            let vertex =
+                all(&lines, "vertexes").into_iter().rfind(|v| v["name"].as_str().unwrap().starts_with(name));
+            let vertex = vertex.unwrap_or_else(|| panic!("no vertex {name}: {json}"));
+            assert!(vertex["completed"].is_string(), "{vertex}");
+            let statuses = all(&lines, "statuses").into_iter().filter(|s| s["vertex"] == vertex["digest"]);
+            statuses.map(|s| s["current"].as_u64().unwrap()).max().unwrap()
+        };
+        assert_eq!(moved("fetch http://"), 3_000_000);
+        assert!(moved("write ") > 3_000_000);
+        assert!(moved("cache layer ") > 2_900_000);
+        // And of what a cache of elsewhere brings.
+        let fresh = env.sharing_store();
+        let root = fresh.path_str("store");
+        let from = format!("type=local,src={}", env.tmp().join("cache").display());
+        let words = ["--root", &root, "build", "--progress", "rawjson", "--cache-from", &from, other.path()];
+        let brought = env.rbuild(&words).ok();
+        let lines = parsed(&brought);
+        let names = all(&lines, "vertexes").into_iter().map(|v| v["name"].as_str().unwrap());
+        assert!(names.clone().any(|name| name.starts_with("cached layer ")), "{brought}");
+    });
+}
+
+/// What is wrong before anything begins is told to programs as everything else.
+#[test]
+fn raw_json_of_what_never_began() {
+    run_as(Who::Root, |env| {
+        let ctx = env.dockerfile("FROM scratch AS Stage\nCOPY Dockerfile /\n");
+        let build =
+            |more: &[&str]| env.rbuild(&["build", "--progress", "rawjson"]).args(more).args(&[ctx.path()]);
+        let outcome = build(&["-o", "type=nothing"]).exits(2);
+        let lines = parsed(&outcome);
+        let errors = all(&lines, "vertexes").into_iter().filter_map(|v| v["error"].as_str());
+        assert!(errors.last().unwrap().contains("nothing"), "{outcome}");
+        let warned = build(&[]).ok();
+        let lines = parsed(&warned);
+        let url = all(&lines, "warnings")[0]["url"].as_str().unwrap();
+        assert_eq!(url, "https://docs.docker.com/go/dockerfile/rule/stage-name-casing/");
+    });
+}
+
+/// A terminal that changes its size while a build goes on.
+#[test]
+fn a_live_terminal_is_resized() {
+    run_as(Who::Root, |env| {
+        env.busybox();
+        let gate = env.path("gate");
+        fs::create_dir(&gate).unwrap();
+        let ctx = env.dockerfile(
+            "FROM busybox:test\nRUN echo first line of output, which is long; while [ ! -e /gate/go ]; do sleep 0.05; done\nRUN echo second\n",
+        );
+        let words = format!("build --network none -v {}:/gate:ro {}", gate.display(), ctx.path());
+        let inside = format!("tty > {}/tty; {}", env.tmp().display(), line(env, 90, 20, &words));
+        let job = env.program("script", &["-qec", &inside, "/dev/null"]).spawn();
+        job.wait_for("   first line of output, which is long");
+        let tty = fs::read_to_string(env.tmp().join("tty")).unwrap();
+        let size = ["-F", tty.trim_end(), "cols", "40", "rows", "8"];
+        assert!(std::process::Command::new("stty").args(size).status().unwrap().success());
+        // The narrow form of the last line: no words but the numbers.
+        job.wait_for("1/3 0 cached");
+        fs::write(gate.join("go"), "").unwrap();
+        let outcome = job.finish().ok();
+        // What was drawn before the first narrow frame was drawn on the wide terminal.
+        let narrow = outcome.stdout.find("1/3 0 cached").unwrap();
+        let end = outcome.stdout[..narrow].rfind("\x1b[J").unwrap();
+        // A frame ends with that control; one with kept lines has it in its middle, too.
+        let mut terminal = Terminal::new(90, 20);
+        terminal.write(outcome.stdout[..end + 3].as_bytes());
+        terminal.resize(40, 8);
+        terminal.write(outcome.stdout[end + 3..].as_bytes());
+        let lines = terminal.lines();
+        let count = |text: &str| lines.iter().filter(|line| line.starts_with(text)).count();
+        for text in ["✓ 1/3 FROM", "✓ 2/3 RUN", "✓ 3/3 RUN", "Successfully built"] {
+            assert_eq!(count(text), 1, "{text}: {lines:#?}");
+        }
+        assert_eq!(count("> "), 0, "{lines:#?}");
+        assert_eq!(count("   first line"), 0, "{lines:#?}");
     });
 }

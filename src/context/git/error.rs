@@ -58,6 +58,41 @@ impl GitError {
         }
     }
 
+    /// Tells whether trying again may help: the connection failed or broke, or the server had no time.
+    ///
+    /// A host that is not known stays so; the words of a remote itself do not count.
+    pub fn is_transient(&self) -> bool {
+        let own = |detail: &str, phrases: &[&str]| {
+            let words = detail.split("; ").filter(|line| !line.starts_with("remote:"));
+            words.into_iter().any(|line| phrases.iter().any(|phrase| line.contains(phrase)))
+        };
+        match self {
+            GitError::Unreachable { detail, .. } => !own(detail, &["Could not resolve"]),
+            GitError::Failed { detail, .. } => own(
+                detail,
+                &[
+                    "early EOF",
+                    "the remote end hung up unexpectedly",
+                    "unexpected disconnect",
+                    "returned error: 408",
+                    "returned error: 429",
+                    "returned error: 5",
+                ],
+            ),
+            _ => false,
+        }
+    }
+
+    /// Adds how often it was tried, where that was more than once.
+    pub fn after(mut self, tries: u32) -> GitError {
+        if let GitError::Unreachable { detail, .. } | GitError::Failed { detail, .. } = &mut self
+            && tries > 1
+        {
+            detail.push_str(&format!(", tried {tries} times"));
+        }
+        self
+    }
+
     /// Makes the error of a command that failed from what it printed.
     pub(super) fn from_output(doing: &'static str, address: &GitAddress, output: &str) -> GitError {
         let remote = address.remote().to_owned();

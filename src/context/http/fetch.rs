@@ -150,7 +150,10 @@ impl<'s> Downloads<'s> {
         let etag = reply.header("etag").map(str::to_owned);
         let last_modified = reply.header("last-modified").map(str::to_owned);
         let mut digests = BothDigests::default();
+        let (mut here, all) = (0u64, reply.content_length().unwrap_or(0));
         let size = reply.copy_to(request.limit, cancel, &mut |piece| {
+            here = here.saturating_add(piece.len() as u64);
+            request.progress.inspect(|progress| progress(here, all));
             digests.write_all(piece)?;
             file.write_all(piece)
         })?;

@@ -56,7 +56,7 @@ impl Place {
 }
 
 fn request(url: &str) -> HttpRequest<'_> {
-    HttpRequest { url, filename: "file", checksum: None, secrets: None, limit: DEFAULT_LIMIT }
+    HttpRequest { url, filename: "file", checksum: None, secrets: None, limit: DEFAULT_LIMIT, progress: None }
 }
 
 fn client() -> Client {

@@ -100,13 +100,19 @@ impl Read for Rest<'_> {
             }
             self.broken += 1;
             // One that could not be opened was tried again by the repository itself.
-            let pause = match was_open && error.is_transient() {
-                true => self.repository.registries.options.retry.pause(self.broken, error.retry_after()),
+            let options = &self.repository.registries.options;
+            let again = was_open && error.is_transient();
+            let pause = match again {
+                true => options.retry.pause(self.broken, error.retry_after()),
                 false => None,
             };
+            if let Some(pause) = pause {
+                options.listener.tell(&error, self.broken, &options.retry, pause);
+            }
             match pause {
                 Some(pause) if sleep(pause, self.cancelled) => {}
                 _ => {
+                    let error = if again { error.after(self.broken) } else { error };
                     let text = error.to_string();
                     self.failure = Some(error);
                     return Err(io::Error::other(text));

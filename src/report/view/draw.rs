@@ -105,7 +105,11 @@ pub fn live(model: &Model, now: Duration, size: Size, style: Style) -> Vec<Line>
     for running in &running[..shown] {
         lines.push(step(running, now, width, style.signs));
         let indent = if width < NARROW { " " } else { "   " };
-        for text in running.tail.last_lines(each) {
+        let told = match &running.waits {
+            Some(what) => vec![format!("waits {what}")],
+            None => running.tail.last_lines(each),
+        };
+        for text in told.into_iter().take(each) {
             let line = Line::new().with(Ink::Plain, indent).with(Ink::Dim, &text);
             lines.push(line.cut(width, style.signs.more()));
         }
@@ -128,7 +132,14 @@ pub fn live(model: &Model, now: Duration, size: Size, style: Style) -> Vec<Line>
 /// Draws a step at work.
 fn step(running: &Running, now: Duration, width: usize, signs: Signs) -> Line {
     let line = Line::new().with(Ink::Busy, ">").with(Ink::Plain, &format!(" {}", name(&running.step)));
-    with_right(line, &seconds(now.saturating_sub(running.since)), width, signs)
+    let time = seconds(now.saturating_sub(running.since));
+    let time = match running.silent_since {
+        Some(since) if width >= NARROW => {
+            format!("no output for {}  {time}", seconds(now.saturating_sub(since)))
+        }
+        _ => time,
+    };
+    with_right(line, &time, width, signs)
 }
 
 fn name(step: &Step) -> String {
@@ -180,6 +191,10 @@ fn bar(transfer: &Transfer, rate: u64, width: usize, signs: Signs) -> Line {
 
 /// Says how far a transfer is: `12.3MB/40MB 5.1MB/s`.
 fn progress(done: u64, total: u64, rate: u64) -> String {
+    // Of some nothing is known but that it goes on.
+    if done == 0 && total == 0 {
+        return String::new();
+    }
     let total = if total > 0 { format!("/{}", bytes(total)) } else { String::new() };
     let rate = if rate > 0 { format!(" {}/s", bytes(rate)) } else { String::new() };
     format!("{}{total}{rate}", bytes(done))

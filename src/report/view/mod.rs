@@ -12,6 +12,7 @@ mod tail;
 mod tests;
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -85,7 +86,7 @@ impl View {
         if let Some(thread) = locked(&self.thread).take() {
             let _ = thread.join();
         }
-        self.shared.draw(self.began.elapsed());
+        self.shared.draw_or_not(self.began.elapsed());
         (locked(&self.shared.state).model.counts(), self.began.elapsed())
     }
 }
@@ -98,7 +99,11 @@ impl Drop for View {
 
 impl Reporter for View {
     fn event(&self, event: Event) {
-        locked(&self.shared.state).model.event(event, self.began.elapsed());
+        let now = self.began.elapsed();
+        let taken = catch_unwind(AssertUnwindSafe(|| locked(&self.shared.state).model.event(event, now)));
+        if taken.is_err() {
+            self.shared.give_up();
+        }
     }
 }
 
@@ -112,15 +117,30 @@ impl Shared {
                 break;
             }
             drop(state);
-            self.draw(began.elapsed());
+            self.draw_or_not(began.elapsed());
             state = locked(&self.state);
         }
+    }
+
+    /// Draws a frame. A mistake in a drawing must cost no more than the drawing: after one, nothing is
+    /// drawn any more, and what is drawn for goes on.
+    fn draw_or_not(&self, now: Duration) {
+        if catch_unwind(AssertUnwindSafe(|| self.draw(now))).is_err() {
+            self.give_up();
+        }
+    }
+
+    fn give_up(&self) {
+        locked(&self.canvas).gone = true;
     }
 
     /// Draws a frame; the last one where all has ended.
     fn draw(&self, now: Duration) {
         let mut canvas = locked(&self.canvas);
         let canvas = &mut *canvas;
+        if canvas.gone {
+            return;
+        }
         let size = canvas.screen.size().filter(|size| size.columns > 0 && size.rows > 0).unwrap_or(USUAL);
         let style = canvas.style;
         let mut state = locked(&self.state);
@@ -130,7 +150,7 @@ impl Shared {
         let width = size.columns.saturating_sub(1).max(1);
         let kept: Vec<String> = kept.iter().flat_map(|kept| draw::kept(kept, width, style)).collect();
         let frame = canvas.painter.frame(&kept, live, size, style);
-        if !canvas.gone && !frame.is_empty() {
+        if !frame.is_empty() {
             canvas.gone = canvas.screen.write(&frame).is_err();
         }
     }

@@ -41,6 +41,10 @@ pub struct Running {
     /// When the work ended, where its line has still to wait for those before.
     pub ended: Option<Duration>,
     pub tail: Tail,
+    /// Since when it says nothing, where that is long.
+    pub silent_since: Option<Duration>,
+    /// What it waits for.
+    pub waits: Option<String>,
 }
 
 /// A transfer that is not complete.
@@ -139,7 +143,11 @@ impl Model {
             Event::WorkStarted { number } => {
                 if let Some(planned) = self.plan.get(&number) {
                     let step = planned.step.clone();
-                    self.running.entry(number).or_insert_with(|| Running::new(step, now));
+                    let running = self.running.entry(number).or_insert_with(|| Running::new(step, now));
+                    // It waited for another that did the same, and now does it itself.
+                    if running.waits.take().is_some() {
+                        running.since = now;
+                    }
                 }
             }
             Event::WorkEnded { number } => {
@@ -153,6 +161,17 @@ impl Model {
             Event::StepLog { step, data, .. } => {
                 let running = self.running.entry(step.number).or_insert_with(|| Running::new(step, now));
                 running.tail.push(data);
+                (running.silent_since, running.waits) = (None, None);
+            }
+            Event::StepSilent { step, silent, .. } => {
+                if let Some(running) = self.running.get_mut(&step.number) {
+                    running.silent_since = Some(now.saturating_sub(silent));
+                    running.waits = None;
+                }
+            }
+            Event::StepWaits { step, what } => {
+                let running = self.running.entry(step.number).or_insert_with(|| Running::new(step, now));
+                running.waits = Some(clean_text(&what));
             }
             Event::StepCached { step, from } => {
                 self.cached.insert(step.number);
@@ -182,6 +201,8 @@ impl Model {
             Event::VertexStarted { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
+            | Event::VertexSilent { .. }
+            | Event::VertexWaits { .. }
             | Event::VertexCommitted { .. }
             | Event::VertexFinished { .. }
             | Event::VertexFailed { .. } => {}
@@ -235,7 +256,7 @@ impl Model {
 
 impl Running {
     fn new(step: Step, since: Duration) -> Running {
-        Running { step, since, ended: None, tail: Tail::default() }
+        Running { step, since, ended: None, tail: Tail::default(), silent_since: None, waits: None }
     }
 }
 

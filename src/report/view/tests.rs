@@ -390,3 +390,62 @@ fn a_terminal_that_is_gone_stops_nothing() {
     view.event(done(&run));
     view.end();
 }
+
+/// A screen that panics at its second frame.
+struct Broken(usize);
+
+impl Screen for Broken {
+    fn size(&self) -> Option<Size> {
+        Some(Size { columns: 40, rows: 10 })
+    }
+
+    fn write(&mut self, _: &[u8]) -> io::Result<()> {
+        self.0 += 1;
+        assert!(self.0 < 2, "this panic is meant");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_mistake_in_a_drawing_costs_the_drawing_alone() {
+    let view = View::new(Box::new(Broken(0)), PLAIN);
+    let steps = [step(1, None, "FROM a"), step(2, None, "RUN x")];
+    view.event(plan(&steps));
+    view.shared.draw_or_not(Duration::from_millis(1));
+    for step in &steps {
+        view.event(Event::WorkStarted { number: step.number });
+        view.shared.draw_or_not(Duration::from_millis(2));
+        view.event(done(step));
+    }
+    view.event(Event::Note { text: "still here".into() });
+    let (counts, _) = view.end();
+    assert_eq!((counts.steps, counts.done), (2, 2));
+    assert!(locked(&view.shared.canvas).gone);
+}
+
+#[test]
+fn silence_and_waiting_stand_at_the_step() {
+    let mut play = Play::new(60, 12);
+    let run = step(2, None, "RUN make");
+    let what = "for the rbuild process 7, which does the same step".to_owned();
+    play.at(vec![
+        plan(&[step(1, None, "FROM a"), run.clone()]),
+        Event::StepWaits { step: run.clone(), what: what.clone() },
+    ]);
+    let lines = play.terminal.lines();
+    assert!(lines.contains(&format!("   waits {what}")), "{lines:?}");
+    play.at(vec![Event::WorkStarted { number: 2 }]);
+    assert!(!play.shown().contains("waits"), "{}", play.shown());
+    let (silent, running) = (Duration::from_secs(60), Duration::from_secs(60));
+    play.now += silent;
+    play.at(vec![Event::StepSilent { step: run.clone(), silent, running }]);
+    assert!(
+        play.shown().contains("> 2/9 RUN make                 no output for 1m00s  1m01s"),
+        "{}",
+        play.shown()
+    );
+    play.at(Vec::new());
+    assert!(play.shown().contains("no output for 1m01s  1m02s"), "{}", play.shown());
+    play.at(vec![log(&run, "word\n")]);
+    assert!(!play.shown().contains("no output for"), "{}", play.shown());
+}

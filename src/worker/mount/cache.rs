@@ -3,6 +3,7 @@
 //! Without `from=`, `source=` is a path in the cache, made where it is missing; with it, what of the
 //! other state a new cache starts with. Not here: where caches lie and their locks (`store`).
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::MountError;
 use crate::context::{Selected, Selection, Tree};
 use crate::plan::graph::{MountKind, RunMount, Sharing};
 use crate::sandbox::{BindSource, MountSource};
-use crate::solve::{Cancel, InputView};
+use crate::solve::{Cancel, InputView, Log, Said};
 use crate::store::{CacheMount, CacheMountId, CacheUse, StoreError};
 use crate::sys::RootDir;
 use crate::worker::error::WorkerError;
@@ -40,6 +41,7 @@ impl StoreWorker<'_> {
         &self,
         mounts: &[RunMount],
         inputs: &[InputView],
+        log: Log<'_>,
         cancel: &Cancel,
     ) -> Result<Caches, WorkerError> {
         // By name: two steps that need the same caches ask for them in the same order. What is
@@ -61,7 +63,14 @@ impl StoreWorker<'_> {
                 Some((selection, tree)) => self.copy_selection(target, selection, tree, to),
                 None => Ok(()),
             };
-            let cancelled = || cancel.is_cancelled();
+            let told = Cell::new(wanted.usage == CacheUse::Private);
+            // Asked only where somebody is in the way: the moment to say so.
+            let cancelled = || {
+                if !told.replace(true) {
+                    log(Said::Waits(&self.in_the_way(target, &wanted)));
+                }
+                cancel.is_cancelled()
+            };
             let held = self.options.store.cache_mount(&wanted.id, wanted.usage, emptied, &fill, &cancelled);
             let held = held.map_err(|error| match error {
                 WorkerError::Store(StoreError::Cancelled) => WorkerError::Cancelled,
@@ -73,6 +82,20 @@ impl StoreWorker<'_> {
             caches.held.push(held);
         }
         Ok(caches)
+    }
+
+    /// Says which cache a step waits for, and who has it.
+    fn in_the_way(&self, target: &str, wanted: &Wanted) -> String {
+        let who = match self.options.store.cache_mount_holder(&wanted.id) {
+            Some(process) if process == std::process::id() => "another step of this build".to_owned(),
+            Some(process) => format!("the rbuild process {process}"),
+            None => "another step or build".to_owned(),
+        };
+        let how = match wanted.usage {
+            CacheUse::Locked => "sharing=locked",
+            CacheUse::Shared | CacheUse::Private => "sharing=shared",
+        };
+        format!("for the cache mount {target} ({how}), which {who} has")
     }
 
     /// Tells which cache a mount shows and what a new one starts with; `None` for another mount.

@@ -157,6 +157,8 @@ fn answer(stream: TcpStream, served: &Path, state: &State) -> std::io::Result<()
     let header = |name: &str| headers.iter().find(|(n, _)| n == name).map_or("", |(_, value)| value.as_str());
     let mut words = first.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    // A proxy is asked with the whole address (RFC 9112, 3.2.2), and this one passes that on.
+    let target = target.strip_prefix("http://").map_or(target, |rest| &rest[rest.find('/').unwrap_or(0)..]);
     state.asked.lock().unwrap().push(target.to_owned());
     let locked = |(prefix, wanted): &(String, String)| {
         target.starts_with(prefix.as_str()) && header("authorization") != wanted
