@@ -18,6 +18,7 @@ mod step_options;
 mod store_worker;
 
 pub use cache::StoreCache;
+pub use copy::CopyError;
 pub use error::WorkerError;
 pub use fetch::{FetchOptions, Fetcher, SecretOf};
 pub use mount::{MAX_SECRET_BYTES, Secrets};

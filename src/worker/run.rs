@@ -50,7 +50,14 @@ impl StoreWorker<'_> {
             // An image may name a working directory that it does not have.
             _ => {
                 let root = Owner { uid: 0, gid: 0 };
-                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs)?;
+                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs).map_err(|e| {
+                    match e {
+                        copy::CopyError::NotADirectory(at) => {
+                            WorkerError::NoDirectory { path: op.workdir.clone(), at }
+                        }
+                        error => error.into(),
+                    }
+                })?;
             }
         }
         let command = op.args.join(" ");
@@ -71,7 +78,10 @@ impl StoreWorker<'_> {
             Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Ok((Exit::Code(0), _)) => {}
-            Ok((exit, oom)) => return Err(WorkerError::Exit { command, exit, oom }),
+            Ok((exit, oom)) => {
+                let full = is_full(&layer.draft.dir);
+                return Err(WorkerError::Exit { command, exit, oom, full });
+            }
         }
         for name in MOUNT_POINTS {
             let missing =
@@ -216,6 +226,15 @@ impl StoreWorker<'_> {
             }
         }
     }
+}
+
+/// Tells whether there is no room, or no inode, left where a directory is.
+fn is_full(directory: &Path) -> bool {
+    // With less than this nobody writes on.
+    const LEAST_BYTES: u64 = 64 << 10;
+    let Ok(stat) = rustix::fs::statvfs(directory) else { return false };
+    let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+    bytes < LEAST_BYTES || (stat.f_files > 0 && stat.f_favail == 0)
 }
 
 /// The network a step got.
