@@ -111,20 +111,44 @@ fn not_pulled(need: &ImageNeed, local: Option<&Diagnostic>, error: &PullError) -
         Some(local) => format!("{}; it cannot be pulled: {}", local.message, chain(error)),
     };
     let diagnostic = Diagnostic::error("base-image", need.span, message);
+    // A slip is likelier than a registry that cannot be reached.
+    let near = need.hint.as_deref().or_else(|| local.and_then(|local| local.hint.as_deref()));
+    let before = match near {
+        Some(near) if near.ends_with('?') => format!("{near} Otherwise: "),
+        Some(near) => format!("{near}; "),
+        None => String::new(),
+    };
     let import = format!(
         "without a registry, import it from a tar of its files, as in `mmdebstrap --variant=minbase bookworm - \
          | rbuild import - {name}`"
     );
     match (is_here, error.hint(), error) {
         (true, ..) => diagnostic.with_hint("without --pull the build takes what is in the store"),
-        (_, Some(hint), _) => diagnostic.with_hint(format!("{hint}; {import}")),
-        (_, None, PullError::Registry(_)) => diagnostic.with_hint(import),
-        (_, None, _) => match &need.hint {
-            Some(hint) => diagnostic.with_hint(hint.clone()),
-            // The registry answered: it has none that will do.
-            None => diagnostic,
-        },
+        (_, Some(hint), _) => diagnostic.with_hint(format!("{before}{hint}; {import}")),
+        (_, None, PullError::Registry(_)) => diagnostic.with_hint(format!("{before}{import}")),
+        // The registry answered: it has none that will do.
+        (_, None, _) => Diagnostic { hint: near.map(str::to_owned), ..diagnostic },
     }
+}
+
+/// Finds the image in the store that `name` is most likely a slip of.
+fn near(engine: &Engine, name: &str) -> Option<String> {
+    const MOST_NAMES: usize = 1024;
+    let wanted = name.parse::<Reference>().ok()?.familiar_name();
+    let tags = engine.store.tags().ok()?;
+    let mut known = tags.into_iter().take(MOST_NAMES).map(|(name, _)| name);
+    known.find(|known| is_slip(&wanted, &known.familiar_name())).map(|known| known.to_string())
+}
+
+/// Tells whether two names differ by one letter: added, left out, another, or swapped with its neighbour. Short
+/// names are near to each other by chance.
+fn is_slip(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let start = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let end = a[start..].iter().rev().zip(b[start..].iter().rev()).take_while(|(x, y)| x == y).count();
+    let (left_a, left_b) = (&a[start..a.len() - end], &b[start..b.len() - end]);
+    let swapped = matches!((left_a, left_b), ([p, q], [r, s]) if p == s && q == r);
+    a.len().min(b.len()) >= 4 && a != b && (left_a.len().max(left_b.len()) == 1 || swapped)
 }
 
 /// Finds a base image in the store.
@@ -144,8 +168,13 @@ fn find(engine: &Engine, policy: PullPolicy, need: &ImageNeed) -> Result<Local, 
         Err(problem) if problem.is_not_found() => {
             let message = format!("base image `{name}` is not in the store");
             let diagnostic = error("base-image", message);
-            let diagnostic = match policy {
-                PullPolicy::Never => diagnostic.with_hint(format!("`rbuild pull {name}` fetches it")),
+            let slip = need.hint.is_none().then(|| near(engine, name)).flatten();
+            let diagnostic = match (slip, policy) {
+                _ if need.hint.is_some() => Diagnostic { hint: need.hint.clone(), ..diagnostic },
+                (Some(near), _) => {
+                    diagnostic.with_hint(format!("did you mean `{near}`, which is in the store?"))
+                }
+                (None, PullPolicy::Never) => diagnostic.with_hint(format!("`rbuild pull {name}` fetches it")),
                 _ => diagnostic,
             };
             return Ok(Local { result: Err(diagnostic), kind: Kind::Missing });
@@ -173,7 +202,10 @@ fn stored(engine: &Engine, need: &ImageNeed, id: ImageId) -> Result<Result<Base,
     let error = |code, message: String| Diagnostic::error(code, need.span, message);
     let image = match engine.store.image(&id) {
         Ok(image) => image,
-        Err(problem) => return Ok(Err(error("base-image", format!("base image `{name}`: {problem}")))),
+        Err(problem) => {
+            let broken = error("base-image", format!("base image `{name}`: {problem}"));
+            return Ok(Err(Diagnostic { hint: problem.hint(), ..broken }));
+        }
     };
     let platform = image.config.platform();
     if platform.os != need.platform.os || platform.architecture != need.platform.architecture {
@@ -188,6 +220,18 @@ mod tests {
     use super::*;
     use crate::image::Platform;
     use crate::report::Span;
+
+    #[test]
+    fn slips_are_of_one_letter() {
+        let check = |a: &str, b: &str, expect: bool| assert_eq!(is_slip(a, b), expect, "{a} {b}");
+        check("debain", "debian", true);
+        check("busybx", "busybox", true);
+        check("nodee", "node", true);
+        check("pythom", "python", true);
+        for (a, b) in [("ruby", "rust"), ("bb", "b"), ("node", "node"), ("aaaa", "aaaaaa"), ("", "")] {
+            check(a, b, false);
+        }
+    }
 
     #[test]
     fn what_is_pulled_follows_from_the_policy_and_the_store() {

@@ -64,9 +64,42 @@ pub struct Findings {
     pub file: String,
     pub source: Arc<str>,
     pub diagnostics: Vec<Diagnostic>,
+    /// What is known of the process that failed, where one did.
+    pub failure: Option<Box<Failure>>,
+}
+
+/// A process that failed.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The instruction as one line.
+    pub step: String,
+    /// The last lines it wrote, harmless; empty where it wrote none, or where they were shown already.
+    pub last: String,
+    /// Whether other steps wrote at the same time.
+    pub mixed: bool,
+    /// The file with all that the build said.
+    pub log: PathBuf,
 }
 
 impl Findings {
+    /// Draws all findings as [`Findings::render`] does, with what is known of the process that failed.
+    pub fn render_failed(&self, color: bool) -> String {
+        let Some(failure) = &self.failure else { return self.render(color) };
+        let mut text = String::new();
+        if !failure.last.is_empty() {
+            // As BuildKit frames the output of a step above its error.
+            let rule = "------";
+            text = format!("{rule}\n > {}:\n{}\n{rule}\n", failure.step, failure.last.trim_end());
+        }
+        for finding in &self.diagnostics {
+            let note = finding.is_error().then(|| format!("full log: {}", failure.log.display()));
+            let drawn = excerpt::render_with(finding, &self.file, &self.source, color, note.as_slice());
+            text.push_str(drawn.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
     /// Draws all findings with their excerpts.
     pub fn render(&self, color: bool) -> String {
         let drawn = self.diagnostics.iter().map(|d| excerpt::render(d, &self.file, &self.source, color));

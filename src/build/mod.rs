@@ -12,6 +12,7 @@ mod contexts;
 mod early;
 mod error;
 mod export;
+mod failure;
 mod loader;
 mod log;
 mod output;
@@ -28,7 +29,7 @@ mod testing;
 pub use crate::sandbox::DnsOptions;
 pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
-pub use error::{BuildError, Findings};
+pub use error::{BuildError, Failure, Findings};
 pub use loader::{LoadError, Loader};
 pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
 pub use prepare::Prepared;
@@ -51,10 +52,10 @@ use crate::plan::Entitlements;
 use crate::plan::graph::{Graph, NetworkMode, Op, VertexId};
 use crate::plan::render::{Format, render};
 use crate::remote_cache::{Caches, ExportTo, Exporter, Gathered, INLINE_KEY, inline};
-use crate::report::{Diagnostic, Event, Reporter, Severity};
-use crate::solve::{self, Imports, SolveError, Solved};
+use crate::report::{Diagnostic, Event, Reporter};
+use crate::solve::{self, Imports, Solved};
 use crate::store::{ImageRecord, Store};
-use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
+use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions};
 
 /// Builds an image, stores it, names it, and writes the archives asked for.
 ///
@@ -238,29 +239,6 @@ fn image_layers(store: &Store, graph: &Graph) -> Result<Vec<Vec<SnapshotId>>, Bu
     graph.vertices.iter().map(|vertex| layers(&vertex.op)).collect()
 }
 
-fn solve_error(prepared: &Prepared, error: SolveError<WorkerError>) -> BuildError {
-    match error {
-        SolveError::Vertex { error: WorkerError::Cancelled, .. } | SolveError::Cancelled => {
-            BuildError::Cancelled
-        }
-        SolveError::Vertex { vertex, error } => {
-            let vertex = prepared.graph.vertex(vertex);
-            let diagnostic = Diagnostic {
-                severity: Severity::Error,
-                code: error.code(),
-                message: error.to_string(),
-                span: (vertex.line > 0).then_some(vertex.span),
-                hint: error.hint(),
-            };
-            // A warning often says why the step failed: it is told before the error.
-            let warnings = prepared.warnings.iter().cloned();
-            BuildError::Step(prepared.findings(warnings.chain([diagnostic]).collect()))
-        }
-        SolveError::Cache { error, .. } => BuildError::Cache(error),
-        SolveError::Thread(error) => BuildError::Thread(error),
-    }
-}
-
 /// Makes the image's config and lists its layers.
 fn config(
     store: &Store,
@@ -330,7 +308,7 @@ pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
             span.end = span.end.saturating_sub(base.len());
         }
         let source = parsed.source.get(base.len()..).unwrap_or_default();
-        Findings { file: "--change".to_owned(), source: source.into(), diagnostics }
+        Findings { file: "--change".to_owned(), source: source.into(), diagnostics, failure: None }
     };
     if parsed.has_errors() {
         return Err(BuildError::Dockerfile(findings(parsed.diagnostics)));

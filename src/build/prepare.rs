@@ -37,7 +37,7 @@ pub struct Prepared<'a> {
 impl Prepared<'_> {
     /// Joins diagnostics with the text they are about.
     pub fn findings(&self, diagnostics: Vec<Diagnostic>) -> Findings {
-        Findings { file: self.file.clone(), source: self.source.clone(), diagnostics }
+        Findings { file: self.file.clone(), source: self.source.clone(), diagnostics, failure: None }
     }
 }
 
@@ -60,7 +60,12 @@ pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Pr
 
     let frontend = request.build_args.get("BUILDKIT_SYNTAX").map(String::as_str);
     let parsed = dockerfile::parse_as(&bytes, frontend);
-    let findings = |diagnostics| Findings { file: file.clone(), source: parsed.source.clone(), diagnostics };
+    let findings = |diagnostics| Findings {
+        file: file.clone(),
+        source: parsed.source.clone(),
+        diagnostics,
+        failure: None,
+    };
     if bytes.len() as u64 > MAX_DOCKERFILE_BYTES {
         let span = crate::report::Span::default();
         let message = format!("the Dockerfile is larger than {} MiB", MAX_DOCKERFILE_BYTES >> 20);

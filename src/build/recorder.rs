@@ -102,6 +102,11 @@ impl Recorder {
         self.lock().log = Some(log);
     }
 
+    /// Returns where the build's log is.
+    pub fn log_path(&self) -> Option<std::path::PathBuf> {
+        self.lock().log.as_ref().map(|log| log.path().to_owned())
+    }
+
     /// Hears of the engine's work.
     pub fn heard(&self, event: &Event) {
         let now = elapsed_ms(self.start);

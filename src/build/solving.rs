@@ -4,12 +4,13 @@
 
 use std::collections::BTreeSet;
 
+use super::Prepared;
 use super::book::StoreBook;
 use super::error::BuildError;
+use super::failure::{self, Tails};
 use super::log::Tee;
 use super::recorder::Recorder;
 use super::steps::StepReporter;
-use super::{Prepared, solve_error};
 use crate::image::SnapshotId;
 use crate::plan::graph::{Graph, VertexId};
 use crate::remote_cache::{Caches, Gathered};
@@ -43,7 +44,8 @@ impl Solving<'_> {
         loop {
             self.shun_what_nobody_has();
             let before = self.caches.map(Caches::count);
-            let error = match self.once() {
+            let tails = Tails::default();
+            let error = match self.once(&tails) {
                 Ok(solved) => return Ok(solved),
                 Err(error) => error,
             };
@@ -58,18 +60,19 @@ impl Solving<'_> {
                     if let SolveError::Vertex { vertex, error } = &*error {
                         self.recorder.failed_at(vertex.0, error);
                     }
-                    return Err(solve_error(self.prepared, *error));
+                    let log = self.recorder.log_path();
+                    return Err(failure::explain(self.prepared, *error, &tails, log));
                 }
             }
         }
     }
 
-    fn once(&self) -> Result<Solved, Box<SolveError<WorkerError>>> {
+    fn once(&self, tails: &Tails) -> Result<Solved, Box<SolveError<WorkerError>>> {
         let graph = &self.prepared.graph;
         let layers_of = |id: VertexId| self.images[id.0].clone();
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
         steps.begin();
-        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches };
+        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches, tails };
         let options = solve::Options { share: self.share, ..solve::Options::default() };
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
@@ -119,6 +122,7 @@ struct HeldBack<'a> {
     steps: &'a StepReporter<'a>,
     recorder: &'a Recorder,
     caches: Option<&'a Caches<'a>>,
+    tails: &'a Tails,
 }
 
 impl Reporter for HeldBack<'_> {
@@ -126,6 +130,7 @@ impl Reporter for HeldBack<'_> {
         let is_caches = || self.caches.is_some_and(Caches::has_failures);
         if !matches!(event, Event::VertexFailed { .. }) || !is_caches() {
             self.recorder.heard(&event);
+            self.tails.heard(&event);
             self.steps.event(event);
         }
     }

@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
+use super::near_files;
 use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
 use super::progress::{self, Progress};
@@ -20,7 +21,7 @@ use super::step_inputs::StepInputArgs;
 use super::step_network::StepNetworkArgs;
 use super::ui;
 use super::world::World;
-use super::{contexts, outputs, targets};
+use super::{contexts, outputs, panic, targets};
 use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Volume};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
@@ -189,7 +190,8 @@ fn shown(
     notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
-    let engine = world.engine(&store, progress.reporter(), &cancel)?;
+    let watching = panic::Watching(progress.reporter());
+    let engine = world.engine(&store, &watching, &cancel)?;
     let result = build::build(&engine, request);
     let people = |error| failed(world, &args.context, &args.source, error);
     let result = result.map_err(|error| progress.failed(error, people))?;
@@ -206,7 +208,7 @@ pub fn failed(world: &World, context: &str, args: &SourceArgs, error: BuildError
             CommandError::silent(code::USAGE)
         }
         BuildError::Step(findings) => {
-            ui::note(&findings.render(ui::err_in_colour()));
+            ui::note(&findings.render_failed(ui::err_in_colour()));
             CommandError::silent(code::FAILED)
         }
         BuildError::Cancelled => world.interrupted(),
@@ -226,10 +228,19 @@ pub fn failed(world: &World, context: &str, args: &SourceArgs, error: BuildError
                     )
                 }
                 Some(_) if context == "-" => "the path is one in the archive on standard input".to_owned(),
+                file if context != "-" && near_files::hint(file.as_deref(), context).is_some() => {
+                    near_files::hint(file.as_deref(), context).unwrap_or_default()
+                }
                 Some(_) => "the path starts here, not at the build context".to_owned(),
                 None => "name another file with `-f FILE`, or another build context".to_owned(),
             };
             CommandError::from(ContextError::DockerfileMissing { path, link: false }).hint(hint)
+        }
+        BuildError::Store(error) => {
+            let hint = error.hint();
+            let mut error = CommandError::from(BuildError::Store(error));
+            error.hints.extend(hint);
+            error
         }
         error => error.into(),
     }
@@ -312,9 +323,14 @@ pub fn request(context: &str, args: &SourceArgs) -> Result<BuildRequest, Command
 
 /// Parses a name for an image: no digest, not `scratch`, and `latest` where no tag is written.
 pub fn parse_tag(text: &str) -> Result<Reference, CommandError> {
-    let reference: Reference = text
-        .parse()
-        .map_err(|e| CommandError::usage(format!("invalid argument `{text}` for a name: {e}")))?;
+    let reference: Reference = text.parse().map_err(|e| {
+        let error = CommandError::usage(format!("invalid argument `{text}` for a name: {e}"));
+        let lower = text.to_lowercase();
+        match lower != text && lower.parse::<Reference>().is_ok() {
+            true => error.hint(format!("did you mean `{lower}`?")),
+            false => error,
+        }
+    })?;
     if reference.digest().is_some() {
         return Err(CommandError::usage(format!("`{text}`: a name to give cannot contain a digest")));
     }
@@ -421,7 +437,7 @@ mod tests {
     #[test]
     fn tags_are_checked() {
         assert_eq!(parse_tag("flask").unwrap().to_string(), "flask:latest");
-        assert!(parse_tag("Flask").is_err());
+        assert_eq!(parse_tag("Flask").unwrap_err().hints, ["did you mean `flask`?"]);
         assert!(parse_tag("scratch").is_err() && parse_tag("docker.io/library/scratch:1").is_err());
         assert!(parse_tag("me/scratch").is_ok());
         assert!(parse_tag(&format!("a@sha256:{}", "0".repeat(64))).is_err());

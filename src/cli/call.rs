@@ -95,8 +95,12 @@ pub fn run(source: &Source, bases: &Bases, call: Call, format: Format) -> u8 {
         Ok(Some(takes)) => outline(source, &takes, format),
         Ok(None) => targets(source, &call::targets(&source.parsed.file), format),
         Err(diagnostics) => {
-            let findings =
-                Findings { file: source.file.clone(), source: source.parsed.source.clone(), diagnostics };
+            let findings = Findings {
+                file: source.file.clone(),
+                source: source.parsed.source.clone(),
+                diagnostics,
+                failure: None,
+            };
             ui::note(&findings.render(ui::err_in_colour()));
             return code::USAGE;
         }

@@ -66,7 +66,8 @@ pub fn show(source: &Source, checked: &Checked, format: Format) -> u8 {
     ui::out(&findings::render(&source.file, text, checked, format));
     if format == Format::Text {
         let errors: Vec<Diagnostic> = checked.errors.iter().chain(&checked.violation).cloned().collect();
-        let errors = Findings { file: source.file.clone(), source: text.clone(), diagnostics: errors };
+        let errors =
+            Findings { file: source.file.clone(), source: text.clone(), diagnostics: errors, failure: None };
         ui::note(&errors.render(ui::err_in_colour()));
         if !checked.unknown.is_empty() {
             let mut names: Vec<String> =

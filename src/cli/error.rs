@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::ErrorKind;
 
 pub use crate::report::chain;
 use crate::report::clean::{clean_text, without_codes};
@@ -72,7 +73,17 @@ impl CommandError {
 
 impl<E: Error> From<E> for CommandError {
     fn from(error: E) -> CommandError {
-        CommandError::new(chain(&error))
+        let (mut is_full, mut cause) = (false, error.source());
+        while let Some(error) = cause {
+            let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+            is_full |= matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded));
+            cause = error.source();
+        }
+        let told = CommandError::new(chain(&error));
+        match is_full {
+            true => told.hint("where it is the store that is full, `rbuild system prune` makes room in it"),
+            false => told,
+        }
     }
 }
 
@@ -87,6 +98,8 @@ mod tests {
         struct Outer(#[source] std::io::Error);
         let error = CommandError::from(Outer(std::io::Error::other("disk on fire"))).hint("call for help");
         assert_eq!(error.text(), "error: cannot read `x`: disk on fire\nhint: call for help\n");
+        let full = CommandError::from(Outer(std::io::Error::from_raw_os_error(28)));
+        assert!(full.hints[0].contains("rbuild system prune"), "{full:?}");
         let gone = std::io::Error::from_raw_os_error(2);
         assert_eq!(
             CommandError::from(Outer(gone)).text(),

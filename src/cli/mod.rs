@@ -37,8 +37,10 @@ mod layers;
 mod load;
 mod login;
 mod logout;
+mod near_files;
 mod no_effect;
 mod outputs;
+mod panic;
 mod parse;
 mod progress;
 mod prune;
@@ -79,6 +81,11 @@ use world::World;
 
 /// Runs the program and returns its exit code. No other thread may run yet.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
+    panic::guard(|| guarded(words))
+}
+
+fn guarded(words: impl IntoIterator<Item = OsString>) -> u8 {
+    world::panic_if_asked();
     // Described once: it is the larger part of what happens before the work.
     let mut parser = CommandLine::command();
     let words = match command_line::complete(&parser, words) {

@@ -37,6 +37,7 @@ pub fn parse(args: ParseArgs) -> Result<u8, CommandError> {
             file: source.file,
             source: source.parsed.source.clone(),
             diagnostics: source.parsed.diagnostics,
+            failure: None,
         };
         ui::note(&findings.render(ui::err_in_colour()));
         return Ok(code::USAGE);

@@ -190,6 +190,19 @@ impl Progress {
         mut error: BuildError,
         people: impl FnOnce(BuildError) -> CommandError,
     ) -> CommandError {
+        if let BuildError::Step(findings) = &mut error
+            && let Some(failure) = &mut findings.failure
+        {
+            let is_shown = match self {
+                // The output of a step that failed stands right above.
+                Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
+                Progress::Plain(_) => !failure.mixed,
+                Progress::None => false,
+            };
+            if is_shown {
+                failure.last.clear();
+            }
+        }
         match (self, &mut error) {
             (Progress::View(view), _) => {
                 let (counts, took) = view.end();
@@ -241,7 +254,7 @@ fn tell(sink: &dyn Reporter, findings: &Findings) {
 fn told(sink: &dyn Reporter, findings: &mut Findings) -> String {
     tell(sink, findings);
     findings.diagnostics.retain(|finding| finding.is_error());
-    findings.render(false).trim_end().to_owned()
+    findings.render_failed(false).trim_end().to_owned()
 }
 
 /// Shows bytes on their way, and lines above; without a terminal, lines only.

@@ -19,6 +19,7 @@ use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
+use crate::sandbox::facts;
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
@@ -80,7 +81,9 @@ impl World {
     pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
         let identity = userns::enter_if_needed();
         if let (Err(error), true) = (&identity, needs_namespace) {
-            return Err(CommandError::new(chain(error)).hint("`rbuild doctor` says what this machine lacks"));
+            let mut failed = CommandError::new(chain(error));
+            failed.hints = facts::enabling(error);
+            return Err(failed);
         }
         let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
         Ok(World {
@@ -115,16 +118,9 @@ impl World {
             store.use_snapshotter(self.snapshotter, std::env::var("PATH").unwrap_or_default());
         });
         opened.map_err(|error| {
-            let hint = match &error {
-                crate::store::StoreError::Io { source, .. }
-                    if source.kind() == std::io::ErrorKind::PermissionDenied =>
-                {
-                    Some("name another place with --root or RBUILD_ROOT")
-                }
-                _ => None,
-            };
+            let hint = error.hint();
             let mut error = CommandError::from(error);
-            error.hints.extend(hint.map(str::to_owned));
+            error.hints.extend(hint);
             error
         })
     }
@@ -331,6 +327,14 @@ fn fetch_options() -> FetchOptions {
         known_hosts: variable("HOME")
             .map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
             .filter(|f| f.is_file()),
+    }
+}
+
+/// Panics where a test of the program's faults asks for it; no release does.
+pub fn panic_if_asked() {
+    #[cfg(debug_assertions)]
+    if let Some(words) = std::env::var_os("RBUILD_TEST_PANIC") {
+        panic!("{}", words.to_string_lossy());
     }
 }
 

@@ -74,6 +74,10 @@ impl ContextError {
         match self {
             ContextError::NotFound { hint, .. } => hint.as_deref(),
             ContextError::Net(error) => error.hint(),
+            ContextError::Checksum { .. } => Some(
+                "the file at that address is another now, or the checksum was never its own: see what changed before \
+                 you write the new one",
+            ),
             _ => None,
         }
     }

@@ -76,7 +76,7 @@ impl Filter {
     pub fn reason(&self, path: &Path) -> Option<String> {
         let (left_out, rule) = self.decision(path);
         let rule = rule.filter(|_| left_out)?;
-        Some(format!("line {} of {} leaves it out: `{}`", rule.line, rule.file, rule.text))
+        Some(format!("{}:{} leaves it out: `{}`", rule.file, rule.line, rule.text))
     }
 
     /// Tells whether a path is left out, and the rule that decided; `None` when none is about it.

@@ -16,6 +16,7 @@ mod git;
 mod hash;
 mod http;
 mod listing;
+mod near;
 mod select;
 mod selection;
 mod source;

@@ -43,6 +43,7 @@ use super::filter::Filter;
 use super::filter::Verdict;
 use super::hash::Large;
 use super::hash::hash_large;
+use super::near;
 use super::selection::Entry;
 use super::selection::EntryKind;
 use super::selection::Selected;
@@ -270,6 +271,11 @@ impl Selector<'_> {
             stat.is_symlink()
                 .then(|| format!("`{}` is a link that leads nowhere inside the root", show(written)))
         });
+        let visible = |path: &Path| match &self.scope.tree.ignore {
+            Some(filter) => filter.reason(path).is_none(),
+            None => true,
+        };
+        let hint = hint.or_else(|| near::hint(root, written, &visible));
         ContextError::NotFound { path: written.to_owned(), hint }
     }
 }

@@ -23,6 +23,17 @@ const MOST_BYTES: usize = 400;
 /// `file_name:line:column` (the file alone for a finding that has no span). `source` is
 /// the text the span points into.
 pub fn render(diagnostic: &Diagnostic, file_name: &str, source: &str, color: bool) -> String {
+    render_with(diagnostic, file_name, source, color, &[])
+}
+
+/// Renders one finding as [`render`] does, with notes below its hint.
+pub fn render_with(
+    diagnostic: &Diagnostic,
+    file_name: &str,
+    source: &str,
+    color: bool,
+    notes: &[String],
+) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
@@ -41,6 +52,9 @@ pub fn render(diagnostic: &Diagnostic, file_name: &str, source: &str, color: boo
     };
     if let Some(hint) = &diagnostic.hint {
         group = group.element(Level::HELP.message(printable(hint)));
+    }
+    for note in notes {
+        group = group.element(Level::NOTE.message(printable(note)));
     }
     renderer.render(&[group])
 }

@@ -100,8 +100,9 @@ fn interpreter(file: &CStr) -> String {
 fn interpreter_in(start: &[u8]) -> Option<String> {
     if let Some(line) = start.strip_prefix(b"#!") {
         let line = line.split(|&byte| byte == b'\n').next()?;
-        let word = line.split(|byte| byte.is_ascii_whitespace()).find(|word| !word.is_empty())?;
-        return Some(String::from_utf8_lossy(word).into_owned());
+        // A CR is no blank to the kernel: it looks for a program of that name.
+        let word = line.split(|&byte| byte == b' ' || byte == b'\t').find(|word| !word.is_empty())?;
+        return Some(String::from_utf8_lossy(word).replace('\r', "\\r"));
     }
     start.strip_prefix(b"\x7fELF")?;
     // The path stands as text, ended by NUL, right behind the program headers.
@@ -147,6 +148,7 @@ mod tests {
         };
         check(b"#!/bin/bash -e\nx", Some("/bin/bash"));
         check(b"#! /usr/bin/env python\n", Some("/usr/bin/env"));
+        check(b"#!/bin/sh\r\necho\r\n", Some("/bin/sh\\r"));
         check(b"#!", None);
         check(b"\x7fELF\x02\0\0\0/lib64/ld-linux-x86-64.so.2\0", Some("/lib64/ld-linux-x86-64.so.2"));
         check(b"text", None);

@@ -13,7 +13,7 @@ use rustix::mount::FsOpenFlags;
 use super::network::NetworkPool;
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::overlay::{self, MountWay, Writable};
-use crate::sys::userns::{self, Identity};
+use crate::sys::userns::{self, Identity, UsernsError};
 
 /// The oldest kernel that rbuild runs on.
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
@@ -48,6 +48,28 @@ pub fn inspect(identity: &Identity, scratch: &Path, program_path: &str) -> Vec<F
     facts.push(network_program(program_path));
     facts.push(foreign_programs());
     facts
+}
+
+/// Says how user namespaces become possible, for who could not make one.
+pub fn enabling(error: &UsernsError) -> Vec<String> {
+    let mut hints = Vec::new();
+    match error {
+        UsernsError::SwitchedOff { fix, .. } => {
+            let setting = fix.trim_start_matches("sysctl -w ");
+            hints.push(format!(
+                "to keep it after the next start: `echo {setting} > /etc/sysctl.d/60-userns.conf`, as root"
+            ));
+        }
+        UsernsError::Unshare(_) | UsernsError::WriteMap { .. } | UsernsError::Private(_) => hints.push(
+            "inside a container its runtime forbids them: docker needs `--security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined --security-opt systempaths=unconfined`, podman `--security-opt \
+             unmask=ALL`; or run rbuild as root of a container with CAP_SYS_ADMIN"
+                .to_owned(),
+        ),
+        UsernsError::Start(_) => {}
+    }
+    hints.push("`rbuild doctor` says what this machine lacks".to_owned());
+    hints
 }
 
 fn read(path: &str) -> Option<String> {
@@ -201,6 +223,16 @@ mod tests {
     use super::*;
     use crate::sys::overlay::OverlayXattrs;
     use crate::sys::userns::IdMap;
+
+    #[test]
+    fn what_is_switched_off_can_be_switched_on() {
+        let off =
+            UsernsError::SwitchedOff { file: "/proc/x", fix: "sysctl -w user.max_user_namespaces=15000" };
+        let hints = enabling(&off);
+        assert!(hints[0].contains("`echo user.max_user_namespaces=15000 > /etc/sysctl.d/"), "{hints:?}");
+        let hints = enabling(&UsernsError::Unshare(std::io::Error::from_raw_os_error(1)));
+        assert!(hints[0].contains("seccomp=unconfined") && hints[1].contains("rbuild doctor"), "{hints:?}");
+    }
 
     #[test]
     fn kernel_versions() {

@@ -84,6 +84,43 @@ impl StoreError {
         matches!(self, StoreError::NotFound(_))
     }
 
+    /// Returns what to do next, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            StoreError::Io { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => "name another place with --root or RBUILD_ROOT",
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    "the file system is read-only: name another place with --root or RBUILD_ROOT"
+                }
+                io::ErrorKind::NotADirectory => {
+                    "the store is a directory: name one with --root or RBUILD_ROOT"
+                }
+                _ => return None,
+            },
+            StoreError::Full { .. } => {
+                "`rbuild system prune` makes room; `--root` or RBUILD_ROOT name a place on another disk"
+            }
+            StoreError::NewerFormat { .. } => {
+                "use the newer rbuild, or another store with --root or RBUILD_ROOT"
+            }
+            StoreError::OtherOwner { .. } => {
+                "run it as that user, or name another place with --root or RBUILD_ROOT"
+            }
+            StoreError::Damaged { root, .. } => {
+                return Some(format!(
+                    "images and the cache in it are lost to this version: name another place with --root or \
+                     RBUILD_ROOT, or remove `{}` and build again",
+                    root.display()
+                ));
+            }
+            StoreError::Broken { .. } | StoreError::WrongDigest { .. } | StoreError::WrongSize { .. } => {
+                "what is in the store changed outside of rbuild, or the disk failed: pull or build that image again"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+
     /// Makes an error of an entry that cannot be used.
     pub(super) fn broken(entry: impl Into<String>, why: impl ToString) -> StoreError {
         StoreError::Broken { entry: entry.into(), why: why.to_string() }

@@ -17,18 +17,20 @@ use crate::sys::users::UserError;
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The command ran and did not succeed.
-    #[error("process \"{command}\" did not complete successfully: {}{}", ending(*.exit), also(*.exit, *.oom))]
+    #[error("process {} did not complete successfully: {}{}", quoted(.command), ending(*.exit), also(*.exit, *.oom, *.full))]
     Exit {
         command: String,
         exit: Exit,
         /// Whether any process of it was killed for the memory limit.
         oom: bool,
+        /// Whether the file system of the store was full when it ended.
+        full: bool,
     },
     /// The command ran longer than a step may, and was stopped with all it had started.
-    #[error("process \"{command}\" was stopped: it was not done after {}{}", shown(*.after), quiet(*.silent))]
+    #[error("process {} was stopped: it was not done after {}{}", quoted(.command), shown(*.after), quiet(*.silent))]
     TooLate { command: String, after: Duration, silent: Duration },
     /// The command could not be started.
-    #[error("process \"{command}\" could not be started: {}", chain(.error))]
+    #[error("process {} could not be started: {}", quoted(.command), chain(.error))]
     Sandbox { command: String, error: SandboxError },
     #[error("{}", chain(.0))]
     Context(#[from] ContextError),
@@ -51,6 +53,12 @@ pub enum WorkerError {
     NotAllowed(&'static str),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    #[error("cannot make the working directory `{path}`: `/{}` is no directory", crate::context::show(.at))]
+    NoDirectory {
+        path: String,
+        /// Relative to the root.
+        at: std::path::PathBuf,
+    },
     #[error("the files of `{0}` are not there")]
     NoSource(String),
     /// A layer that a cache of elsewhere promised cannot be had.
@@ -79,6 +87,23 @@ fn quiet(silent: Duration) -> String {
     }
 }
 
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+/// Quotes a command as docker does; of a long one the middle is left out.
+fn quoted(command: &str) -> String {
+    const LONGEST: usize = 400;
+    const ENDS: usize = 180;
+    let count = command.chars().count();
+    if count <= LONGEST {
+        return format!("{command:?}");
+    }
+    let start: String = command.chars().take(ENDS).collect();
+    let end: String = command.chars().skip(count - ENDS).collect();
+    format!("{:?}", format!("{start} … {end}"))
+}
+
 /// Says how a process ended.
 fn ending(exit: Exit) -> String {
     match exit {
@@ -89,10 +114,11 @@ fn ending(exit: Exit) -> String {
 }
 
 /// Says what the end of the command alone does not tell.
-fn also(exit: Exit, oom: bool) -> &'static str {
-    match oom && exit != Exit::OutOfMemory {
-        true => ", after a process of it was killed because the memory limit was reached",
-        false => "",
+fn also(exit: Exit, oom: bool, full: bool) -> &'static str {
+    match (oom && exit != Exit::OutOfMemory, full) {
+        (true, _) => ", after a process of it was killed because the memory limit was reached",
+        (false, true) => ", and no space is left on the file system of the store",
+        (false, false) => "",
     }
 }
 
@@ -121,6 +147,7 @@ impl WorkerError {
             WorkerError::Sandbox { .. } => "sandbox",
             WorkerError::Context(_) | WorkerError::Copy(_) | WorkerError::NoSource(_) => "copy",
             WorkerError::User(_) => "user",
+            WorkerError::NoDirectory { .. } => "workdir",
             WorkerError::Network(_) => "network",
             WorkerError::Git(_) => "git",
             WorkerError::Mount(_) => "mount",
@@ -149,8 +176,19 @@ impl WorkerError {
             WorkerError::TooLate { .. } => {
                 "a step that needs longer gets it with a longer `--step-timeout`, or none"
             }
-            WorkerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-                "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
+            WorkerError::Io { source, .. } | WorkerError::Copy(CopyError::Write { source, .. })
+                if is_full(source) =>
+            {
+                "the file system of the store is full: `rbuild system prune` makes room, and `--root` moves the store"
+            }
+            WorkerError::Store(error) => return error.hint(),
+            WorkerError::User(UserError::UnknownUser(_))
+            | WorkerError::Copy(CopyError::Chown(UserError::UnknownUser(_))) => {
+                "users are those in /etc/passwd of the image: make one with `RUN useradd` (`adduser` in Alpine), or name \
+                 a number"
+            }
+            WorkerError::NoDirectory { .. } => {
+                "something put a file there: name another directory, or COPY with a `/` at the end of the destination"
             }
             WorkerError::Mount(error) => return error.hint(),
             WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
@@ -169,7 +207,7 @@ mod tests {
     use super::*;
 
     fn check(exit: Exit, expect: &str) {
-        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit, oom: false };
+        let error = WorkerError::Exit { command: "/bin/sh -c false".into(), exit, oom: false, full: false };
         assert_eq!(
             error.to_string(),
             format!("process \"/bin/sh -c false\" did not complete successfully: {expect}")
@@ -197,10 +235,18 @@ mod tests {
         check(Exit::Signal(9), "killed by signal 9 (SIGKILL)");
         check(Exit::Signal(64), "killed by signal 64");
         check(Exit::OutOfMemory, "killed because memory ran out (exit code: 137)");
-        let error = WorkerError::Exit { command: "make".into(), exit: Exit::Code(2), oom: true };
+        let error = WorkerError::Exit { command: "make".into(), exit: Exit::Code(2), oom: true, full: false };
         assert!(error.to_string().ends_with(
             "exit code: 2, after a process of it was killed because the memory limit was reached"
         ));
         assert!(error.hint().unwrap().contains("--memory"));
+        let error =
+            WorkerError::Exit { command: "a\n\"b\"".into(), exit: Exit::Code(2), oom: false, full: true };
+        let expect = "process \"a\\n\\\"b\\\"\" did not complete successfully: exit code: 2, and no space is left on the \
+                      file system of the store";
+        assert_eq!(error.to_string(), expect);
+        let long =
+            WorkerError::Exit { command: "x".repeat(9000), exit: Exit::Code(2), oom: false, full: false };
+        assert!(long.to_string().len() < 500);
     }
 }

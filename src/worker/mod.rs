@@ -19,6 +19,7 @@ mod store_worker;
 mod watch;
 
 pub use cache::StoreCache;
+pub use copy::CopyError;
 pub use error::WorkerError;
 pub use fetch::{FetchOptions, Fetcher, SecretOf};
 pub use mount::{MAX_SECRET_BYTES, Secrets};

@@ -53,7 +53,14 @@ impl StoreWorker<'_> {
             // An image may name a working directory that it does not have.
             _ => {
                 let root = Owner { uid: 0, gid: 0 };
-                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs)?;
+                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs).map_err(|e| {
+                    match e {
+                        copy::CopyError::NotADirectory(at) => {
+                            WorkerError::NoDirectory { path: op.workdir.clone(), at }
+                        }
+                        error => error.into(),
+                    }
+                })?;
             }
         }
         let command = op.args.join(" ");
@@ -81,7 +88,10 @@ impl StoreWorker<'_> {
                     self.options.reporter.event(Event::Warning { text: format!("warning: {why}") });
                 }
                 return Err(match ended {
-                    Ended::Itself(exit) => WorkerError::Exit { command, exit, oom },
+                    Ended::Itself(exit) => {
+                        let full = is_full(&layer.draft.dir);
+                        WorkerError::Exit { command, exit, oom, full }
+                    }
                     Ended::TooLate { silent } => {
                         let after = self.options.step.timeout.unwrap_or_default();
                         WorkerError::TooLate { command, after, silent }
@@ -266,6 +276,15 @@ impl StoreWorker<'_> {
             }
         }
     }
+}
+
+/// Tells whether there is no room, or no inode, left where a directory is.
+fn is_full(directory: &Path) -> bool {
+    // With less than this nobody writes on.
+    const LEAST_BYTES: u64 = 64 << 10;
+    let Ok(stat) = rustix::fs::statvfs(directory) else { return false };
+    let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+    bytes < LEAST_BYTES || (stat.f_files > 0 && stat.f_favail == 0)
 }
 
 /// The network a step got.

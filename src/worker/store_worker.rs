@@ -333,7 +333,12 @@ impl<'a> StoreWorker<'a> {
         let user = users::lookup(&layer.base, &op.user)?;
         let owner = users::Owner { uid: user.uid, gid: user.gid };
         let xattrs = self.options.store.options().xattrs;
-        copy::make_directory(&layer.base, &layer.upper, &op.path, owner, xattrs)?;
+        copy::make_directory(&layer.base, &layer.upper, &op.path, owner, xattrs).map_err(
+            |error| match error {
+                copy::CopyError::NotADirectory(at) => WorkerError::NoDirectory { path: op.path.clone(), at },
+                error => error.into(),
+            },
+        )?;
         self.clamp(&layer.upper, op.source_date_epoch)?;
         self.commit(layer.draft, SnapshotKind::Workdir)
     }

@@ -26,6 +26,7 @@ mod copy;
 mod copy_again;
 mod corpus;
 mod diff_images;
+mod errors;
 mod export;
 mod flags;
 mod fuzz_corpus;
