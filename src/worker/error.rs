@@ -2,6 +2,7 @@
 
 use super::copy::CopyError;
 use super::mount::MountError;
+use super::shell::NoBusybox;
 use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
 use crate::report::chain;
@@ -44,6 +45,9 @@ pub enum WorkerError {
     /// The command line did not consent to it.
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
+    /// There is nothing that a shell could be opened with.
+    #[error("{}", chain(.0))]
+    NoShell(#[from] NoBusybox),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("the files of `{0}` are not there")]
@@ -80,6 +84,15 @@ fn signal_name(number: i32) -> String {
 }
 
 impl WorkerError {
+    /// Tells whether the command itself failed, or could not be executed: a look inside the step helps.
+    pub fn is_the_commands(&self) -> bool {
+        match self {
+            WorkerError::Exit { .. } => true,
+            WorkerError::Sandbox { error, .. } => error.exec().is_some(),
+            _ => false,
+        }
+    }
+
     /// Returns the word for a finding's code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -91,6 +104,7 @@ impl WorkerError {
             WorkerError::Git(_) => "git",
             WorkerError::Mount(_) => "mount",
             WorkerError::NotAllowed(_) => "not-allowed",
+            WorkerError::NoShell(_) => "no-shell",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Import(_) => "cache",
             WorkerError::Cancelled => "stopped",
@@ -116,6 +130,7 @@ impl WorkerError {
                 "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
             }
             WorkerError::Mount(error) => return error.hint(),
+            WorkerError::NoShell(_) => NoBusybox::HINT,
             WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);

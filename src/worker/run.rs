@@ -9,10 +9,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::copy;
 use super::error::WorkerError;
 use super::mount::StepMounts;
+use super::shell::Place;
 use super::store_worker::{NewLayer, StoreWorker, base_of};
 use crate::image::SnapshotId;
 use crate::layer::inherit_root;
-use crate::plan::graph::{NetworkMode, RunOp, Security};
+use crate::plan::graph::{NetworkMode, RunOp, Security, VertexId};
 use crate::report::{Event, Stream};
 use crate::sandbox::network::{PrivateNetwork, private_resolv_conf};
 use crate::sandbox::{
@@ -28,8 +29,11 @@ const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 
 impl StoreWorker<'_> {
     /// Runs a command on a state and returns the layer it made, not yet committed.
+    ///
+    /// What a command that fails left is kept for a shell, where that was asked for.
     pub(super) fn run(
         &self,
+        id: VertexId,
         op: &RunOp,
         inputs: &[InputView],
         log: Log<'_>,
@@ -37,26 +41,13 @@ impl StoreWorker<'_> {
     ) -> Result<NewLayer, WorkerError> {
         self.check_allowed(op)?;
         let base = base_of(inputs);
-        let store = self.options.store;
-        let xattrs = store.options().xattrs;
-        let layer = self.new_layer(base)?;
-        let user = users::lookup(&layer.base, &op.user)?;
-        let mut view = None;
-        match layer.base.try_stat(Path::new(&op.workdir), true) {
-            Ok(Some(_)) => {
-                inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?;
-                view = Some(&layer.base);
-            }
-            // An image may name a working directory that it does not have.
-            _ => {
-                let root = Owner { uid: 0, gid: 0 };
-                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs)?;
-            }
-        }
+        let Started { layer, user, is_whole } = self.start_layer(op, base)?;
+        let view = is_whole.then_some(&layer.base);
         let command = op.args.join(" ");
         let mut mounts = self.step_mounts(op, inputs, cancel)?;
         let network = self.network(op.network)?;
-        let result = self.run_in(op, base, view, &layer.draft, user, &mut mounts, &network, log, cancel);
+        let own = user.clone();
+        let result = self.run_in(op, base, view, &layer.draft, own, &mut mounts, &network, log, cancel);
         // What a step with all rights made of its network is nothing for the next one.
         if op.security == Security::Sandbox {
             match network {
@@ -65,13 +56,20 @@ impl StoreWorker<'_> {
                 Joined::Host => {}
             }
         }
+        let caches = mounts.take_opened_caches();
         drop(mounts);
-        match result {
+        let failure = match result {
             Err(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Ok((Exit::Code(0), _)) => {}
-            Ok((exit, oom)) => return Err(WorkerError::Exit { command, exit, oom }),
+            Ok((Exit::Code(0), _)) => None,
+            Ok((exit, oom)) => Some(WorkerError::Exit { command, exit, oom }),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failure {
+            if error.is_the_commands() {
+                self.keep_failed(id, || Place::failed(op, inputs, layer, user, caches));
+            }
+            return Err(error);
         }
         for name in MOUNT_POINTS {
             let missing =
@@ -86,8 +84,28 @@ impl StoreWorker<'_> {
         Ok(layer)
     }
 
+    /// Starts the layer of a command, with the directory that it works in.
+    pub(super) fn start_layer(&self, op: &RunOp, base: &[SnapshotId]) -> Result<Started, WorkerError> {
+        let xattrs = self.options.store.options().xattrs;
+        let layer = self.new_layer(base)?;
+        let user = users::lookup(&layer.base, &op.user)?;
+        let is_whole = match layer.base.try_stat(Path::new(&op.workdir), true) {
+            Ok(Some(_)) => {
+                inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?;
+                true
+            }
+            // An image may name a working directory that it does not have.
+            _ => {
+                let root = Owner { uid: 0, gid: 0 };
+                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs)?;
+                false
+            }
+        };
+        Ok(Started { layer, user, is_whole })
+    }
+
     /// Refuses what the command line did not consent to, whoever made the graph.
-    fn check_allowed(&self, op: &RunOp) -> Result<(), WorkerError> {
+    pub(super) fn check_allowed(&self, op: &RunOp) -> Result<(), WorkerError> {
         let allowed = self.options.entitlements;
         if op.security == Security::Insecure && !allowed.security_insecure {
             return Err(WorkerError::NotAllowed("security.insecure"));
@@ -99,7 +117,7 @@ impl StoreWorker<'_> {
     }
 
     /// Takes the network a step asks for.
-    fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
+    pub(super) fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
         match mode {
             NetworkMode::None => return Ok(Joined::Empty(self.empty_networks.take()?)),
             NetworkMode::Host => return Ok(Joined::Host),
@@ -130,17 +148,50 @@ impl StoreWorker<'_> {
         log: Log<'_>,
         cancel: &Cancel,
     ) -> Result<(Exit, bool), WorkerError> {
-        let options = &self.options;
         let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
-        let root = Root::Overlay {
-            lowers: options.store.lowers(base),
-            upper: draft.dir.clone(),
-            work: draft.work.clone(),
-            xattrs: options.store.options().xattrs,
-        };
-        let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
+        let root = self.root(base, draft, &draft.work);
+        let mut step = self.environment(op, root, user, mounts, network)?;
         let shared = view.map(|view| view.fd().try_clone_to_owned()).transpose();
         step.view = shared.map_err(pipe("cannot share the view of the layers"))?;
+
+        let (stdout, their_stdout) = io::pipe().map_err(pipe("cannot make a pipe"))?;
+        let (stderr, their_stderr) = io::pipe().map_err(pipe("cannot make a pipe"))?;
+        let stdio =
+            Stdio { stdin: None, stdout: Some(their_stdout.into()), stderr: Some(their_stderr.into()) };
+        let failed = |error| WorkerError::Sandbox { command: op.args.join(" "), error };
+        let launcher = self.options.launcher.get().map_err(failed)?;
+        let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
+        self.note(running.notes());
+        let stop = running.stop_handle().map_err(failed)?;
+        let _hook = cancel.on_cancel(move || drop(stop.kill()));
+        pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
+        let exit = running.wait().map_err(failed)?;
+        Ok((exit, running.oom_killed()))
+    }
+
+    /// Returns the root of a command: what it changes goes to a draft. `work` is new, beside that.
+    pub(super) fn root(&self, base: &[SnapshotId], draft: &Draft, work: &Path) -> Root {
+        let store = self.options.store;
+        Root::Overlay {
+            lowers: store.lowers(base),
+            upper: draft.dir.clone(),
+            work: work.to_owned(),
+            xattrs: store.options().xattrs,
+        }
+    }
+
+    /// Puts together all that a command sees.
+    pub(super) fn environment(
+        &self,
+        op: &RunOp,
+        root: Root,
+        user: users::User,
+        mounts: &mut StepMounts,
+        network: &Joined,
+    ) -> Result<StepEnvironment, WorkerError> {
+        let options = &self.options;
+        let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
+        let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
         let hidden = |entry: &&str| {
             let name = entry.split('=').next();
             !mounts.env.iter().any(|(over, _)| Some(over.as_str()) == name)
@@ -191,24 +242,11 @@ impl StoreWorker<'_> {
         step.volumes = options.volumes.iter().map(mounted).collect();
         step.script = op.script.as_ref().map(|s| (s.name.clone(), s.body.clone().into_bytes()));
         step.ca_cert = options.ca_cert.clone();
-
-        let (stdout, their_stdout) = io::pipe().map_err(pipe("cannot make a pipe"))?;
-        let (stderr, their_stderr) = io::pipe().map_err(pipe("cannot make a pipe"))?;
-        let stdio =
-            Stdio { stdin: None, stdout: Some(their_stdout.into()), stderr: Some(their_stderr.into()) };
-        let failed = |error| WorkerError::Sandbox { command: op.args.join(" "), error };
-        let launcher = options.launcher.get().map_err(failed)?;
-        let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
-        self.note(running.notes());
-        let stop = running.stop_handle().map_err(failed)?;
-        let _hook = cancel.on_cancel(move || drop(stop.kill()));
-        pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
-        let exit = running.wait().map_err(failed)?;
-        Ok((exit, running.oom_killed()))
+        Ok(step)
     }
 
     /// Tells what of the options has no effect here, once in a build.
-    fn note(&self, notes: &[sandbox::Note]) {
+    pub(super) fn note(&self, notes: &[sandbox::Note]) {
         for note in notes {
             let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if noted.insert(note.what.clone()) {
@@ -218,8 +256,16 @@ impl StoreWorker<'_> {
     }
 }
 
+/// What a command starts with.
+pub(super) struct Started {
+    pub layer: NewLayer,
+    pub user: users::User,
+    /// Whether the view of what lies beneath has all that the root will have.
+    pub is_whole: bool,
+}
+
 /// The network a step got.
-enum Joined {
+pub(super) enum Joined {
     Host,
     /// Nothing but loopback.
     Empty(OwnedFd),
