@@ -12,27 +12,36 @@ mod error;
 mod export;
 mod loader;
 mod log;
+mod on_failure;
 mod output;
+mod point;
 mod prepare;
 mod pulls;
 mod recorder;
 mod request;
+mod shell;
 mod solving;
 mod source;
 mod steps;
 #[cfg(test)]
 mod testing;
 
-pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
+pub use crate::worker::{
+    AgentSource, BadBusybox, Busybox, MAX_SECRET_BYTES, SecretSource, Shell, ShellRequest, StepOptions,
+    Volume, Word,
+};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
 pub use loader::{LoadError, Loader};
+pub use on_failure::{FailedStep, Next, OnFailure, Opener};
 pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
+pub use point::{At, NoPoint};
 pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
     NamedContextFrom, PullPolicy, Wanted,
 };
+pub use shell::{OpenPoint, shell};
 pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
@@ -57,10 +66,19 @@ use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions, WorkerError};
 /// What the user is told is done is on the disk (unless the store was opened without syncing). However it
 /// ends, a record of it is kept.
 pub fn build(engine: &Engine, request: BuildRequest) -> Result<BuildResult, BuildError> {
+    build_or_ask(engine, request, None)
+}
+
+/// The same; where a command fails, `on_failure` is asked how to go on.
+pub fn build_or_ask(
+    engine: &Engine,
+    request: BuildRequest,
+    on_failure: Option<&dyn OnFailure>,
+) -> Result<BuildResult, BuildError> {
     engine.store.look_once()?;
     let recorder = Recorder::new(&request);
-    let built = recorded(engine, request, &recorder);
-    recorder.end(engine, &built);
+    let built = recorded(engine, request, &recorder, on_failure);
+    recorder.end(engine, built.as_ref());
     built
 }
 
@@ -68,6 +86,7 @@ fn recorded(
     engine: &Engine,
     mut request: BuildRequest,
     recorder: &Recorder,
+    on_failure: Option<&dyn OnFailure>,
 ) -> Result<BuildResult, BuildError> {
     let prepared = prepare::prepare(engine, &mut request)?;
     recorder.warned(&prepared.source, &prepared.warnings);
@@ -85,6 +104,7 @@ fn recorded(
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
     let worker = worker(engine, &prepared, &request, imports);
+    let worker = if on_failure.is_some() { worker.keeping_failed() } else { worker };
     let cache = StoreCache::new(engine.store).with_imports(imports);
     let solving = Solving {
         prepared: &prepared,
@@ -98,6 +118,8 @@ fn recorded(
         no_cache: request.no_cache,
         share: !request.cache_to.is_empty(),
         cancel: engine.cancel,
+        store: engine.store,
+        on_failure,
     };
     let solved = solving.solve()?;
     if let Some(error) = book.into_failure() {
@@ -235,22 +257,25 @@ fn solve_error(prepared: &Prepared, error: SolveError<WorkerError>) -> BuildErro
         SolveError::Vertex { error: WorkerError::Cancelled, .. } | SolveError::Cancelled => {
             BuildError::Cancelled
         }
-        SolveError::Vertex { vertex, error } => {
-            let vertex = prepared.graph.vertex(vertex);
-            let diagnostic = Diagnostic {
-                severity: Severity::Error,
-                code: error.code(),
-                message: error.to_string(),
-                span: (vertex.line > 0).then_some(vertex.span),
-                hint: error.hint(),
-            };
-            // A warning often says why the step failed: it is told before the error.
-            let warnings = prepared.warnings.iter().cloned();
-            BuildError::Step(prepared.findings(warnings.chain([diagnostic]).collect()))
-        }
+        SolveError::Vertex { vertex, error } => vertex_error(prepared, vertex, &error),
         SolveError::Cache { error, .. } => BuildError::Cache(error),
         SolveError::Thread(error) => BuildError::Thread(error),
     }
+}
+
+/// Says what happened at a vertex, with its place in the file.
+fn vertex_error(prepared: &Prepared, vertex: VertexId, error: &WorkerError) -> BuildError {
+    let vertex = prepared.graph.vertex(vertex);
+    let diagnostic = Diagnostic {
+        severity: Severity::Error,
+        code: error.code(),
+        message: error.to_string(),
+        span: (vertex.line > 0).then_some(vertex.span),
+        hint: error.hint(),
+    };
+    // A warning often says why the step failed: it is told before the error.
+    let warnings = prepared.warnings.iter().cloned();
+    BuildError::Step(prepared.findings(warnings.chain([diagnostic]).collect()))
 }
 
 /// Makes the image's config and lists its layers.

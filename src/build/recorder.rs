@@ -176,7 +176,7 @@ impl Recorder {
     }
 
     /// Keeps the record. That this fails is a warning: the build has done its work by then.
-    pub fn end(self, engine: &Engine<'_>, built: &Result<BuildResult, BuildError>) {
+    pub fn end(self, engine: &Engine<'_>, built: Result<&BuildResult, &BuildError>) {
         let start = self.start;
         let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let kept = state.log.map_or_else(|| engine.store.build_log(), Ok).and_then(|log| {

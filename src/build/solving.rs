@@ -2,19 +2,23 @@
 //!
 //! Not here: what they are and what is believed of them (`remote_cache`).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::book::StoreBook;
 use super::error::BuildError;
 use super::log::Tee;
+use super::on_failure::{FailedStep, Next, OnFailure, Opener, step_of};
 use super::recorder::Recorder;
 use super::steps::StepReporter;
-use super::{Prepared, solve_error};
+use super::{Prepared, solve_error, vertex_error};
 use crate::image::SnapshotId;
 use crate::plan::graph::{Graph, VertexId};
 use crate::remote_cache::{Caches, Gathered};
 use crate::report::{Event, Reporter};
 use crate::solve::{self, Cancel, Imports, SolveError, Solved};
+use crate::store::Store;
 use crate::worker::{StoreCache, StoreWorker, WorkerError};
 
 /// What a solve works with.
@@ -32,6 +36,9 @@ pub struct Solving<'a> {
     /// Whether others are to be told of the results.
     pub share: bool,
     pub cancel: &'a Cancel,
+    pub store: &'a Store,
+    /// Who is asked where a command fails.
+    pub on_failure: Option<&'a dyn OnFailure>,
 }
 
 impl Solving<'_> {
@@ -39,11 +46,15 @@ impl Solving<'_> {
     ///
     /// A cache whose layer is not what it should be is a warning: it is left out, and what it answered is
     /// solved again. What was executed by then is cached in the store.
+    /// Where a command fails it is solved again for as long as whoever is asked wishes; what was done
+    /// by then is cached, `--no-cache` or not.
     pub fn solve(&self) -> Result<Solved, BuildError> {
+        let done = Mutex::default();
+        let mut graph = Cow::Borrowed(&self.prepared.graph);
         loop {
             self.shun_what_nobody_has();
             let before = self.caches.map(Caches::count);
-            let error = match self.once() {
+            let error = match self.once(&graph, &done) {
                 Ok(solved) => return Ok(solved),
                 Err(error) => error,
             };
@@ -52,6 +63,12 @@ impl Solving<'_> {
                 Some(caches) if import && !self.cancel.is_cancelled() => {
                     if before == Some(caches.count()) {
                         caches.drop_all(&error);
+                    }
+                }
+                _ if self.goes_on(&error)? => {
+                    self.worker.begin_again();
+                    for v in std::mem::take(&mut *locked(&done)) {
+                        graph.to_mut().vertices[v].ignore_cache = false;
                     }
                 }
                 _ => {
@@ -64,12 +81,40 @@ impl Solving<'_> {
         }
     }
 
-    fn once(&self) -> Result<Solved, Box<SolveError<WorkerError>>> {
-        let graph = &self.prepared.graph;
+    /// Asks whoever is to be asked where a command failed; tells whether to go on. By now no step is
+    /// locked and none runs.
+    fn goes_on(&self, error: &SolveError<WorkerError>) -> Result<bool, BuildError> {
+        let (Some(on_failure), SolveError::Vertex { vertex, error }) = (self.on_failure, error) else {
+            return Ok(false);
+        };
+        let Some(place) = self.worker.take_failed(*vertex) else { return Ok(false) };
+        if self.cancel.is_cancelled() || !error.is_the_commands() {
+            return Ok(false);
+        }
+        let BuildError::Step(findings) = vertex_error(self.prepared, *vertex, error) else {
+            return Ok(false);
+        };
+        let pinned = self.images.iter().flatten().cloned().collect();
+        let opener = Opener { worker: self.worker, store: self.store, place, pinned };
+        let step = step_of(&self.prepared.graph, *vertex);
+        let next = on_failure.failed(FailedStep { findings, step, opener });
+        // Others may have removed or made anything meanwhile.
+        self.store.look_once()?;
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        Ok(next == Next::Retry)
+    }
+
+    fn once(
+        &self,
+        graph: &Graph,
+        done: &Mutex<BTreeSet<usize>>,
+    ) -> Result<Solved, Box<SolveError<WorkerError>>> {
         let layers_of = |id: VertexId| self.images[id.0].clone();
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
         steps.begin();
-        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches };
+        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches, done };
         let options = solve::Options { share: self.share, ..solve::Options::default() };
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
@@ -119,16 +164,25 @@ struct HeldBack<'a> {
     steps: &'a StepReporter<'a>,
     recorder: &'a Recorder,
     caches: Option<&'a Caches<'a>>,
+    /// The vertices whose results are in the cache by now.
+    done: &'a Mutex<BTreeSet<usize>>,
 }
 
 impl Reporter for HeldBack<'_> {
     fn event(&self, event: Event) {
         let is_caches = || self.caches.is_some_and(Caches::has_failures);
         if !matches!(event, Event::VertexFailed { .. }) || !is_caches() {
+            if let Event::VertexFinished { vertex, .. } = &event {
+                locked(self.done).insert(*vertex);
+            }
             self.recorder.heard(&event);
             self.steps.event(event);
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gathers what others may know of the results beneath `targets`; of all, where none is named.
