@@ -6,6 +6,7 @@
 //! here does the work itself.
 
 mod annotations;
+mod attend;
 mod build;
 mod builds;
 mod cache_options;
@@ -38,6 +39,7 @@ mod load;
 mod login;
 mod logout;
 mod no_effect;
+mod on_failure;
 mod outputs;
 mod parse;
 mod progress;
@@ -52,6 +54,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod shell;
 mod step_inputs;
 mod system_df;
 mod table;
@@ -154,6 +157,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
+        Command::Shell(args) => return shell::shell(&world, args.0),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,
