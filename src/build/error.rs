@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::loader::LoadError;
+use super::point::NoPoint;
 use crate::archive::ArchiveError;
 use crate::context::ContextError;
 use crate::registry::PushError;
@@ -49,6 +50,9 @@ pub enum BuildError {
     /// Something that the build needs could not be fetched.
     #[error("{0}")]
     Fetch(WorkerError),
+    /// The point that a shell was asked for at is none of the target.
+    #[error("{0}")]
+    Point(#[from] NoPoint),
     #[error("the build context cannot be had: {0}")]
     Address(String),
     #[error("{0}, which this version does not support yet")]

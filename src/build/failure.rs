@@ -14,7 +14,7 @@ use super::Prepared;
 use super::error::{BuildError, Failure};
 use crate::context::ContextError;
 use crate::image::Platform;
-use crate::plan::graph::{EdgeKind, Op, Stage, Vertex};
+use crate::plan::graph::{EdgeKind, Op, Stage, Vertex, VertexId};
 use crate::report::clean::{clean_text, without_codes};
 use crate::report::{Diagnostic, Event, Severity, redact};
 use crate::solve::SolveError;
@@ -34,7 +34,7 @@ const SHOWN_LINES: usize = 20;
 #[derive(Default)]
 pub struct Tails(Mutex<HashMap<usize, Tail>>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Tail {
     bytes: Vec<u8>,
     /// Whether others spoke meanwhile.
@@ -59,8 +59,8 @@ impl Tails {
         }
     }
 
-    fn take(&self, vertex: usize) -> Tail {
-        self.lock().remove(&vertex).unwrap_or_default()
+    fn of(&self, vertex: usize) -> Tail {
+        self.lock().get(&vertex).cloned().unwrap_or_default()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Tail>> {
@@ -101,23 +101,34 @@ pub fn explain(
         SolveError::Cache { error, .. } => return BuildError::Cache(error),
         SolveError::Thread(error) => return BuildError::Thread(error),
     };
+    of_vertex(prepared, id, &error, tails, log)
+}
+
+/// Makes the error of a vertex one with its place, and with all that may help.
+pub fn of_vertex(
+    prepared: &Prepared,
+    id: VertexId,
+    error: &WorkerError,
+    tails: &Tails,
+    log: Option<PathBuf>,
+) -> BuildError {
     let vertex = prepared.graph.vertex(id);
-    let tail = tails.take(id.0);
+    let tail = tails.of(id.0);
     let output = tail.lines(READ_LINES);
     let is_file = vertex.line > 0;
     let source = &prepared.source;
-    let hint = hint(prepared, vertex, &error, &output);
+    let hint = hint(prepared, vertex, error, &output);
     let diagnostic = Diagnostic {
         severity: Severity::Error,
         code: error.code(),
         message: error.to_string(),
-        span: is_file.then(|| place::of(source, vertex, &error, &output)),
+        span: is_file.then(|| place::of(source, vertex, error, &output)),
         hint,
     };
     // A warning often says why the step failed: it is told before the error, but not twice.
     let is_said = |warning: &&Diagnostic| {
         warning.code == "CopyIgnoredFile"
-            && not_found(&error)
+            && not_found(error)
             && warning.span.is_some_and(|at| vertex.span.start <= at.start && at.end <= vertex.span.end)
     };
     let warnings = prepared.warnings.iter().filter(|warning| !is_said(warning)).cloned();
@@ -208,12 +219,12 @@ mod tests {
     fn the_ends_of_outputs_are_kept() {
         let tails = Tails::default();
         (0..100_000).for_each(|n| tails.heard(&log(1, &format!("line {n}\n"))));
-        let tail = tails.take(1);
+        let tail = tails.of(1);
         assert!(tail.bytes.len() <= 4 * KEPT_BYTES && !tail.mixed);
         assert_eq!(tail.lines(2), "line 99998\nline 99999");
         tails.heard(&log(1, &"x".repeat(1 << 20)));
-        assert_eq!(tails.take(1).lines(3).len(), KEPT_BYTES);
-        assert_eq!(tails.take(1).lines(3), "");
+        assert_eq!(tails.of(1).lines(3).len(), KEPT_BYTES);
+        assert_eq!(tails.of(2).lines(3), "");
     }
 
     #[test]
@@ -227,10 +238,10 @@ mod tests {
         tails.heard(&log(1, "a\nb\nc\n"));
         tails.heard(&Event::VertexCommitted { vertex: 1, snapshot: None });
         tails.heard(&log(2, "d"));
-        let tail = tails.take(2);
+        let tail = tails.of(2);
         assert!(!tail.mixed && tail.lines(9) == "d");
         tails.heard(&log(3, "e\n"));
         tails.heard(&log(4, "f\n"));
-        assert!(tails.take(3).mixed && tails.take(4).mixed);
+        assert!(tails.of(3).mixed && tails.of(4).mixed);
     }
 }

@@ -12,7 +12,7 @@ use crate::store::BuildLog;
 pub struct Tee<'a> {
     sink: &'a dyn Reporter,
     /// Locked while an event is written, so that what the log grows by is that event's.
-    log: Mutex<Plain<Shared>>,
+    log: Mutex<Option<Plain<Shared>>>,
     length: Arc<AtomicU64>,
     recorder: &'a Recorder,
 }
@@ -40,14 +40,20 @@ impl<'a> Tee<'a> {
     pub fn new(sink: &'a dyn Reporter, log: BuildLog, recorder: &'a Recorder) -> Tee<'a> {
         let length = Arc::new(AtomicU64::new(0));
         let file = std::io::BufWriter::new(log);
-        let log = Mutex::new(Plain::new(Shared { file, length: length.clone() }, false));
+        let log = Mutex::new(Some(Plain::new(Shared { file, length: length.clone() }, false)));
         Tee { sink, log, length, recorder }
     }
 
     /// Writes what was shown before there was a log.
     pub fn log_again(&self, events: Vec<Event>) {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        events.into_iter().for_each(|event| log.event(event));
+        if let Some(log) = &*self.log.lock().unwrap_or_else(PoisonError::into_inner) {
+            events.into_iter().for_each(|event| log.event(event));
+        }
+    }
+
+    /// Closes the log: what comes is passed on only.
+    pub fn close(&self) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -68,7 +74,9 @@ impl Reporter for Tee<'_> {
         if !shown_only {
             let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
             let before = self.length.load(Ordering::Relaxed);
-            log.event(event.clone());
+            if let Some(log) = &*log {
+                log.event(event.clone());
+            }
             self.recorder.shown(&event, (before, self.length.load(Ordering::Relaxed)));
         }
         self.sink.event(event);

@@ -15,11 +15,14 @@ mod export;
 mod failure;
 mod loader;
 mod log;
+mod on_failure;
 mod output;
+mod point;
 mod prepare;
 mod pulls;
 mod recorder;
 mod request;
+mod shell;
 mod solving;
 mod source;
 mod steps;
@@ -27,16 +30,22 @@ mod steps;
 mod testing;
 
 pub use crate::sandbox::DnsOptions;
-pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
+pub use crate::worker::{
+    AgentSource, BadBusybox, Busybox, MAX_SECRET_BYTES, SecretSource, Shell, ShellRequest, StepOptions,
+    Volume, Word,
+};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Failure, Findings};
 pub use loader::{LoadError, Loader};
+pub use on_failure::{FailedStep, Next, OnFailure, Opener};
 pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
+pub use point::{At, NoPoint};
 pub use prepare::Prepared;
 pub use request::{
     BuildRequest, BuildResult, BuiltImage, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES,
     NamedContextFrom, PullPolicy, Wanted,
 };
+pub use shell::{OpenPoint, shell};
 pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
@@ -62,11 +71,20 @@ use crate::worker::{StoreCache, StoreWorker, StoreWorkerOptions};
 /// What the user is told is done is on the disk (unless the store was opened without syncing). However it
 /// ends, a record of it is kept.
 pub fn build(engine: &Engine, request: BuildRequest) -> Result<BuildResult, BuildError> {
+    build_or_ask(engine, request, None)
+}
+
+/// The same; where a command fails, `on_failure` is asked how to go on.
+pub fn build_or_ask(
+    engine: &Engine,
+    request: BuildRequest,
+    on_failure: Option<&dyn OnFailure>,
+) -> Result<BuildResult, BuildError> {
     engine.store.look_once()?;
     let recorder = Recorder::new(&request);
     let early = Early::new(engine.reporter, &recorder);
-    let built = recorded(&engine.telling(&early), request, &recorder, &early);
-    recorder.end(engine, &built);
+    let built = recorded(&engine.telling(&early), request, &recorder, &early, on_failure);
+    recorder.end(engine, built.as_ref());
     built
 }
 
@@ -75,6 +93,7 @@ fn recorded(
     mut request: BuildRequest,
     recorder: &Recorder,
     early: &Early,
+    on_failure: Option<&dyn OnFailure>,
 ) -> Result<BuildResult, BuildError> {
     let prepared = prepare::prepare(engine, &mut request)?;
     recorder.warned(&prepared.source, &prepared.warnings);
@@ -93,6 +112,7 @@ fn recorded(
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
     let worker = worker(engine, &prepared, &request, imports);
+    let worker = if on_failure.is_some() { worker.keeping_failed() } else { worker };
     let cache = StoreCache::new(engine.store).with_imports(imports);
     let solving = Solving {
         prepared: &prepared,
@@ -106,6 +126,8 @@ fn recorded(
         no_cache: request.no_cache,
         share: !request.cache_to.is_empty(),
         cancel: engine.cancel,
+        store: engine.store,
+        on_failure,
     };
     let solved = solving.solve()?;
     if let Some(error) = book.into_failure() {

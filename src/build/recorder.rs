@@ -31,6 +31,7 @@ pub struct Recorder {
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     record: BuildRecord,
     /// Of each vertex: of an image all, of others the one it made, as far as that is known.
@@ -205,10 +206,10 @@ impl Recorder {
         self.lock().record.error = Some(ErrorRecord { text, vertex: Some(vertex), exit_code, signal });
     }
 
-    /// Keeps the record. That this fails is a warning: the build has done its work by then.
-    pub fn end(self, engine: &Engine<'_>, built: &Result<BuildResult, BuildError>) {
+    /// Keeps the record, once. That this fails is a warning: the build has done its work by then.
+    pub fn end(&self, engine: &Engine<'_>, built: Result<&BuildResult, &BuildError>) {
         let start = self.start;
-        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let state = std::mem::take(&mut *self.lock());
         let kept = state.log.map_or_else(|| engine.store.build_log(), Ok).and_then(|log| {
             let mut record = state.record;
             record.id = log.id().to_owned();

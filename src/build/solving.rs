@@ -2,13 +2,16 @@
 //!
 //! Not here: what they are and what is believed of them (`remote_cache`).
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Prepared;
 use super::book::StoreBook;
 use super::error::BuildError;
 use super::failure::{self, Tails};
 use super::log::Tee;
+use super::on_failure::{FailedStep, Next, OnFailure, Opener, step_of};
 use super::recorder::Recorder;
 use super::steps::StepReporter;
 use crate::image::SnapshotId;
@@ -16,6 +19,7 @@ use crate::plan::graph::{Graph, VertexId};
 use crate::remote_cache::{Caches, Gathered};
 use crate::report::{Event, Reporter};
 use crate::solve::{self, Cancel, Imports, SolveError, Solved};
+use crate::store::Store;
 use crate::worker::{StoreCache, StoreWorker, WorkerError};
 
 /// What a solve works with.
@@ -33,6 +37,9 @@ pub struct Solving<'a> {
     /// Whether others are to be told of the results.
     pub share: bool,
     pub cancel: &'a Cancel,
+    pub store: &'a Store,
+    /// Who is asked where a command fails.
+    pub on_failure: Option<&'a dyn OnFailure>,
 }
 
 impl Solving<'_> {
@@ -40,12 +47,16 @@ impl Solving<'_> {
     ///
     /// A cache whose layer is not what it should be is a warning: it is left out, and what it answered is
     /// solved again. What was executed by then is cached in the store.
+    /// Where a command fails it is solved again for as long as whoever is asked wishes; what was done
+    /// by then is cached, `--no-cache` or not.
     pub fn solve(&self) -> Result<Solved, BuildError> {
+        let done = Mutex::default();
+        let mut graph = Cow::Borrowed(&self.prepared.graph);
         loop {
             self.shun_what_nobody_has();
             let before = self.caches.map(Caches::count);
             let tails = Tails::default();
-            let error = match self.once(&tails) {
+            let error = match self.once(&graph, &done, &tails) {
                 Ok(solved) => return Ok(solved),
                 Err(error) => error,
             };
@@ -54,6 +65,12 @@ impl Solving<'_> {
                 Some(caches) if import && !self.cancel.is_cancelled() => {
                     if before == Some(caches.count()) {
                         caches.drop_all(&error);
+                    }
+                }
+                _ if self.goes_on(&error, &tails)? => {
+                    self.worker.begin_again();
+                    for v in std::mem::take(&mut *locked(&done)) {
+                        graph.to_mut().vertices[v].ignore_cache = false;
                     }
                 }
                 _ => {
@@ -67,12 +84,42 @@ impl Solving<'_> {
         }
     }
 
-    fn once(&self, tails: &Tails) -> Result<Solved, Box<SolveError<WorkerError>>> {
-        let graph = &self.prepared.graph;
+    /// Asks whoever is to be asked where a command failed; tells whether to go on. By now no step is
+    /// locked and none runs.
+    fn goes_on(&self, error: &SolveError<WorkerError>, tails: &Tails) -> Result<bool, BuildError> {
+        let (Some(on_failure), SolveError::Vertex { vertex, error }) = (self.on_failure, error) else {
+            return Ok(false);
+        };
+        let Some(place) = self.worker.take_failed(*vertex) else { return Ok(false) };
+        if self.cancel.is_cancelled() || !error.is_the_commands() {
+            return Ok(false);
+        }
+        let log = self.recorder.log_path();
+        let BuildError::Step(findings) = failure::of_vertex(self.prepared, *vertex, error, tails, log) else {
+            return Ok(false);
+        };
+        let pinned = self.images.iter().flatten().cloned().collect();
+        let opener = Opener { worker: self.worker, store: self.store, place, pinned };
+        let step = step_of(&self.prepared.graph, *vertex);
+        let next = on_failure.failed(FailedStep { findings, step, opener });
+        // Others may have removed or made anything meanwhile.
+        self.store.look_once()?;
+        if self.cancel.is_cancelled() {
+            return Err(BuildError::Cancelled);
+        }
+        Ok(next == Next::Retry)
+    }
+
+    fn once(
+        &self,
+        graph: &Graph,
+        done: &Mutex<BTreeSet<usize>>,
+        tails: &Tails,
+    ) -> Result<Solved, Box<SolveError<WorkerError>>> {
         let layers_of = |id: VertexId| self.images[id.0].clone();
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
         steps.begin();
-        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches, tails };
+        let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches, done, tails };
         let options = solve::Options { share: self.share, ..solve::Options::default() };
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
@@ -123,17 +170,26 @@ struct HeldBack<'a> {
     recorder: &'a Recorder,
     caches: Option<&'a Caches<'a>>,
     tails: &'a Tails,
+    /// The vertices whose results are in the cache by now.
+    done: &'a Mutex<BTreeSet<usize>>,
 }
 
 impl Reporter for HeldBack<'_> {
     fn event(&self, event: Event) {
         let is_caches = || self.caches.is_some_and(Caches::has_failures);
         if !matches!(event, Event::VertexFailed { .. }) || !is_caches() {
+            if let Event::VertexFinished { vertex, .. } = &event {
+                locked(self.done).insert(*vertex);
+            }
             self.recorder.heard(&event);
             self.tails.heard(&event);
             self.steps.event(event);
         }
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gathers what others may know of the results beneath `targets`; of all, where none is named.

@@ -12,6 +12,7 @@ use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
 use super::near_files;
 use super::no_effect::{self, NoEffectArgs};
+use super::on_failure::{Asker, OnFailureArgs};
 use super::outputs::{OutputArgs, Outputs};
 use super::progress::{self, Progress};
 use super::pull_policy::PullArg;
@@ -73,6 +74,8 @@ pub struct BuildArgs {
     /// Bind a certificate file into RUN steps at /run/rbuild/ca.crt and point the usual programs to it
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub on_failure: OnFailureArgs,
     // Those with a heading of their own come last: it would stand above all that follow.
     #[command(flatten)]
     pub steps: StepInputArgs,
@@ -141,8 +144,10 @@ impl BuildArgs {
 }
 
 /// Runs the command.
-pub fn build(world: &World, args: BuildArgs, outputs: Outputs) -> Result<(), CommandError> {
-    let progress = Progress::new(progress::mode(args.progress.as_deref(), args.quiet)?, outputs.to_stdout);
+pub fn build(world: &World, mut args: BuildArgs, outputs: Outputs) -> Result<(), CommandError> {
+    let mode = progress::mode(args.progress.as_deref(), args.quiet)?;
+    args.on_failure.complete(mode)?;
+    let progress = Progress::new(mode, outputs.to_stdout);
     let progress = Arc::new(progress);
     let shows = Arc::downgrade(&progress);
     world.show_retries(move |line| {
@@ -177,27 +182,33 @@ fn shown(
     request.no_cache_filter = args.no_cache_filter.clone();
     (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
     request.outputs = std::mem::take(&mut outputs.list);
-    if let Some(file) = &args.ca_cert {
-        let readable = std::fs::File::open(file).and_then(|f| f.metadata());
-        let metadata = readable.map_err(|e| {
-            CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))
-        })?;
-        if !metadata.is_file() {
-            return Err(CommandError::usage(format!("`{}` of --ca-cert is not a file", file.display())));
-        }
-        request.ca_cert = Some(std::path::absolute(file)?);
-    }
+    request.ca_cert = args.ca_cert.as_deref().map(certificates).transpose()?;
     notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;
     let watching = panic::Watching(progress.reporter());
     let engine = world.engine(&store, &watching, &cancel)?;
-    let result = build::build(&engine, request);
     let people = |error| failed(world, &args.context, &args.source, error);
+    let show = |error| drop(people(error));
+    let asker = Asker::new(world, progress, &cancel, &show);
+    let result = build::build_or_ask(&engine, request, args.on_failure.asks().then_some(&asker as _));
+    let people = |error| args.on_failure.ended(&asker, error, people);
     let result = result.map_err(|error| progress.failed(error, people))?;
     outputs::write_files(&args.output, &outputs, &result)?;
     progress.built(&result, &store, outputs.to_stdout);
     Ok(())
+}
+
+/// Finds the file of `--ca-cert`.
+pub fn certificates(file: &Path) -> Result<PathBuf, CommandError> {
+    let readable = std::fs::File::open(file).and_then(|f| f.metadata());
+    let metadata = readable.map_err(|e| {
+        CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))
+    })?;
+    if !metadata.is_file() {
+        return Err(CommandError::usage(format!("`{}` of --ca-cert is not a file", file.display())));
+    }
+    Ok(std::path::absolute(file)?)
 }
 
 /// Makes an error of a build one for people; findings are drawn at once.

@@ -13,7 +13,7 @@ use super::late::Late;
 use super::world::Global;
 use super::{
     build, builds, check, context, diff, doctor, expand, export, graph, groups, history, image_import,
-    images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save,
+    images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save, shell,
     system_df, tag,
 };
 
@@ -103,6 +103,8 @@ pub enum Command {
     Logout(logout::LogoutArgs),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
+    /// Open a shell at any point of a build
+    Shell(Box<Late<shell::ShellArgs>>),
     /// Say what this machine has, what it lacks, and how to get it
     Doctor(doctor::DoctorArgs),
 }

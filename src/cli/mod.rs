@@ -6,6 +6,7 @@
 //! here does the work itself.
 
 mod annotations;
+mod attend;
 mod build;
 mod builds;
 mod cache_options;
@@ -39,6 +40,7 @@ mod login;
 mod logout;
 mod near_files;
 mod no_effect;
+mod on_failure;
 mod outputs;
 mod panic;
 mod parse;
@@ -55,6 +57,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod shell;
 mod snapshotter;
 mod step_inputs;
 mod step_network;
@@ -165,6 +168,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
+        Command::Shell(args) => return shell::shell(&world, args.0),
         Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,

@@ -139,6 +139,37 @@ impl Progress {
         }
     }
 
+    /// Leaves the terminal to others for a while.
+    pub fn pause(&self) {
+        if let Progress::View(view) = self {
+            view.pause();
+        }
+    }
+
+    /// Goes on after [`Progress::pause`].
+    pub fn resume(&self) {
+        if let Progress::View(view) = self {
+            view.resume();
+        }
+    }
+
+    /// Ends what is shown of a build that was done for a look inside: its warnings.
+    pub fn looked(&self, warnings: &Findings) {
+        if let Progress::View(view) = self {
+            view.end();
+        }
+        match self {
+            Progress::View(_) | Progress::Plain(_) if !warnings.diagnostics.is_empty() => {
+                ui::note(&warnings.render(ui::err_in_colour()));
+            }
+            Progress::RawJson(sink) => {
+                tell(sink, warnings);
+                sink.end(Ok(&[]));
+            }
+            _ => {}
+        }
+    }
+
     /// Ends what is shown of a build that was built: its warnings, and what was made.
     pub fn built(&self, result: &BuildResult, store: &Store, data_to_stdout: bool) {
         let ended = match self {

@@ -19,7 +19,7 @@ use super::ui;
 use super::world::World;
 use crate::container::{self, ContainerError, NetworkChoice, StartRequest, Wishes};
 use crate::sandbox::network::PublishedPort;
-use crate::sandbox::{BindSource, SandboxError, Stdio, TerminalSize, Volume};
+use crate::sandbox::{BindSource, Running, SandboxError, Stdio, TerminalSize, Volume};
 use crate::sys::terminal::RawMode;
 
 /// Run a command in a new container from an image.
@@ -115,8 +115,8 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let (stdio, ours) =
         if args.tty { (Stdio::default(), Pipes::default()) } else { pipes(args.interactive)? };
     // Before the container runs: a signal in between must not end this process alone.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
-    let container = container::start(StartRequest {
+    let signals = signals()?;
+    let mut container = container::start(StartRequest {
         store: &store,
         launcher: &world.launcher,
         networks: world.networks(),
@@ -138,7 +138,8 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
             "warning: the container uses the network of this machine, for it can have none of its own; see `rbuild doctor`\n",
         );
     }
-    attend(container, signals, ours, args.interactive)
+    let terminal = container.terminal.take();
+    attend(&container.running, terminal, signals, ours, args.interactive)
 }
 
 fn start_error(error: ContainerError) -> CommandError {
@@ -153,13 +154,14 @@ fn start_error(error: ContainerError) -> CommandError {
 
 /// Our ends of a container's standard streams.
 #[derive(Default)]
-struct Pipes {
+pub(super) struct Pipes {
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
 }
 
-fn pipes(interactive: bool) -> io::Result<(Stdio, Pipes)> {
+/// Makes the standard streams of what is started, and our ends of them.
+pub(super) fn pipes(interactive: bool) -> io::Result<(Stdio, Pipes)> {
     let (stdout, their_stdout) = io::pipe()?;
     let (stderr, their_stderr) = io::pipe()?;
     let mut stdio =
@@ -173,16 +175,21 @@ fn pipes(interactive: bool) -> io::Result<(Stdio, Pipes)> {
     Ok((stdio, ours))
 }
 
-/// Moves bytes and signals until the container ends.
-fn attend(
-    mut container: container::Container,
+/// Makes what hears the signals that are passed on; to be called before anything is started.
+pub(super) fn signals() -> io::Result<Signals> {
+    Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])
+}
+
+/// Moves bytes and signals until what runs has ended; returns its exit code.
+pub(super) fn attend(
+    running: &Running,
+    terminal: Option<OwnedFd>,
     mut signals: Signals,
     pipes: Pipes,
     interactive: bool,
 ) -> Result<u8, CommandError> {
     let mut raw = None;
     let mut readers = Vec::new();
-    let terminal = container.terminal.take();
     if let Some(master) = &terminal {
         if interactive && ui::in_is_terminal() {
             raw = Some(RawMode::enter(io::stdin().as_fd())?);
@@ -205,7 +212,6 @@ fn attend(
     }
     let handle = signals.handle();
     let exit = std::thread::scope(|scope| {
-        let running = &container.running;
         let stop = running.stop_handle();
         let master = terminal.as_ref();
         scope.spawn(move || {
@@ -227,7 +233,7 @@ fn attend(
                 }
             }
         });
-        let exit = container.running.wait();
+        let exit = running.wait();
         handle.close();
         exit
     });

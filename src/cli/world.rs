@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use super::error::{CommandError, chain};
 use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
-use crate::build::Engine;
+use crate::build::{Busybox, Engine};
 use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
@@ -200,6 +200,18 @@ impl World {
         cancel_on_signals()
     }
 
+    /// Returns the busybox that stands in for the shell an image lacks: RBUILD_BUSYBOX, else one that
+    /// distributions install; `None` where there is none.
+    pub fn busybox(&self) -> Result<Option<Busybox>, CommandError> {
+        match std::env::var_os("RBUILD_BUSYBOX").filter(|value| !value.is_empty()) {
+            None => Ok(Busybox::find()),
+            Some(path) => match Busybox::at(Path::new(&path)) {
+                Ok(found) => Ok(Some(found)),
+                Err(error) => Err(CommandError::new(format!("RBUILD_BUSYBOX: {}", chain(&error)))),
+            },
+        }
+    }
+
     /// Returns the error of a command that a signal stopped.
     pub fn interrupted(&self) -> CommandError {
         interrupted()
@@ -346,6 +358,17 @@ pub fn progress_variable() -> Option<String> {
 /// Tells whether colours are welcome on a terminal (https://no-color.org).
 pub fn colours_are_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !terminal_is_dumb()
+}
+
+/// Returns what is to be done when a step fails where the command line does not say.
+pub fn on_failure_variable() -> Option<String> {
+    std::env::var("RBUILD_ON_FAILURE").ok().filter(|word| !word.is_empty())
+}
+
+/// Returns the kind of the terminal: term(7).
+pub fn terminal_kind() -> String {
+    let term = std::env::var("TERM").ok().filter(|term| !term.is_empty());
+    term.unwrap_or_else(|| "xterm".to_owned())
 }
 
 /// Tells whether the terminal can but write.

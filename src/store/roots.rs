@@ -206,6 +206,25 @@ impl Store {
         Ok(PreparedRoot { plan: Some(plan), points, kind })
     }
 
+    /// Makes the root of a draft once more, after what used `before` has ended: what it left is there. The
+    /// draft's work directory is a new one, since overlayfs takes none twice.
+    pub fn prepare_again(
+        &self,
+        before: Option<PreparedRoot>,
+        layers: &[SnapshotId],
+        draft: &Draft,
+    ) -> Result<PreparedRoot, StoreError> {
+        match before.map(|root| root.kind) {
+            Some(Kind::Copy(tree)) => {
+                let points = draft.points();
+                let (path, scratch) = (tree.path().to_owned(), draft.work.clone());
+                let plan = RootPlan::Directory { path, mount: None, scratch, points: points.clone() };
+                Ok(PreparedRoot { plan: Some(plan), points, kind: Kind::Copy(tree) })
+            }
+            _ => self.prepare_root(layers, draft),
+        }
+    }
+
     /// Writes what differs in a root, which nobody uses any more, into the draft's upper directory.
     ///
     /// `base` is the view of the layers beneath ([`Store::view`]).

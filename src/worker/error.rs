@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::copy::CopyError;
 use super::mount::MountError;
+use super::shell::NoBusybox;
 use crate::context::{ContextError, GitError};
 use crate::layer::LayerError;
 use crate::report::chain;
@@ -51,6 +52,9 @@ pub enum WorkerError {
     /// The command line did not consent to it.
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
+    /// There is nothing that a shell could be opened with.
+    #[error("{}", chain(.0))]
+    NoShell(#[from] NoBusybox),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("cannot make the working directory `{path}`: `/{}` is no directory", crate::context::show(.at))]
@@ -139,6 +143,15 @@ impl WorkerError {
         }
     }
 
+    /// Tells whether the command itself failed, or could not be executed: a look inside the step helps.
+    pub fn is_the_commands(&self) -> bool {
+        match self {
+            WorkerError::Exit { .. } | WorkerError::TooLate { .. } => true,
+            WorkerError::Sandbox { error, .. } => error.exec().is_some(),
+            _ => false,
+        }
+    }
+
     /// Returns the word for a finding's code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -152,6 +165,7 @@ impl WorkerError {
             WorkerError::Git(_) => "git",
             WorkerError::Mount(_) => "mount",
             WorkerError::NotAllowed(_) => "not-allowed",
+            WorkerError::NoShell(_) => "no-shell",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Import(_) => "cache",
             WorkerError::Cancelled => "stopped",
@@ -191,6 +205,7 @@ impl WorkerError {
                 "something put a file there: name another directory, or COPY with a `/` at the end of the destination"
             }
             WorkerError::Mount(error) => return error.hint(),
+            WorkerError::NoShell(_) => NoBusybox::HINT,
             WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);

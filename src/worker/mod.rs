@@ -2,8 +2,8 @@
 //!
 //! [`StoreWorker`] is the engine's worker over a store and a sandbox,
 //! [`StoreCache`] its memory. `run` runs a command with its `mount`s
-//! and `ssh` agents, `copy` copies files that `sources` brings. Not
-//! here: deciding what to do (`plan`) and whether it must be done (`solve`).
+//! and `ssh` agents, `shell` opens a shell where one ran, `copy` copies
+//! files that `sources` brings. Not here: deciding what to do (`plan`) and whether it must be done (`solve`).
 
 mod cache;
 pub mod copy;
@@ -12,6 +12,7 @@ mod fetch;
 mod mount;
 mod parts;
 mod run;
+mod shell;
 mod sources;
 mod ssh;
 mod step_options;
@@ -23,6 +24,7 @@ pub use copy::CopyError;
 pub use error::WorkerError;
 pub use fetch::{FetchOptions, Fetcher, SecretOf};
 pub use mount::{MAX_SECRET_BYTES, Secrets};
+pub use shell::{BadBusybox, Busybox, NoBusybox, Place, Shell, ShellRequest, Word};
 pub use sources::Sources;
 pub use step_options::{AgentSource, SecretSource, StepOptions};
 pub use store_worker::{StoreWorker, StoreWorkerOptions, Volume};

@@ -9,7 +9,9 @@ mod cache;
 mod error;
 mod secret;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
@@ -42,12 +44,50 @@ pub(super) struct StepMounts {
     pub(super) mounts: Vec<StepMount>,
     /// Variables that go over those of the image.
     pub(super) env: Vec<(String, OsString)>,
+    /// The caches once more, by place in the list of mounts; for a shell, where one may come.
+    opened_caches: OpenedCaches,
     _agents: Vec<Forwarded>,
     _caches: Vec<CacheMount>,
     _copied: Vec<std::sync::Arc<bind::Copied>>,
     _written: Vec<Draft>,
     /// Trees that files are shown of.
     _views: Vec<RootDir>,
+}
+
+/// Directories of cache mounts, by place in the list of a step's mounts.
+pub(super) type OpenedCaches = BTreeMap<usize, OwnedFd>;
+
+impl Mounts {
+    /// Forgets what was selected and copied of contexts.
+    pub(super) fn forget_contexts(&self) {
+        self.binds.forget();
+    }
+}
+
+impl StepMounts {
+    fn new() -> StepMounts {
+        StepMounts {
+            mounts: Vec::new(),
+            env: Vec::new(),
+            opened_caches: OpenedCaches::new(),
+            _agents: Vec::new(),
+            _caches: Vec::new(),
+            _copied: Vec::new(),
+            _written: Vec::new(),
+            _views: Vec::new(),
+        }
+    }
+
+    /// Sets its mounts, in the order of the instruction.
+    fn put(&mut self, mut made: Vec<(usize, StepMount)>) {
+        made.sort_by_key(|(index, _)| *index);
+        self.mounts = made.into_iter().map(|(_, mount)| mount).collect();
+    }
+
+    /// Takes the directories of its caches, which go without their locks from now on.
+    pub(super) fn take_opened_caches(&mut self) -> OpenedCaches {
+        std::mem::take(&mut self.opened_caches)
+    }
 }
 
 impl StoreWorker<'_> {
@@ -82,16 +122,51 @@ impl StoreWorker<'_> {
         log: Log<'_>,
         cancel: &Cancel,
     ) -> Result<StepMounts, WorkerError> {
+        let (mut step, mut made) = self.mounts_but_caches(op, inputs)?;
+        // Last, since others wait for them.
+        let caches = self.caches(&op.mounts, inputs, log, cancel)?;
+        for (index, source) in caches.mounts {
+            if self.failed.is_some()
+                && let MountSource::Bind { source: BindSource::Fd(fd), .. } = &source
+            {
+                let failed = |source| MountError::Io { action: "share a cache", source };
+                step.opened_caches.insert(index, fd.try_clone().map_err(failed)?);
+            }
+            made.push((index, StepMount { target: PathBuf::from(&op.mounts[index].target), source }));
+        }
+        step._caches = caches.held;
+        step.put(made);
+        Ok(step)
+    }
+
+    /// Makes the mounts of a shell, which has caches without their locks: others need not wait for it.
+    pub(super) fn shell_mounts(
+        &self,
+        op: &RunOp,
+        inputs: &[InputView],
+        caches: &OpenedCaches,
+    ) -> Result<StepMounts, WorkerError> {
+        let (mut step, mut made) = self.mounts_but_caches(op, inputs)?;
+        for (index, mount) in op.mounts.iter().enumerate() {
+            let (MountKind::Cache { read_only, .. }, Some(fd)) = (&mount.kind, caches.get(&index)) else {
+                continue;
+            };
+            let failed = |source| MountError::Io { action: "share a cache", source };
+            let source = BindSource::Fd(fd.try_clone().map_err(failed)?);
+            let source = MountSource::Bind { source, read_only: *read_only, make_points: true };
+            made.push((index, StepMount { target: PathBuf::from(&mount.target), source }));
+        }
+        step.put(made);
+        Ok(step)
+    }
+
+    fn mounts_but_caches(
+        &self,
+        op: &RunOp,
+        inputs: &[InputView],
+    ) -> Result<(StepMounts, Vec<(usize, StepMount)>), WorkerError> {
         let mut made: Vec<(usize, StepMount)> = Vec::with_capacity(op.mounts.len());
-        let mut step = StepMounts {
-            mounts: Vec::new(),
-            env: Vec::new(),
-            _agents: Vec::new(),
-            _caches: Vec::new(),
-            _copied: Vec::new(),
-            _written: Vec::new(),
-            _views: Vec::new(),
-        };
+        let mut step = StepMounts::new();
         for (index, mount) in op.mounts.iter().enumerate() {
             if let Some(source) = self.source(mount, inputs, &mut step)? {
                 made.push((index, StepMount { target: PathBuf::from(&mount.target), source }));
@@ -102,15 +177,7 @@ impl StoreWorker<'_> {
         if op.env.iter().any(|entry| entry.starts_with(&agent)) {
             step.env.retain(|(name, _)| name != AGENT_VARIABLE);
         }
-        // Last, since others wait for them.
-        let caches = self.caches(&op.mounts, inputs, log, cancel)?;
-        for (index, source) in caches.mounts {
-            made.push((index, StepMount { target: PathBuf::from(&op.mounts[index].target), source }));
-        }
-        step._caches = caches.held;
-        made.sort_by_key(|(index, _)| *index);
-        step.mounts = made.into_iter().map(|(_, mount)| mount).collect();
-        Ok(step)
+        Ok((step, made))
     }
 
     /// Makes one mount that is no cache; `None` where there is nothing to mount.

@@ -10,12 +10,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::copy;
 use super::error::WorkerError;
 use super::mount::StepMounts;
+use super::shell::Place;
 use super::store_worker::{NewLayer, StoreWorker, base_of};
 use super::watch::{Due, SILENCE, Watch};
 use crate::image::SnapshotId;
 use crate::layer::inherit_root;
 use crate::net::{is_on_loopback, show_proxy};
-use crate::plan::graph::{NetworkMode, RunOp, Security};
+use crate::plan::graph::{NetworkMode, RunOp, Security, VertexId};
 use crate::report::{Event, Stream};
 use crate::sandbox::network::PrivateNetwork;
 use crate::sandbox::{
@@ -31,8 +32,11 @@ const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 
 impl StoreWorker<'_> {
     /// Runs a command on a state and returns the layer it made, not yet committed.
+    ///
+    /// What a command that fails left is kept for a shell, where that was asked for.
     pub(super) fn run(
         &self,
+        id: VertexId,
         op: &RunOp,
         inputs: &[InputView],
         log: Log<'_>,
@@ -40,33 +44,13 @@ impl StoreWorker<'_> {
     ) -> Result<NewLayer, WorkerError> {
         self.check_allowed(op)?;
         let base = base_of(inputs);
-        let store = self.options.store;
-        let xattrs = store.options().xattrs;
-        let mut layer = self.new_layer(base)?;
-        let user = users::lookup(&layer.base, &op.user)?;
-        let mut view = None;
-        match layer.base.try_stat(Path::new(&op.workdir), true) {
-            Ok(Some(_)) => {
-                inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?;
-                view = Some(&layer.base);
-            }
-            // An image may name a working directory that it does not have.
-            _ => {
-                let root = Owner { uid: 0, gid: 0 };
-                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs).map_err(|e| {
-                    match e {
-                        copy::CopyError::NotADirectory(at) => {
-                            WorkerError::NoDirectory { path: op.workdir.clone(), at }
-                        }
-                        error => error.into(),
-                    }
-                })?;
-            }
-        }
+        let Started { mut layer, user, is_whole } = self.start_layer(op, base)?;
+        let view = is_whole.then_some(&layer.base);
         let command = op.args.join(" ");
         let mut mounts = self.step_mounts(op, inputs, log, cancel)?;
         let network = self.network(op.network)?;
-        let result = self.run_in(op, base, view, &layer.draft, user, &mut mounts, &network, log, cancel);
+        let own = user.clone();
+        let result = self.run_in(op, base, view, &layer.draft, own, &mut mounts, &network, log, cancel);
         // What a step with all rights made of its network is nothing for the next one.
         if op.security == Security::Sandbox {
             match network {
@@ -75,19 +59,20 @@ impl StoreWorker<'_> {
                 Joined::Host => {}
             }
         }
+        let caches = mounts.take_opened_caches();
         drop(mounts);
-        match result {
+        let failure = match result {
             Err(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Ok((Ended::Itself(Exit::Code(0)), _, root)) => {
-                store.finish_root(root, &layer.base, &mut layer.draft)?
+                self.options.store.finish_root(root, &layer.base, &mut layer.draft)?;
+                None
             }
             Ok((ended, oom, mut root)) => {
                 if let Some(why) = root.failure() {
                     self.options.reporter.event(Event::Warning { text: format!("warning: {why}") });
                 }
-                return Err(match ended {
+                let error = match ended {
                     Ended::Itself(exit) => {
                         let full = is_full(&layer.draft.dir);
                         WorkerError::Exit { command, exit, oom, full }
@@ -96,8 +81,16 @@ impl StoreWorker<'_> {
                         let after = self.options.step.timeout.unwrap_or_default();
                         WorkerError::TooLate { command, after, silent }
                     }
-                });
+                };
+                Some((error, Some(root)))
             }
+            Err(error) => Some((error, None)),
+        };
+        if let Some((error, root)) = failure {
+            if error.is_the_commands() {
+                self.keep_failed(id, || Place::failed(op, inputs, layer, user, caches, root));
+            }
+            return Err(error);
         }
         for name in MOUNT_POINTS {
             let missing =
@@ -113,8 +106,35 @@ impl StoreWorker<'_> {
         Ok(layer)
     }
 
+    /// Starts the layer of a command, with the directory that it works in.
+    pub(super) fn start_layer(&self, op: &RunOp, base: &[SnapshotId]) -> Result<Started, WorkerError> {
+        let xattrs = self.options.store.options().xattrs;
+        let layer = self.new_layer(base)?;
+        let user = users::lookup(&layer.base, &op.user)?;
+        let is_whole = match layer.base.try_stat(Path::new(&op.workdir), true) {
+            Ok(Some(_)) => {
+                inherit_root((!base.is_empty()).then_some(&layer.base), &layer.upper, xattrs)?;
+                true
+            }
+            // An image may name a working directory that it does not have.
+            _ => {
+                let root = Owner { uid: 0, gid: 0 };
+                copy::make_directory(&layer.base, &layer.upper, &op.workdir, root, xattrs).map_err(|e| {
+                    match e {
+                        copy::CopyError::NotADirectory(at) => {
+                            WorkerError::NoDirectory { path: op.workdir.clone(), at }
+                        }
+                        error => error.into(),
+                    }
+                })?;
+                false
+            }
+        };
+        Ok(Started { layer, user, is_whole })
+    }
+
     /// Refuses what the command line did not consent to, whoever made the graph.
-    fn check_allowed(&self, op: &RunOp) -> Result<(), WorkerError> {
+    pub(super) fn check_allowed(&self, op: &RunOp) -> Result<(), WorkerError> {
         let allowed = self.options.entitlements;
         if op.security == Security::Insecure && !allowed.security_insecure {
             return Err(WorkerError::NotAllowed("security.insecure"));
@@ -126,7 +146,7 @@ impl StoreWorker<'_> {
     }
 
     /// Takes the network a step asks for.
-    fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
+    pub(super) fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
         match mode {
             NetworkMode::None => return Ok(Joined::Empty(self.empty_networks.take()?)),
             NetworkMode::Host => return Ok(Joined::Host),
@@ -162,9 +182,40 @@ impl StoreWorker<'_> {
         let mut prepared = options.store.prepare_root(base, draft)?;
         self.note_snapshotter()?;
         let root = prepared.take_plan().expect("a root that was just prepared has its plan").into();
-        let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
+        let mut step = self.environment(op, root, user, mounts, network)?;
         let shared = view.map(|view| view.fd().try_clone_to_owned()).transpose();
         step.view = shared.map_err(pipe("cannot share the view of the layers"))?;
+
+        let (stdout, their_stdout) = io::pipe().map_err(pipe("cannot make a pipe"))?;
+        let (stderr, their_stderr) = io::pipe().map_err(pipe("cannot make a pipe"))?;
+        let stdio =
+            Stdio { stdin: None, stdout: Some(their_stdout.into()), stderr: Some(their_stderr.into()) };
+        let failed = |error| WorkerError::Sandbox { command: op.args.join(" "), error };
+        let launcher = options.launcher.get().map_err(failed)?;
+        let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
+        self.note(running.notes());
+        let (stop, ours) = (running.stop_handle().map_err(failed)?, running.stop_handle().map_err(failed)?);
+        let _hook = cancel.on_cancel(move || drop(stop.kill()));
+        let mut watch = Watch::new(options.step.silence.unwrap_or(SILENCE), options.step.timeout);
+        let read = pump(stdout.into(), stderr.into(), log, &mut watch, &|| drop(ours.kill()));
+        read.map_err(pipe("cannot read the output of the step"))?;
+        let exit = running.wait().map_err(failed)?;
+        let ended = watch.too_late().map_or(Ended::Itself(exit), |silent| Ended::TooLate { silent });
+        Ok((ended, running.oom_killed(), prepared))
+    }
+
+    /// Puts together all that a command sees.
+    pub(super) fn environment(
+        &self,
+        op: &RunOp,
+        root: sandbox::Root,
+        user: users::User,
+        mounts: &mut StepMounts,
+        network: &Joined,
+    ) -> Result<StepEnvironment, WorkerError> {
+        let options = &self.options;
+        let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
+        let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
         let hidden = |entry: &&str| {
             let name = entry.split('=').next();
             !mounts.env.iter().any(|(over, _)| Some(over.as_str()) == name)
@@ -219,22 +270,7 @@ impl StoreWorker<'_> {
         if let Joined::Private(_) = network {
             self.warn_loopback(&step.env);
         }
-        let (stdout, their_stdout) = io::pipe().map_err(pipe("cannot make a pipe"))?;
-        let (stderr, their_stderr) = io::pipe().map_err(pipe("cannot make a pipe"))?;
-        let stdio =
-            Stdio { stdin: None, stdout: Some(their_stdout.into()), stderr: Some(their_stderr.into()) };
-        let failed = |error| WorkerError::Sandbox { command: op.args.join(" "), error };
-        let launcher = options.launcher.get().map_err(failed)?;
-        let running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
-        self.note(running.notes());
-        let (stop, ours) = (running.stop_handle().map_err(failed)?, running.stop_handle().map_err(failed)?);
-        let _hook = cancel.on_cancel(move || drop(stop.kill()));
-        let mut watch = Watch::new(options.step.silence.unwrap_or(SILENCE), options.step.timeout);
-        let read = pump(stdout.into(), stderr.into(), log, &mut watch, &|| drop(ours.kill()));
-        read.map_err(pipe("cannot read the output of the step"))?;
-        let exit = running.wait().map_err(failed)?;
-        let ended = watch.too_late().map_or(Ended::Itself(exit), |silent| Ended::TooLate { silent });
-        Ok((ended, running.oom_killed(), prepared))
+        Ok(step)
     }
 
     /// Tells what is taken instead of overlayfs, once in a build.
@@ -268,7 +304,7 @@ impl StoreWorker<'_> {
     }
 
     /// Tells what of the options has no effect here, once in a build.
-    fn note(&self, notes: &[sandbox::Note]) {
+    pub(super) fn note(&self, notes: &[sandbox::Note]) {
         for note in notes {
             let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if noted.insert(note.what.clone()) {
@@ -287,8 +323,16 @@ fn is_full(directory: &Path) -> bool {
     bytes < LEAST_BYTES || (stat.f_files > 0 && stat.f_favail == 0)
 }
 
+/// What a command starts with.
+pub(super) struct Started {
+    pub layer: NewLayer,
+    pub user: users::User,
+    /// Whether the view of what lies beneath has all that the root will have.
+    pub is_whole: bool,
+}
+
 /// The network a step got.
-enum Joined {
+pub(super) enum Joined {
     Host,
     /// Nothing but loopback.
     Empty(OwnedFd),

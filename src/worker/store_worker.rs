@@ -10,6 +10,7 @@ use super::copy;
 use super::error::WorkerError;
 use super::mount::Mounts;
 use super::parts::{Group, groups};
+use super::shell::Place;
 use super::sources::Sources;
 use super::step_options::StepOptions;
 use crate::context::{self, Selection, Tree};
@@ -78,6 +79,8 @@ pub struct StoreWorker<'a> {
     pub(super) noted: Mutex<BTreeSet<String>>,
     /// For steps without a network.
     pub(super) empty_networks: EmptyNetworks,
+    /// What commands that failed left; `None` where nobody asks for it.
+    pub(super) failed: Option<Mutex<HashMap<VertexId, Place>>>,
 }
 
 /// What was selected, and of which view.
@@ -123,7 +126,14 @@ impl<'a> StoreWorker<'a> {
             mounts: Mounts::default(),
             noted: Mutex::default(),
             empty_networks: EmptyNetworks::default(),
+            failed: None,
         }
+    }
+
+    /// Forgets what was selected of contexts: a solve begins again, and looks at their files anew.
+    pub fn begin_again(&self) {
+        locked(&self.selections).clear();
+        self.mounts.forget_contexts();
     }
 
     /// Writes the digests of context files for the next build; a failure costs it time only.
@@ -195,7 +205,11 @@ impl<'a> StoreWorker<'a> {
     }
 
     /// The same for all inputs of a vertex; a state that only lies beneath is not looked at.
-    fn all_here(&self, inputs: &[InputView], cancel: &Cancel) -> Result<Vec<InputView>, WorkerError> {
+    pub(super) fn all_here(
+        &self,
+        inputs: &[InputView],
+        cancel: &Cancel,
+    ) -> Result<Vec<InputView>, WorkerError> {
         let here = |input: &InputView| {
             let view = match input.kind {
                 EdgeKind::Below => View::State(Vec::new()),
@@ -468,10 +482,10 @@ impl Worker for StoreWorker<'_> {
             Op::Run(op) => {
                 // By the clock of files: what the step makes at once must not seem older than it.
                 let from = file_clock();
-                let NewLayer { mut draft, base, upper } = match self.run(op, inputs, log, cancel) {
+                let NewLayer { mut draft, base, upper } = match self.run(task.id, op, inputs, log, cancel) {
                     // Nothing ran yet; another way of merging layers may do.
                     Err(error) if error.may_go_another_way(|why| self.options.store.overlay_failed(why)) => {
-                        self.run(op, inputs, log, cancel)?
+                        self.run(task.id, op, inputs, log, cancel)?
                     }
                     other => other?,
                 };

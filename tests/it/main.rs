@@ -58,5 +58,6 @@ mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;
+mod shell;
 mod targets;
 mod user;

@@ -55,6 +55,8 @@ struct Shared {
 struct State {
     model: Model,
     ended: bool,
+    /// Whether somebody else writes to the terminal.
+    paused: bool,
 }
 
 struct Canvas {
@@ -68,7 +70,7 @@ struct Canvas {
 impl View {
     /// Begins to show; what is first is seen a tenth of a second later, or at the end.
     pub fn new(screen: Box<dyn Screen>, style: Style) -> View {
-        let state = State { model: Model::new(style.colour), ended: false };
+        let state = State { model: Model::new(style.colour), ended: false, paused: false };
         let canvas = Canvas { screen, painter: Painter::default(), style, gone: false };
         let shared = Shared { state: Mutex::new(state), ended: Condvar::new(), canvas: Mutex::new(canvas) };
         let (shared, began) = (Arc::new(shared), Instant::now());
@@ -76,6 +78,18 @@ impl View {
         // Without a thread all is shown at the end.
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || own.run(began));
         View { shared, thread: Mutex::new(thread.ok()), began }
+    }
+
+    /// Leaves the terminal to others: what changes disappears, what is done stays, and nothing is drawn
+    /// until [`View::resume`].
+    pub fn pause(&self) {
+        locked(&self.shared.state).paused = true;
+        self.shared.draw(self.began.elapsed());
+    }
+
+    /// Goes on below whatever was written meanwhile, which ended with a line end.
+    pub fn resume(&self) {
+        locked(&self.shared.state).paused = false;
     }
 
     /// Ends the view: what changes disappears, what is done stays. Returns what became of the steps, and
@@ -116,6 +130,9 @@ impl Shared {
             if state.ended {
                 break;
             }
+            if state.paused {
+                continue;
+            }
             drop(state);
             self.draw_or_not(began.elapsed());
             state = locked(&self.state);
@@ -145,7 +162,8 @@ impl Shared {
         let style = canvas.style;
         let mut state = locked(&self.state);
         let kept = state.model.take_kept();
-        let live = if state.ended { Vec::new() } else { draw::live(&state.model, now, size, style) };
+        let live =
+            if state.ended || state.paused { Vec::new() } else { draw::live(&state.model, now, size, style) };
         drop(state);
         let width = size.columns.saturating_sub(1).max(1);
         let kept: Vec<String> = kept.iter().flat_map(|kept| draw::kept(kept, width, style)).collect();

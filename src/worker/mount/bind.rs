@@ -52,6 +52,14 @@ pub(super) struct Bound {
     pub(super) view: Option<RootDir>,
 }
 
+impl Binds {
+    /// Forgets all of it; what is mounted stays until its step ends.
+    pub(super) fn forget(&self) {
+        lock(&self.selections).clear();
+        lock(&self.copies).clear();
+    }
+}
+
 impl StoreWorker<'_> {
     /// Digests what a bind mount shows.
     pub(in crate::worker) fn select_bind(

@@ -22,8 +22,8 @@ use crate::worker::error::WorkerError;
 use crate::worker::store_worker::StoreWorker;
 
 /// The caches of one step: their mounts by place in the list of all, and their locks.
-pub(super) struct Caches {
-    pub(super) mounts: BTreeMap<usize, MountSource>,
+pub(in crate::worker) struct Caches {
+    pub(in crate::worker) mounts: BTreeMap<usize, MountSource>,
     pub(super) held: Vec<CacheMount>,
 }
 
@@ -37,7 +37,7 @@ struct Wanted {
 
 impl StoreWorker<'_> {
     /// Takes the caches of a step into use.
-    pub(super) fn caches(
+    pub(in crate::worker) fn caches(
         &self,
         mounts: &[RunMount],
         inputs: &[InputView],
