@@ -12,7 +12,7 @@ use super::guess;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, builds, check, context, diff, doctor, expand, export, graph, groups, history, image_import,
+    build, builds, check, context, diff, doctor, du, expand, export, graph, groups, history, image_import,
     images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save,
     system_df, tag,
 };
@@ -83,6 +83,10 @@ pub enum Command {
     Builds(builds::BuildsArgs),
     /// Write a page about a build: graph, timeline, cache, layers, warnings, output
     Report(report::ReportArgs),
+    /// Show what takes space in the build cache
+    Du(du::DuArgs),
+    /// Remove build cache that nobody needs
+    Prune(prune::CachePruneArgs),
     /// Manage images: list, inspect, tag, remove, prune
     Image(Late<groups::ImageGroup>),
     /// Manage the store: `df` shows what takes space, `prune` makes room
@@ -91,8 +95,6 @@ pub enum Command {
     Builder(Late<groups::BuilderGroup>),
     #[command(skip)]
     ImagePrune(prune::ImagePruneArgs),
-    #[command(skip)]
-    BuilderPrune(prune::BuilderPruneArgs),
     #[command(skip)]
     SystemPrune(prune::SystemPruneArgs),
     #[command(skip)]

@@ -78,7 +78,7 @@ pub enum BuilderCommand {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
     /// Remove the build cache
-    Prune(prune::BuilderPruneArgs),
+    Prune(prune::CachePruneArgs),
 }
 
 /// The groups' names: alone on a command line they ask for help.
@@ -108,7 +108,7 @@ impl Command {
             },
             Command::Builder(Late(group)) => match group.command {
                 BuilderCommand::Build(args) => Command::Build(args),
-                BuilderCommand::Prune(args) => Command::BuilderPrune(args),
+                BuilderCommand::Prune(args) => Command::Prune(args),
             },
             other => other,
         }

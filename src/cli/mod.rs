@@ -8,6 +8,7 @@
 mod annotations;
 mod build;
 mod builds;
+mod cache_filter;
 mod cache_options;
 mod call;
 mod check;
@@ -18,6 +19,7 @@ mod csv;
 mod diff;
 mod diff_config;
 mod doctor;
+mod du;
 mod error;
 mod expand;
 mod export;
@@ -160,7 +162,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
         Command::Report(args) => report::report(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
-        Command::BuilderPrune(args) => prune::cache(&world, args)?,
+        Command::Prune(args) => prune::cache(&world, args)?,
+        Command::Du(args) => du::du(&world, args)?,
         Command::SystemPrune(args) => prune::system(&world, args)?,
         Command::SystemDf(args) => system_df::df(&world, args)?,
         Command::Image(_) | Command::System(_) | Command::Builder(_) => {}

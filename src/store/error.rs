@@ -64,6 +64,8 @@ pub enum StoreError {
     ImageInUse { id: ImageId, container: String },
     #[error("the user namespace does not map the owner {uid}:{gid}")]
     NoSuchOwner { uid: u32, gid: u32 },
+    #[error("{0}")]
+    NoRoom(Box<super::NoRoom>),
     #[error("a lock was not waited for: the build was cancelled")]
     Cancelled,
 }

@@ -44,6 +44,10 @@ pub(super) struct Paths {
     pub lock: PathBuf,
     pub names_lock: PathBuf,
     pub sweep: PathBuf,
+    /// How much the store takes, where that is limited.
+    pub size: PathBuf,
+    /// Its time is when too old pieces were last looked for.
+    pub pruned: PathBuf,
     pub empty: PathBuf,
     pub blobs: PathBuf,
     pub snapshots: PathBuf,
@@ -75,6 +79,8 @@ impl Paths {
             lock: base.join("lock"),
             names_lock: base.join("names.lock"),
             sweep: base.join("sweep"),
+            size: base.join("size"),
+            pruned: base.join("pruned"),
             empty: base.join("empty"),
             blobs: base.join("blobs/sha256"),
             snapshots: base.join("snapshots"),

@@ -56,15 +56,18 @@
 //!
 //! Not here: what keys mean (`solve`), tar (`layer`), archives (`archive`).
 
+mod beside;
 mod blobs;
 mod builds;
 mod cache_mounts;
 mod check;
+mod choose;
 mod copied;
 mod created;
 mod diff;
 mod digests;
 mod durability;
+mod entries;
 mod error;
 mod find;
 mod image_files;
@@ -77,6 +80,7 @@ mod origins;
 mod packed;
 mod partials;
 mod prune;
+mod quota;
 mod records;
 mod references;
 mod removal;
@@ -86,6 +90,7 @@ mod steps;
 mod sweep;
 mod temporary;
 mod usage;
+mod used;
 
 #[cfg(test)]
 mod crash_tests;
@@ -102,9 +107,11 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::{BUILDS_KEPT, BuildLog, BuildState, KeptBuild};
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
+pub use choose::{CacheFilter, Free, PruneRequest, choose};
 pub use copied::{CopiedFile, CopiedFiles, EarlierCopy};
 pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
+pub use entries::{CacheEntry, CacheKind, bytes_together};
 pub use error::StoreError;
 pub use find::Found;
 pub use image_files::{FolderFiles, ImageFiles, LayerFiles, Wasted};
@@ -113,7 +120,8 @@ pub use leases::RunningContainer;
 pub use origins::Origin;
 pub use packed::PackedLayer;
 pub use partials::{PARTIAL_KEPT, Partial};
-pub use prune::{CachePruned, PruneRequest, choose};
+pub use prune::CachePruned;
+pub use quota::{NoRoom, Quota, RoomWatch};
 pub use records::Record;
 pub use removal::{ImagesRemoved, Removal};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
@@ -121,7 +129,7 @@ pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
-pub use usage::{CacheEntry, CacheKind, ImageUsage, Usage};
+pub use usage::{ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]
@@ -145,6 +153,9 @@ pub struct Store {
     dirty: AtomicBool,
     /// What was seen of layers since the store is held.
     known: Mutex<known::Known>,
+    quota: Quota,
+    /// Held while room is made: one thread does it for all.
+    room: Mutex<()>,
 }
 
 impl Store {
@@ -162,6 +173,8 @@ impl Store {
             unmarked: Mutex::new(BTreeSet::new()),
             dirty: AtomicBool::new(false),
             known: Mutex::default(),
+            quota: Quota::default(),
+            room: Mutex::default(),
         })
     }
 
