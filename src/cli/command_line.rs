@@ -12,9 +12,9 @@ use super::guess;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, builds, check, context, diff, doctor, du, expand, export, graph, groups, history, image_import,
-    images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save,
-    system_df, tag,
+    build, builds, cache_mounts, check, context, diff, doctor, du, expand, export, graph, groups, history,
+    image_import, images, inspect, layers, load, login, logout, parse, prune, pull, push, report, reset, rmi,
+    run, save, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -84,9 +84,11 @@ pub enum Command {
     /// Write a page about a build: graph, timeline, cache, layers, warnings, output
     Report(report::ReportArgs),
     /// Show what takes space in the build cache
-    Du(du::DuArgs),
+    Du(Late<du::DuArgs>),
     /// Remove build cache that nobody needs
-    Prune(prune::CachePruneArgs),
+    Prune(Late<prune::CachePruneArgs>),
+    /// Manage the caches of `RUN --mount=type=cache`: `mounts` lists, writes, reads and removes them
+    Cache(Late<cache_mounts::CacheGroup>),
     /// Manage images: list, inspect, tag, remove, prune
     Image(Late<groups::ImageGroup>),
     /// Manage the store: `df` shows what takes space, `prune` makes room
@@ -97,6 +99,8 @@ pub enum Command {
     ImagePrune(prune::ImagePruneArgs),
     #[command(skip)]
     SystemPrune(prune::SystemPruneArgs),
+    #[command(skip)]
+    SystemReset(reset::ResetArgs),
     #[command(skip)]
     SystemDf(system_df::DfArgs),
     /// Log in to a registry

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
+use super::quota;
 use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
@@ -94,8 +95,9 @@ impl World {
 
     /// Opens the store, making it where there is none.
     pub fn open_store(&self) -> Result<Store, CommandError> {
-        let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
-        Store::open(&self.store_root, StoreOptions { xattrs, sync: self.sync }).map_err(|error| {
+        let quota = quota::read(quota_variable)?;
+        let store = Store::open(&self.store_root, self.store_options());
+        store.map(|store| store.with_quota(quota)).map_err(|error| {
             let hint = match &error {
                 crate::store::StoreError::Io { source, .. }
                     if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -108,6 +110,12 @@ impl World {
             error.hints.extend(hint.map(str::to_owned));
             error
         })
+    }
+
+    /// Returns how the store is opened.
+    pub fn store_options(&self) -> StoreOptions {
+        let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
+        StoreOptions { xattrs, sync: self.sync }
     }
 
     /// Returns where private networks come from.
@@ -243,6 +251,13 @@ fn fetch_options() -> FetchOptions {
             .map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
             .filter(|f| f.is_file()),
     }
+}
+
+/// Returns what a variable says of a limit of the store (`max_used_space`: RBUILD_MAX_USED_SPACE), and its name.
+fn quota_variable(limit: &str) -> Option<(String, String)> {
+    let name = format!("RBUILD_{}", limit.to_ascii_uppercase());
+    let text = std::env::var(&name).ok().filter(|text| !text.trim().is_empty())?;
+    Some((text, name))
 }
 
 /// Returns how progress is to be shown where the command line does not say: BuildKit's variable.

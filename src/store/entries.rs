@@ -346,29 +346,35 @@ fn entry<P: AsRef<Path>>(
         created: first(created)?,
         used: first(used)?,
         shared: false,
-        in_use: is_locked(&place),
+        in_use: match &place {
+            Place::Locked { lock, .. } => is_locked(lock),
+            Place::WithLock(folder) => is_locked(&folder.join("lock")),
+            _ => false,
+        },
         place,
     })
 }
 
-/// Tells whether somebody holds the lock of a piece, without taking it: that could be in the way.
+/// Tells whether somebody holds a lock, without taking it: that could be in the way.
+pub(super) fn is_locked(lock: &Path) -> bool {
+    !lock_holders(lock).is_empty()
+}
+
+/// Returns who holds a lock, as far as the kernel tells.
 ///
-/// proc_locks(5): the sixth word of a line ends with the file's inode. Where that cannot be read nothing
-/// is in use, and who removes the piece finds the lock taken.
-fn is_locked(place: &Place) -> bool {
-    let lock = match place {
-        Place::Locked { lock, .. } => lock.clone(),
-        Place::WithLock(folder) => folder.join("lock"),
-        _ => return false,
-    };
-    let Ok(inode) = std::fs::metadata(&lock).map(|m| m.ino().to_string()) else { return false };
+/// proc_locks(5): the fifth word of a line is the process, the sixth ends with the file's inode. Where that cannot be
+/// read nobody is known, and who wants the lock finds it taken.
+pub(super) fn lock_holders(lock: &Path) -> Vec<u32> {
+    let Ok(inode) = std::fs::metadata(lock).map(|m| m.ino().to_string()) else { return Vec::new() };
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    locks.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next();
-        words.next() == Some("FLOCK")
-            && words.nth(3).and_then(|file| file.rsplit(':').next()) == Some(&*inode)
-    })
+    let holder = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_it = words.get(1) == Some(&"FLOCK")
+            && words.get(5).and_then(|file| file.rsplit(':').next()) == Some(&*inode);
+        // One of another process namespace has no number here.
+        is_it.then(|| words[4].parse().unwrap_or(0))
+    };
+    locks.lines().filter_map(holder).collect()
 }
 
 pub(super) fn time_of(path: &Path) -> Option<Timestamp> {

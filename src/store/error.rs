@@ -27,6 +27,8 @@ pub enum StoreError {
     OtherOverlay { root: PathBuf, found: &'static str, wanted: &'static str },
     #[error("the store at `{}` is damaged: {why}", root.display())]
     Damaged { root: PathBuf, why: String },
+    #[error("`{}` is no store of rbuild's", root.display())]
+    NoStore { root: PathBuf },
     #[error("expected a blob {expected}, got {found}")]
     WrongDigest { expected: Digest, found: Digest },
     #[error("expected a blob of {expected} bytes, got {found}")]

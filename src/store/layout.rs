@@ -74,7 +74,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    fn new(base: PathBuf) -> Paths {
+    pub fn new(base: PathBuf) -> Paths {
         Paths {
             lock: base.join("lock"),
             names_lock: base.join("names.lock"),

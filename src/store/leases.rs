@@ -62,6 +62,13 @@ pub struct RunningContainer {
     lease: String,
 }
 
+impl RunningContainer {
+    /// Returns the name of its lease.
+    pub(super) fn lease(&self) -> &str {
+        &self.lease
+    }
+}
+
 impl Store {
     /// Keeps every layer from being removed until the store is closed.
     ///

@@ -91,6 +91,7 @@ impl WorkerError {
             WorkerError::Git(_) => "git",
             WorkerError::Mount(_) => "mount",
             WorkerError::NotAllowed(_) => "not-allowed",
+            WorkerError::Store(StoreError::NoRoom(_)) => "no-room",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Import(_) => "cache",
             WorkerError::Cancelled => "stopped",
@@ -116,6 +117,7 @@ impl WorkerError {
                 "the disk is full: `rbuild rmi` frees space, and `--root` moves the store"
             }
             WorkerError::Mount(error) => return error.hint(),
+            WorkerError::Store(StoreError::NoRoom(why)) => return Some(why.hint()),
             WorkerError::NotAllowed(what) => return Some(format!("build with `--allow {what}`")),
             WorkerError::Context(error) | WorkerError::Copy(CopyError::Context(error)) => {
                 return error.hint().map(str::to_owned);

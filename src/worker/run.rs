@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::copy;
 use super::error::WorkerError;
@@ -202,9 +203,25 @@ impl StoreWorker<'_> {
         self.note(running.notes());
         let stop = running.stop_handle().map_err(failed)?;
         let _hook = cancel.on_cancel(move || drop(stop.kill()));
-        pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
+        let mut watch = options.store.watch_room();
+        let full = watch.as_ref().map(|_| running.stop_handle()).transpose().map_err(failed)?;
+        let mut no_room = None;
+        let mut tick = || match watch.as_mut()?.look() {
+            Ok(again) => Some(again),
+            Err(error) => {
+                no_room = Some(error);
+                watch = None;
+                full.as_ref().map(|full| full.kill());
+                None
+            }
+        };
+        pump(stdout.into(), stderr.into(), log, &mut tick)
+            .map_err(pipe("cannot read the output of the step"))?;
         let exit = running.wait().map_err(failed)?;
-        Ok((exit, running.oom_killed()))
+        match no_room {
+            Some(error) => Err(error.into()),
+            None => Ok((exit, running.oom_killed())),
+        }
     }
 
     /// Tells what of the options has no effect here, once in a build.
@@ -227,14 +244,22 @@ enum Joined {
 }
 
 /// Passes on what a process writes until both its outputs are closed, by it and all its children.
-fn pump(stdout: OwnedFd, stderr: OwnedFd, log: Log<'_>) -> io::Result<()> {
+///
+/// `tick` is called meanwhile; it returns after how long it is to be called again, at the latest.
+fn pump(
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    log: Log<'_>,
+    tick: &mut dyn FnMut() -> Option<Duration>,
+) -> io::Result<()> {
     let mut streams =
         vec![(Stream::Stdout, io::PipeReader::from(stdout)), (Stream::Stderr, io::PipeReader::from(stderr))];
     let mut buffer = vec![0u8; 64 * 1024];
     while !streams.is_empty() {
         let mut polled: Vec<PollFd<'_>> =
             streams.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
-        match poll(&mut polled, None) {
+        let pause = tick().and_then(|pause| Timespec::try_from(pause).ok());
+        match poll(&mut polled, pause.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?,
         };
