@@ -77,6 +77,31 @@ impl Store {
         Ok(gone)
     }
 
+    /// Removes the image that was made first of those that have no name, run in no container, and were last built or
+    /// taken into use before the oldest of those who use the store began. Its layers stay. Tells whether there was one.
+    pub(super) fn remove_oldest_unnamed(&self) -> Result<bool, StoreError> {
+        let since = in_use_since(&self.paths)?;
+        let mut unnamed = Vec::new();
+        for listed in self.images()?.into_iter().filter(|listed| listed.names.is_empty()) {
+            let made = time_of(&self.paths.image(&listed.id));
+            let top = listed.image.ok().and_then(|image| image.layers.last().cloned());
+            let used = top.and_then(|top| time_of(&self.paths.snapshot(&top).join("meta")));
+            if let Some(made) = made.filter(|made| *made.max(&used.unwrap_or(*made)) < since) {
+                unnamed.push((made, listed.id));
+            }
+        }
+        unnamed.sort_unstable();
+        for (_, id) in unnamed {
+            let _lock = self.names_lock()?;
+            let running = self.containers()?.iter().any(|container| container.image == Some(id));
+            if !running && self.names_of(&id)?.is_empty() && self.has_image(&id) {
+                self.delete_image(&id)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Moves a layer out of sight, unless somebody took it into use since its last use was read.
     fn layer_aside(
         &self,

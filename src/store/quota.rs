@@ -2,8 +2,8 @@
 //! said what takes the room.
 //!
 //! Nothing is looked at unless something is about to be written, and without limits that is one statfs(2). While a
-//! step writes, [`RoomWatch`] looks again. What is removed is what nobody needs and was not used for longest; without
-//! a limit that was set nothing is. Not here: which pieces (`choose`), and how they go (`beside`).
+//! step writes, [`RoomWatch`] looks again. What is removed is what nobody needs and was not used for longest: pieces of
+//! the build cache, then images without a name. Without a limit that was set nothing is. Not here: which pieces (`choose`), and how they go (`beside`).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -163,18 +163,23 @@ impl Store {
         }
         let _one = locked(&self.room);
         // Another thread may have made room meanwhile; and what was told without measuring may be too much.
-        let Some(limit) = self.limit_in_the_way(least, needed, true)? else { return Ok(()) };
-        let entries = self.entries_beside()?;
-        if !self.quota.is_set() {
-            return Err(self.no_room(limit, &entries)?);
-        }
-        let chosen = choose(&entries, &self.to_prune(limit, least, needed, &entries)?, &self.free()?);
-        if chosen.is_empty() || self.remove_beside(&chosen)?.is_empty() {
-            return Err(self.no_room(limit, &entries)?);
-        }
-        match self.limit_in_the_way(least, needed, true)? {
-            None => Ok(()),
-            Some(limit) => Err(self.no_room(limit, &self.entries_beside()?)?),
+        let Some(mut limit) = self.limit_in_the_way(least, needed, true)? else { return Ok(()) };
+        loop {
+            let entries = self.entries_beside()?;
+            if !self.quota.is_set() {
+                return Err(self.no_room(limit, &entries)?);
+            }
+            let chosen = choose(&entries, &self.to_prune(limit, least, needed, &entries)?, &self.free()?);
+            if !chosen.is_empty() && !self.remove_beside(&chosen)?.is_empty() {
+                match self.limit_in_the_way(least, needed, true)? {
+                    None => return Ok(()),
+                    Some(other) => limit = other,
+                }
+            }
+            // The layers of the image are cache then, and may be chosen.
+            if !self.remove_oldest_unnamed()? {
+                return Err(self.no_room(limit, &self.entries_beside()?)?);
+            }
         }
     }
 
