@@ -6,6 +6,8 @@
 //!   lock                       flock: shared by whoever uses layers, exclusive by a sweep
 //!   names.lock                 flock: short, round a change of images or references
 //!   sweep                      there when a removal found the store in use: who ends last sweeps
+//!   size                       JSON: what the store takes, where that is limited
+//!   pruned                     its mtime is when too old pieces were last looked for, where they are to go
 //!   empty/                     an empty layer
 //!   blobs/sha256/HEX           config blobs, manifests, original layer blobs
 //!   snapshots/ID/fs/           a layer: an overlay upper directory
@@ -48,6 +50,8 @@
 //! **Roots of garbage collection**: the layers of images, of cache records, and those pinned
 //! by living leases. Steps and the index are no roots: they go when their layers go. A sweep
 //! needs `lock` alone; where it cannot have it, it is left to the process that ends last.
+//! Where a limit asks for room (`quota`), layers that were not touched since the oldest lease was
+//! made go without that lock (`beside`): whoever holds the store touches a layer before reading it.
 //!
 //! **Durability.** Only layers can be torn by a power cut without it showing: all other files
 //! check themselves (digest, checksum or JSON). So a layer carries the id of the kernel's start

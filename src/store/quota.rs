@@ -14,7 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::choose::{CacheFilter, Free, PruneRequest, choose};
 use super::entries::bytes_together;
 use super::error::failed;
-use super::{CacheEntry, Store, StoreError, locked};
+use super::measure::measured;
+use super::{CacheEntry, CacheKind, Store, StoreError, locked};
 
 /// What must be free of the file system where nothing else was said: with less, a step would but break off midway.
 const LEAST_FREE: Free = Free { bytes: 64 << 20, inodes: 1000 };
@@ -69,16 +70,21 @@ pub struct NoRoom {
     images: u64,
     cache: u64,
     cache_in_use: u64,
+    /// What running steps and containers wrote.
+    written: u64,
     /// Whether layers stay because builds are running.
     busy: bool,
+    /// Whether it is about a step that was writing.
+    stopped: bool,
 }
 
 impl fmt::Display for NoRoom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let root = self.root.display();
+        f.write_str(if self.stopped { "stopped, no room is left: " } else { "no room: " })?;
         match self.limit {
             Limit::Bytes { free, needed, least } => {
-                write!(f, "no room: {} are free on the file system of the store `{root}`, ", Bytes(free))?;
+                write!(f, "{} are free on the file system of the store `{root}`, ", Bytes(free))?;
                 if needed > 0 {
                     write!(f, "{} are to be written, ", Bytes(needed))?;
                 }
@@ -86,12 +92,12 @@ impl fmt::Display for NoRoom {
                 f.write_str(if self.was_set { " (min_free_space)" } else { "" })?;
             }
             Limit::Inodes { free, least } => {
-                write!(f, "no room: {free} inodes are free on the file system of the store `{root}`, ")?;
+                write!(f, "{free} inodes are free on the file system of the store `{root}`, ")?;
                 write!(f, "{least} must stay free")?;
                 f.write_str(if self.was_set { " (min_free_inodes)" } else { "" })?;
             }
             Limit::Store { used, needed, most } => {
-                write!(f, "no room: the store `{root}` takes {}, ", Bytes(used))?;
+                write!(f, "the store `{root}` takes {}, ", Bytes(used))?;
                 if needed > 0 {
                     write!(f, "{} are to be written, ", Bytes(needed))?;
                 }
@@ -99,10 +105,13 @@ impl fmt::Display for NoRoom {
             }
         }
         write!(f, "; images take {}, the build cache {}", Bytes(self.images), Bytes(self.cache))?;
+        if self.written > 0 {
+            write!(f, ", what running steps and containers wrote {}", Bytes(self.written))?;
+        }
         if self.cache_in_use > 0 {
             write!(
                 f,
-                ", {} of it in use{}",
+                "; {} of the cache are in use{}",
                 Bytes(self.cache_in_use),
                 if self.busy { " by running builds" } else { "" }
             )?;
@@ -233,7 +242,7 @@ impl Store {
     fn no_room(&self, limit: Limit, entries: &[CacheEntry]) -> Result<StoreError, StoreError> {
         let usage = self.usage()?;
         let own = || entries.iter().filter(|entry| !entry.shared);
-        let used = || own().filter(|entry| entry.in_use);
+        let used = || own().filter(|entry| entry.in_use && entry.kind != CacheKind::Internal);
         let was_set = match limit {
             Limit::Bytes { .. } => self.quota.min_free_space.is_some(),
             Limit::Inodes { .. } => self.quota.min_free_inodes.is_some(),
@@ -246,7 +255,9 @@ impl Store {
             images: usage.images_size,
             cache: bytes_together(own()),
             cache_in_use: bytes_together(used()),
-            busy: used().next().is_some(),
+            written: measured(&self.paths.tmp).all(),
+            busy: used().any(|entry| entry.kind == CacheKind::Regular),
+            stopped: false,
         })))
     }
 
@@ -297,7 +308,10 @@ impl RoomWatch<'_> {
         let (store, quota) = (self.store, &self.store.quota);
         let least =
             Free { bytes: quota.min_free_space.unwrap_or(0), inodes: quota.min_free_inodes.unwrap_or(0) };
-        store.make_room_within(&least, 0)?;
+        store.make_room_within(&least, 0).map_err(|error| match error {
+            StoreError::NoRoom(why) => StoreError::NoRoom(Box::new(NoRoom { stopped: true, ..*why })),
+            error => error,
+        })?;
         let (free, disk) = store.disk()?;
         let mut left = free.bytes.saturating_sub(least.bytes);
         if let Some(most) = quota.max_used_space {
@@ -308,5 +322,112 @@ impl RoomWatch<'_> {
         let pause = Duration::from_millis((left >> 20).min(by_inodes).clamp(20, 1000));
         self.next = Instant::now() + pause;
         Ok(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{images, testing};
+    use super::*;
+    use crate::image::{CacheKey, Digest, OpDigest, SnapshotId};
+
+    #[test]
+    fn bytes_for_people() {
+        let check = |bytes: u64, expect: &str| assert_eq!(Bytes(bytes).to_string(), expect);
+        check(0, "0B");
+        check(999, "999B");
+        check(1000, "1kB");
+        check(1234, "1.2kB");
+        check(999_960, "1MB");
+        check(64 << 20, "67.1MB");
+        check(u64::MAX, "18.4EB");
+    }
+
+    /// Makes a layer of so many bytes that a record speaks of, last used so many hours ago.
+    fn cached(store: &Store, name: &str, bytes: usize, hours: u64) -> SnapshotId {
+        let layer = testing::layer(store, name, &"x".repeat(bytes));
+        store
+            .publish_record(&OpDigest(Digest::of(name)), &CacheKey(Digest::of("k")), Some(&layer), b"")
+            .unwrap();
+        let past = std::time::SystemTime::now() - Duration::from_secs(hours * 3600);
+        let meta = store.paths.snapshot(&layer).join("meta");
+        std::fs::File::open(meta).unwrap().set_modified(past).unwrap();
+        layer
+    }
+
+    #[test]
+    fn room_is_made_of_the_oldest_and_what_is_needed_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, older, image) = {
+            let store = testing::open(directory.path());
+            let image = images::testing::image(&store, "a", &["image"]);
+            store.tag(&"named".parse().unwrap(), &image).unwrap();
+            (cached(&store, "old", 100_000, 1), cached(&store, "older", 100_000, 2), image)
+        };
+        let open = |quota: Quota| testing::open(directory.path()).with_quota(quota);
+        let at_most = |bytes: u64| Quota {
+            max_used_space: Some(bytes),
+            min_free_space: Some(0),
+            min_free_inodes: Some(0),
+            ..Quota::default()
+        };
+        let there = |id: &SnapshotId| open(Quota::default()).has_snapshot(id).unwrap();
+        // What running processes hold does not stop it; nothing is measured where nothing is limited.
+        let running = open(Quota::default());
+        running.hold().unwrap();
+        running.make_room(0).unwrap();
+        assert!(!running.paths.size.exists());
+        open(at_most(300_000)).make_room(0).unwrap();
+        assert!(there(&old) && there(&older));
+        open(at_most(300_000)).make_room(120_000).unwrap();
+        assert!(there(&old) && !there(&older));
+        let reserved = Quota { reserved_space: 90_000, ..at_most(50_000) };
+        let error = open(reserved).make_room(0).unwrap_err().to_string();
+        assert!(error.contains("and it may take 50kB (max_used_space); images take "), "{error}");
+        assert!(there(&old));
+        open(at_most(50_000)).make_room(0).unwrap();
+        assert!(!there(&old));
+        assert!(matches!(open(at_most(1)).make_room(0), Err(StoreError::NoRoom(_))));
+        assert!(open(Quota::default()).image(&image).is_ok());
+    }
+
+    #[test]
+    fn unnamed_images_go_when_the_cache_is_not_enough() {
+        let directory = tempfile::tempdir().unwrap();
+        let past = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let (named, unnamed) = {
+            let store = testing::open(directory.path());
+            let named = images::testing::image(&store, "a", &["named"]);
+            store.tag(&"named".parse().unwrap(), &named).unwrap();
+            let unnamed = images::testing::image(&store, "b", &["unnamed"]);
+            for id in [&named, &unnamed] {
+                let layer = store.image(id).unwrap().layers[0].clone();
+                for path in [store.paths.image(id), store.paths.snapshot(&layer).join("meta")] {
+                    std::fs::File::open(path).unwrap().set_modified(past).unwrap();
+                }
+            }
+            (named, unnamed)
+        };
+        let store =
+            testing::open(directory.path()).with_quota(Quota { max_used_space: Some(1), ..Quota::default() });
+        assert!(store.make_room(0).is_err());
+        assert!(store.image(&named).is_ok() && store.image(&unnamed).is_err());
+    }
+
+    #[test]
+    fn nothing_is_removed_where_nothing_was_set() {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = {
+            let store = testing::open(directory.path());
+            cached(&store, "a", 10, 1)
+        };
+        let store = testing::open(directory.path());
+        let all = Free { bytes: u64::MAX, inodes: 0 };
+        let error = store.make_room_within(&all, 0).unwrap_err().to_string();
+        assert!(error.starts_with("no room: ") && !error.contains("min_free_space"), "{error}");
+        assert!(store.has_snapshot(&layer).unwrap());
+        assert!(store.watch_room().is_none());
+        let with = store.with_quota(Quota { min_free_space: Some(1), ..Quota::default() });
+        assert!(with.watch_room().unwrap().look().unwrap() >= Duration::from_millis(20));
     }
 }
