@@ -155,6 +155,11 @@ impl Store {
         self
     }
 
+    /// Returns the limits that are kept.
+    pub fn quota(&self) -> &Quota {
+        &self.quota
+    }
+
     /// Makes sure that `needed` bytes, or an unknown number (0), may be written: to be called before.
     ///
     /// Where a limit that was set is in the way, pieces of the build cache go that nobody needs, also while others

@@ -69,11 +69,12 @@ impl StoreToReset {
             let is_version = name.strip_prefix('v').is_some_and(|number| number.parse::<u64>().is_ok());
             match name.as_str() {
                 _ if is_version && is_version_folder(&path) => versions.push(path),
-                draft if draft.starts_with(".new-") || draft.starts_with(".gone-") => drafts.push(path),
+                draft if is_draft(draft) => drafts.push(path),
                 _ => others.push(name),
             }
         }
-        if versions.is_empty() && drafts.is_empty() {
+        // What a removal that was cut short has left may have lost most of what it is known by.
+        if versions.is_empty() && !drafts.iter().any(|draft| marks(draft) > 0) {
             return Err(StoreError::NoStore { root: root.to_owned() });
         }
         let user = rustix::process::geteuid().as_raw();
@@ -155,8 +156,17 @@ impl StoreToReset {
 }
 
 fn is_version_folder(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
-        && MARKS.iter().filter(|mark| path.join(mark).symlink_metadata().is_ok()).count() >= 2
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && marks(path) >= 2
+}
+
+fn marks(path: &Path) -> usize {
+    MARKS.iter().filter(|mark| path.join(mark).symlink_metadata().is_ok()).count()
+}
+
+/// Tells whether a name is one of those that stores have while they are made or removed.
+fn is_draft(name: &str) -> bool {
+    let bits = name.strip_prefix(".new-").or(name.strip_prefix(".gone-"));
+    bits.is_some_and(|bits| bits.len() == 16 && bits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl Store {
@@ -209,13 +219,14 @@ mod tests {
         drop(testing::open(&root));
         std::fs::write(root.join("notes"), "mine").unwrap();
         std::fs::create_dir_all(root.join("v2")).unwrap();
-        std::fs::create_dir_all(root.join(".new-0")).unwrap();
+        std::fs::create_dir_all(root.join(".new-0123456789abcdef")).unwrap();
+        std::fs::create_dir_all(root.join(".new-ideas")).unwrap();
         let found = StoreToReset::find(&root, OPTIONS).unwrap().unwrap();
-        assert_eq!(found.others().len(), 2);
+        assert_eq!(found.others().len(), 3);
         assert_eq!(found.remove().unwrap(), Reset::Done);
         let mut left: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["notes", "v2"]);
+        assert_eq!(left, [".new-ideas", "notes", "v2"]);
         let error = StoreToReset::find(&root, OPTIONS).unwrap_err().to_string();
         assert!(error.ends_with("is no store of rbuild's"), "{error}");
         assert!(StoreToReset::find(&root.join("notes"), OPTIONS).is_err());
@@ -248,6 +259,12 @@ mod tests {
         let found = StoreToReset::find(directory.path(), OPTIONS).unwrap().unwrap();
         assert_eq!(found.remove().unwrap(), Reset::Done);
         assert!(!directory.path().join("v1").exists());
-        std::fs::create_dir_all(directory.path()).unwrap();
+        // One whose removal was cut short.
+        std::fs::create_dir_all(directory.path().join(".gone-0123456789abcdef/images")).unwrap();
+        let found = StoreToReset::find(directory.path(), OPTIONS).unwrap().unwrap();
+        assert_eq!(found.remove().unwrap(), Reset::Done);
+        assert!(!directory.path().exists());
+        std::fs::create_dir_all(directory.path().join(".gone-0123456789abcdef")).unwrap();
+        assert!(StoreToReset::find(directory.path(), OPTIONS).is_err());
     }
 }

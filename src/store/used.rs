@@ -1,9 +1,9 @@
 //! How much the whole store takes, known without measuring it each time: measured now and then, and between that
 //! told by what the file system has in use.
 //!
-//! `ROOT/v1/size` has the last measure; it is there only where a limit of the store's size is set. Others write to
-//! the same file system, too: what is told in between may be too much, which leads to a measure, and for some seconds
-//! too little. Not here: what follows from it (`quota`).
+//! `ROOT/v1/size` has the last measure, and the layers since; it is there only where a limit of the store's size is
+//! set. Others write to the same file system, too: what is told in between may be too much, which leads to a measure,
+//! and of what is no layer yet for some seconds too little. Not here: what follows from it (`quota`).
 
 use std::time::Duration;
 
@@ -64,6 +64,25 @@ impl Store {
         self.measure_now()
     }
 
+    /// Adds what was written to the last measure: what others remove meanwhile must not hide it. Nothing where the
+    /// store's size is not limited.
+    pub(super) fn add_written(&self, bytes: u64) -> Result<(), StoreError> {
+        let path = &self.paths.size;
+        if self.quota().max_used_space.is_none() {
+            return Ok(());
+        }
+        let Ok(measured_at) = std::fs::metadata(path).and_then(|metadata| metadata.modified()) else {
+            return Ok(());
+        };
+        let last = read_if_there(path)?.and_then(|bytes| serde_json::from_slice::<Measured>(&bytes).ok());
+        let Some(last) = last else { return Ok(()) };
+        let now = Measured { bytes: last.bytes.saturating_add(bytes), disk: last.disk.saturating_add(bytes) };
+        self.publish(path, &serde_json::to_vec(&now).unwrap_or_default())?;
+        // It stands no longer for that.
+        let file = std::fs::File::open(path).map_err(failed("write", path))?;
+        file.set_modified(measured_at).map_err(failed("write", path))
+    }
+
     /// Measures the store, and keeps the result for others.
     pub(super) fn measure_now(&self) -> Result<Measured, StoreError> {
         let disk = self.disk()?.1;
@@ -99,6 +118,13 @@ mod tests {
         let size = std::fs::File::open(&store.paths.size).unwrap();
         size.set_modified(std::time::SystemTime::now() - STANDS * 2).unwrap();
         assert!((10_000..11_000).contains(&store.measured().unwrap().bytes));
+        let store = store.with_quota(super::super::Quota { max_used_space: Some(1), ..Default::default() });
+        let (before, at) =
+            (store.measured().unwrap(), store.paths.size.metadata().unwrap().modified().unwrap());
+        store.add_written(70).unwrap();
+        let after = store.measured().unwrap();
+        assert_eq!((after.bytes, after.disk), (before.bytes + 70, before.disk + 70));
+        assert_eq!(store.paths.size.metadata().unwrap().modified().unwrap(), at);
         // One that is damaged is none.
         std::fs::write(&store.paths.size, "{").unwrap();
         assert!((10_000..11_000).contains(&store.measured().unwrap().bytes));
