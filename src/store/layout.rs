@@ -46,6 +46,7 @@ pub(super) struct Paths {
     pub sweep: PathBuf,
     /// How much the store takes, where that is limited.
     pub size: PathBuf,
+    pub size_lock: PathBuf,
     /// Its time is when too old pieces were last looked for.
     pub pruned: PathBuf,
     pub empty: PathBuf,
@@ -80,6 +81,7 @@ impl Paths {
             names_lock: base.join("names.lock"),
             sweep: base.join("sweep"),
             size: base.join("size"),
+            size_lock: base.join("size.lock"),
             pruned: base.join("pruned"),
             empty: base.join("empty"),
             blobs: base.join("blobs/sha256"),

@@ -7,6 +7,7 @@
 //!   names.lock                 flock: short, round a change of images or references
 //!   sweep                      there when a removal found the store in use: who ends last sweeps
 //!   size                       JSON: what the store takes, where that is limited
+//!   size.lock                  flock: short, while that is measured or a layer is added to it
 //!   pruned                     its mtime is when too old pieces were last looked for, where they are to go
 //!   empty/                     an empty layer
 //!   blobs/sha256/HEX           config blobs, manifests, original layer blobs

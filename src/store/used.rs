@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sys::lock::FileLock;
+
 use super::choose::Free;
 use super::error::{failed, names_in, read_if_there};
 use super::measure::Measure;
@@ -64,6 +66,11 @@ impl Store {
         self.measure_now()
     }
 
+    fn size_lock(&self) -> Result<FileLock, StoreError> {
+        let path = &self.paths.size_lock;
+        FileLock::exclusive(path).map_err(failed("lock", path))
+    }
+
     /// Adds what was written to the last measure: what others remove meanwhile must not hide it. Nothing where the
     /// store's size is not limited.
     pub(super) fn add_written(&self, bytes: u64) -> Result<(), StoreError> {
@@ -71,6 +78,8 @@ impl Store {
         if self.quota().max_used_space.is_none() {
             return Ok(());
         }
+        self.held()?;
+        let _lock = self.size_lock()?;
         let Ok(measured_at) = std::fs::metadata(path).and_then(|metadata| metadata.modified()) else {
             return Ok(());
         };
@@ -85,6 +94,9 @@ impl Store {
 
     /// Measures the store, and keeps the result for others.
     pub(super) fn measure_now(&self) -> Result<Measured, StoreError> {
+        self.held()?;
+        // Whoever adds a layer meanwhile adds it to this measure, and perhaps once too often.
+        let _lock = self.size_lock()?;
         let disk = self.disk()?.1;
         let layers = self.layers()?;
         let mut rest = Measure::default();
