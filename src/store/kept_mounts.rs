@@ -4,6 +4,7 @@
 //! disturbed, and one that comes waits. What is in one was written by steps, and what comes in an archive by anybody:
 //! nothing here follows a link. Not here: how steps get them (`cache_mounts`).
 
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -153,16 +154,18 @@ impl Store {
         let temporary = self.temp_dir()?;
         let new = temporary.path().join("new");
         let left_out = self.unpack_new(id, &new, archive)?;
-        let mut made = false;
+        let made = Cell::new(false);
         let fill = |files: &Path| {
-            made = true;
+            made.set(true);
             // Empty until now: a rename takes its place.
             std::fs::rename(&new, files).map_err(failed("make", files))
         };
-        let fill = std::cell::RefCell::new(fill);
-        self.cache_mount::<StoreError>(id, CacheUse::Shared, None, &|to| (fill.borrow_mut())(to), &|| true)?;
-        drop(fill);
-        Ok(made.then_some(left_out))
+        // Nobody waits: whoever has it has just made it.
+        match self.cache_mount::<StoreError>(id, CacheUse::Shared, None, &fill, &|| true) {
+            Ok(_) => Ok(made.get().then_some(left_out)),
+            Err(StoreError::Cancelled) => Err(MountFilesError::InUse(id.id.clone())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a cache mount; whoever needs it next makes it anew.
