@@ -12,9 +12,9 @@ use super::guess;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, builds, check, context, diff, doctor, expand, export, graph, groups, history, image_import,
-    images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save, shell,
-    system_df, tag,
+    build, builds, cache_mounts, check, context, diff, doctor, du, expand, export, graph, groups, history,
+    image_import, images, inspect, layers, load, login, logout, parse, prune, pull, push, report, reset, rmi,
+    run, save, shell, system_df, tag,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -83,6 +83,12 @@ pub enum Command {
     Builds(builds::BuildsArgs),
     /// Write a page about a build: graph, timeline, cache, layers, warnings, output
     Report(report::ReportArgs),
+    /// Show what takes space in the build cache
+    Du(Late<du::DuArgs>),
+    /// Remove build cache that nobody needs
+    Prune(Late<prune::CachePruneArgs>),
+    /// Manage the caches of `RUN --mount=type=cache`: `mounts` lists, writes, reads and removes them
+    Cache(Late<cache_mounts::CacheGroup>),
     /// Manage images: list, inspect, tag, remove, prune
     Image(Late<groups::ImageGroup>),
     /// Manage the store: `df` shows what takes space, `prune` makes room
@@ -92,9 +98,9 @@ pub enum Command {
     #[command(skip)]
     ImagePrune(prune::ImagePruneArgs),
     #[command(skip)]
-    BuilderPrune(prune::BuilderPruneArgs),
-    #[command(skip)]
     SystemPrune(prune::SystemPruneArgs),
+    #[command(skip)]
+    SystemReset(reset::ResetArgs),
     #[command(skip)]
     SystemDf(system_df::DfArgs),
     /// Log in to a registry

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    build, history, image_import, images, inspect, load, prune, pull, push, rmi, save, system_df, tag,
+    build, history, image_import, images, inspect, load, prune, pull, push, reset, rmi, save, system_df, tag,
 };
 
 /// Manage images.
@@ -63,6 +63,8 @@ pub enum SystemCommand {
     Df(system_df::DfArgs),
     /// Remove images without a name, and the build cache
     Prune(prune::SystemPruneArgs),
+    /// Remove the whole store: images, cache, logs, all of it
+    Reset(reset::ResetArgs),
 }
 
 /// Manage builds.
@@ -78,11 +80,11 @@ pub enum BuilderCommand {
     /// Build an image from a Dockerfile
     Build(Box<build::BuildArgs>),
     /// Remove the build cache
-    Prune(prune::BuilderPruneArgs),
+    Prune(prune::CachePruneArgs),
 }
 
 /// The groups' names: alone on a command line they ask for help.
-pub const NAMES: [&str; 3] = ["image", "system", "builder"];
+pub const NAMES: [&str; 4] = ["image", "system", "builder", "cache"];
 
 impl Command {
     /// Turns a word of a group into the command it is.
@@ -105,10 +107,11 @@ impl Command {
             Command::System(Late(group)) => match group.command {
                 SystemCommand::Df(args) => Command::SystemDf(args),
                 SystemCommand::Prune(args) => Command::SystemPrune(args),
+                SystemCommand::Reset(args) => Command::SystemReset(args),
             },
             Command::Builder(Late(group)) => match group.command {
                 BuilderCommand::Build(args) => Command::Build(args),
-                BuilderCommand::Prune(args) => Command::BuilderPrune(args),
+                BuilderCommand::Prune(args) => Command::Prune(Late(args)),
             },
             other => other,
         }

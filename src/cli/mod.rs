@@ -9,6 +9,8 @@ mod annotations;
 mod attend;
 mod build;
 mod builds;
+mod cache_filter;
+mod cache_mounts;
 mod cache_options;
 mod call;
 mod check;
@@ -19,6 +21,7 @@ mod csv;
 mod diff;
 mod diff_config;
 mod doctor;
+mod du;
 mod error;
 mod expand;
 mod export;
@@ -49,8 +52,10 @@ mod prune;
 mod pull;
 mod pull_policy;
 mod push;
+mod quota;
 mod reach;
 mod report;
+mod reset;
 mod resources;
 mod rmi;
 mod rows;
@@ -175,7 +180,10 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
         Command::Report(args) => report::report(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
-        Command::BuilderPrune(args) => prune::cache(&world, args)?,
+        Command::Prune(Late(args)) => prune::cache(&world, args)?,
+        Command::Du(Late(args)) => du::du(&world, args)?,
+        Command::Cache(Late(group)) => cache_mounts::cache_mounts(&world, group)?,
+        Command::SystemReset(args) => reset::reset(&world, args)?,
         Command::SystemPrune(args) => prune::system(&world, args)?,
         Command::SystemDf(args) => system_df::df(&world, args)?,
         Command::Image(_) | Command::System(_) | Command::Builder(_) => {}

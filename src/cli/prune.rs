@@ -1,4 +1,4 @@
-//! `rbuild image prune`, `rbuild builder prune`, `rbuild system prune`: making room.
+//! `rbuild prune` (`rbuild builder prune`), `rbuild image prune`, `rbuild system prune`: making room.
 //!
 //! Whoever is asked first is asked before anything is looked at: no lock is held meanwhile, and what
 //! is unused is found out after the answer.
@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use super::error::CommandError;
 use super::filter::{self, Filter};
 use super::world::World;
-use super::{ui, units};
+use super::{cache_filter, du, ui, units, when};
 use crate::image::{ImageId, Reference};
-use crate::store::{CachePruned, ImagesRemoved, PruneRequest, Store, choose};
+use crate::store::{CacheEntry, CachePruned, ImagesRemoved, PruneRequest, Store, choose};
 
 /// Remove images without a name; with -a all that no container runs from.
 #[derive(Debug, Args)]
@@ -32,11 +32,14 @@ pub struct ImagePruneArgs {
 
 /// Remove the build cache: layers no image has, cache mounts, and what was fetched for builds.
 #[derive(Debug, Args)]
-#[command(after_help = "Filters: until=TIME or unused-for=DURATION (last used before), id=ID, \
-    type=TYPE (regular, exec.cachemount, source.git.checkout, source.http, internal), shared=BOOL, \
-    private=BOOL\n\n\
-    Example:\n  rbuild builder prune -f --filter unused-for=240h")]
-pub struct BuilderPruneArgs {
+#[command(after_help = format!("{}\n\n\
+    With --max-used-space or --min-free-space, the least recently used goes until that holds, and no piece whose going \
+    would leave less than --reserved-space. --reserved-space alone: until no more than that is left.\n\
+    What a running build, a container or an image needs stays.\n\n\
+    Examples:\n  rbuild prune\n  rbuild prune -f --keep-duration 240h\n  \
+    rbuild prune -f --max-used-space 20GB --reserved-space 5GB\n  \
+    rbuild prune -f --filter type=exec.cachemount -v", cache_filter::HELP))]
+pub struct CachePruneArgs {
     /// Also forget which layers of images the cache knows, and what rbuild keeps for itself: digests
     /// of contexts, logs and records of builds
     #[arg(short, long)]
@@ -48,14 +51,23 @@ pub struct BuilderPruneArgs {
     #[arg(short, long)]
     pub force: bool,
     /// Keep this much, last used first
-    #[arg(long, visible_alias = "reserved-space", value_name = "BYTES", value_parser = bytes)]
-    pub keep_storage: Option<u64>,
+    #[arg(long, visible_alias = "keep-storage", value_name = "BYTES", value_parser = bytes)]
+    pub reserved_space: Option<u64>,
     /// Remove no more than it takes for the cache to be this small
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub max_used_space: Option<u64>,
     /// Remove no more than it takes for so much to be free on the disk
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub min_free_space: Option<u64>,
+    /// Remove no more than it takes for so many inodes to be free on the disk
+    #[arg(long, value_name = "NUMBER")]
+    pub min_free_inodes: Option<u64>,
+    /// Keep what was used within this time (as `240h`)
+    #[arg(long, visible_alias = "until", value_name = "DURATION", value_parser = time)]
+    pub keep_duration: Option<Timestamp>,
+    /// Tell all that is known of what went
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 /// Remove images without a name, and the build cache.
@@ -81,6 +93,10 @@ fn bytes(text: &str) -> Result<u64, String> {
     units::parse_size(text).ok_or_else(|| format!("`{text}` is no size, as `512MB` or `10GB`"))
 }
 
+fn time(text: &str) -> Result<Timestamp, String> {
+    when::parse(text, Timestamp::now()).ok_or_else(|| format!("`{text}` is no duration, as `24h` or `1h30m`"))
+}
+
 const IMAGE_FILTERS: [&str; 2] = ["until", "label"];
 const ALL_IMAGES: &str = "all images without at least one container associated to them";
 
@@ -98,32 +114,36 @@ pub fn images(world: &World, args: ImagePruneArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Runs `rbuild builder prune`.
-pub fn cache(world: &World, args: BuilderPruneArgs) -> Result<(), CommandError> {
-    let known = ["until", "unused-for", "id", "type", "shared", "private"];
-    let mut request = PruneRequest {
-        all: args.all,
-        keep: args.keep_storage.unwrap_or(0),
-        max_used: args.max_used_space,
-        min_free: args.min_free_space,
-        ..PruneRequest::default()
-    };
-    for one in filter::parse(&args.filters, &known)? {
-        match one.key.as_str() {
-            "until" | "unused-for" => request.until = earlier(request.until, filter::until(&one)?),
-            "id" => request.ids.push(one.value),
-            "type" => request.kinds.push(one.value),
-            "private" => request.shared = Some(!filter::boolean(&one)?),
-            _ => request.shared = Some(filter::boolean(&one)?),
-        }
+/// Runs `rbuild prune`, which is `rbuild builder prune`, too.
+pub fn cache(world: &World, args: CachePruneArgs) -> Result<(), CommandError> {
+    let mut filter = cache_filter::parse(&args.filters)?;
+    if let Some(until) = args.keep_duration {
+        filter.until = Some(cache_filter::earlier(filter.until, until));
     }
+    // Zero is no limit, as BuildKit has it.
+    let limit = |limit: Option<u64>| limit.filter(|limit| *limit > 0);
+    let request = PruneRequest {
+        all: args.all,
+        filter,
+        keep: args.reserved_space.unwrap_or(0),
+        max_used: limit(args.max_used_space),
+        min_free: limit(args.min_free_space),
+        min_free_inodes: limit(args.min_free_inodes),
+    };
     let what = if args.all { "all build cache" } else { "all dangling build cache" };
     if !confirmed(args.force, &format!("WARNING! This will remove {what}. ")) {
         return Ok(());
     }
     let store = world.open_store()?;
-    let pruned = remove_cache(&store, &request)?;
-    print_cache(&pruned);
+    let (chosen, pruned) = remove_cache(&store, &request)?;
+    match args.verbose {
+        true => {
+            let went: Vec<_> =
+                chosen.into_iter().filter(|entry| pruned.removed.contains(&entry.id)).collect();
+            ui::out(&du::verbose(&went));
+        }
+        false => print_cache(&pruned),
+    }
     reclaimed(pruned.freed, pruned.deferred);
     Ok(())
 }
@@ -136,7 +156,7 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
     }
     let mut request = PruneRequest { all: args.all, ..PruneRequest::default() };
     for one in filters.iter().filter(|filter| filter.key == "until") {
-        request.until = earlier(request.until, filter::until(one)?);
+        request.filter.until = Some(cache_filter::earlier(request.filter.until, filter::until(one)?));
     }
     let mut warning = "WARNING! This will remove:\n".to_owned();
     let (images, cache) = if args.all {
@@ -163,19 +183,15 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
     // Labels are of images: docker prunes no cache by them.
     let pruned = match filters.iter().any(|filter| filter.key == "label") {
         true => CachePruned::default(),
-        false => remove_cache(&store, &request)?,
+        false => remove_cache(&store, &request)?.1,
     };
     print_cache(&pruned);
     reclaimed(removed.freed.saturating_add(pruned.freed), removed.deferred || pruned.deferred);
     Ok(())
 }
 
-fn earlier(one: Option<Timestamp>, other: Timestamp) -> Option<Timestamp> {
-    Some(one.map_or(other, |one| one.min(other)))
-}
-
 /// Asks, unless it was said beforehand; anything but `y` is no.
-fn confirmed(force: bool, warning: &str) -> bool {
+pub fn confirmed(force: bool, warning: &str) -> bool {
     if force {
         return true;
     }
@@ -191,7 +207,7 @@ fn confirmed(force: bool, warning: &str) -> bool {
 fn remove_images(store: &Store, all: bool, filters: &[Filter]) -> Result<ImagesRemoved, CommandError> {
     let mut until = None;
     for one in filters.iter().filter(|filter| filter.key == "until") {
-        until = earlier(until, filter::until(one)?);
+        until = Some(cache_filter::earlier(until, filter::until(one)?));
     }
     let unused = |names: &[Reference]| all || names.iter().all(|name| name.digest().is_some());
     let mut chosen: Vec<ImageId> = Vec::new();
@@ -213,9 +229,16 @@ fn remove_images(store: &Store, all: bool, filters: &[Filter]) -> Result<ImagesR
     Ok(store.remove_images(&chosen, &unused)?)
 }
 
-fn remove_cache(store: &Store, request: &PruneRequest) -> Result<CachePruned, CommandError> {
-    let chosen = choose(&store.cache_entries()?, request, store.free_bytes()?);
-    Ok(store.remove_cache(&chosen)?)
+/// Chooses what goes, and removes it; returns both.
+fn remove_cache(
+    store: &Store,
+    request: &PruneRequest,
+) -> Result<(Vec<CacheEntry>, CachePruned), CommandError> {
+    let mut entries = store.cache_entries()?;
+    store.describe_cache(&mut entries)?;
+    let chosen = choose(&entries, request, &store.free()?);
+    let pruned = store.remove_cache(&chosen)?;
+    Ok((chosen, pruned))
 }
 
 fn print_images(removed: &ImagesRemoved) {

@@ -9,7 +9,7 @@ use super::template::Template;
 use super::world::World;
 use super::{find, rows, ui, units};
 use crate::image::Reference;
-use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage};
+use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage, bytes_together};
 
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
@@ -26,7 +26,11 @@ pub struct DfArgs {
 
 /// Runs the command.
 pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
-    let usage = world.open_store()?.usage()?;
+    let store = world.open_store()?;
+    let mut usage = store.usage()?;
+    if args.verbose {
+        store.describe_cache(&mut usage.cache)?;
+    }
     let format = args.format.as_deref();
     if !args.verbose {
         let columns = [
@@ -77,7 +81,7 @@ pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
     rows::print(&containers, None, &columns)?;
     ui::line("\nLocal Volumes space usage:\n");
     rows::print(&[], None, &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])?;
-    let total: u64 = own(&usage).map(|entry| entry.size).sum();
+    let total = bytes_together(own(&usage));
     ui::line(&format!("\nBuild cache usage: {}\n", units::exact_size(total)));
     let columns = [
         ("ID", "CACHE ID"),
@@ -115,8 +119,8 @@ fn summary(usage: &Usage) -> Vec<Value> {
     };
     let active = usage.images.iter().filter(|image| image.containers > 0).count();
     let containers: u64 = usage.containers.iter().map(|(_, size)| size).sum();
-    let cache: u64 = own(usage).map(|entry| entry.size).sum();
-    let used: u64 = own(usage).filter(|entry| entry.in_use).map(|entry| entry.size).sum();
+    let cache = bytes_together(own(usage));
+    let used = bytes_together(own(usage).filter(|entry| entry.in_use));
     let images = with_part(usage.images_reclaimable, usage.images_size);
     vec![
         row("Images", usage.images.len(), active, usage.images_size, images),
@@ -196,11 +200,10 @@ fn cache_row(entry: &CacheEntry) -> Value {
         "CreatedSince": since(entry.created),
         "LastUsedAt": at(entry.used),
         "LastUsedSince": since(entry.used),
-        // How often a piece was used is not counted here.
-        "UsageCount": "0",
+        "UsageCount": entry.uses.unwrap_or(0).to_string(),
         "InUse": entry.in_use.to_string(),
         "Shared": entry.shared.to_string(),
-        "Parent": "",
+        "Parent": entry.parents.first().cloned().unwrap_or_default(),
     })
 }
 

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
+use super::quota;
 use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
 use crate::build::{Busybox, Engine};
@@ -112,8 +113,8 @@ impl World {
 
     /// Opens the store, making it where there is none.
     pub fn open_store(&self) -> Result<Store, CommandError> {
-        let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
-        let opened = Store::open(&self.store_root, StoreOptions { xattrs, sync: self.sync });
+        let quota = quota::read(quota_variable)?;
+        let opened = Store::open(&self.store_root, self.store_options()).map(|store| store.with_quota(quota));
         let opened = opened.inspect(|store| {
             store.use_snapshotter(self.snapshotter, std::env::var("PATH").unwrap_or_default());
         });
@@ -123,6 +124,12 @@ impl World {
             error.hints.extend(hint);
             error
         })
+    }
+
+    /// Returns how the store is opened.
+    pub fn store_options(&self) -> StoreOptions {
+        let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
+        StoreOptions { xattrs, sync: self.sync }
     }
 
     /// Returns where private networks come from.
@@ -348,6 +355,13 @@ pub fn panic_if_asked() {
     if let Some(words) = std::env::var_os("RBUILD_TEST_PANIC") {
         panic!("{}", words.to_string_lossy());
     }
+}
+
+/// Returns what a variable says of a limit of the store (`max_used_space`: RBUILD_MAX_USED_SPACE), and its name.
+fn quota_variable(limit: &str) -> Option<(String, String)> {
+    let name = format!("RBUILD_{}", limit.to_ascii_uppercase());
+    let text = std::env::var(&name).ok().filter(|text| !text.trim().is_empty())?;
+    Some((text, name))
 }
 
 /// Returns how progress is to be shown where the command line does not say: BuildKit's variable.

@@ -177,6 +177,7 @@ fn receive(
     is_ours: bool,
     expected: Option<&ExpectedLayer>,
 ) -> Result<UnpackedLayer, ContentError> {
+    store.make_room(0)?;
     let draft = store.draft()?;
     let upper = RootDir::open(&draft.dir).map_err(StoreError::View)?;
     let most = expected

@@ -19,7 +19,7 @@ use crate::sys::RootDir;
 use crate::sys::atomic;
 use crate::sys::lock::{self, FileLock};
 
-use super::error::failed;
+use super::error::{failed, read_if_there};
 use super::leases::Hold;
 use super::temporary::remove_tree;
 use super::{Store, StoreError, locked};
@@ -52,6 +52,22 @@ pub enum CacheUse {
     Locked,
     /// One at a time; others get another instance.
     Private,
+}
+
+impl CacheUse {
+    /// Returns its word, as Dockerfiles have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CacheUse::Shared => "shared",
+            CacheUse::Locked => "locked",
+            CacheUse::Private => "private",
+        }
+    }
+
+    pub(super) fn from_word(word: &[u8]) -> Option<CacheUse> {
+        let all = [CacheUse::Shared, CacheUse::Locked, CacheUse::Private];
+        all.into_iter().find(|usage| usage.as_str().as_bytes() == word)
+    }
 }
 
 /// The instances that a build has emptied: each once.
@@ -101,6 +117,10 @@ impl Store {
         let meta = directory.join("meta");
         if !meta.exists() {
             self.publish_new(&meta, &serde_json::to_vec(id).unwrap_or_default())?;
+        }
+        let sharing = directory.join("sharing");
+        if read_if_there(&sharing)?.as_deref() != Some(usage.as_str().as_bytes()) {
+            self.publish(&sharing, usage.as_str().as_bytes())?;
         }
         // Asked again and again: flock(2) cannot be called off from another thread.
         let mut pause = Duration::from_millis(1);

@@ -27,6 +27,7 @@ impl Store {
         let bytes = serde_json::to_vec(digests).expect("strings and numbers");
         self.publish(&self.paths.snapshot(id).join("digests"), &bytes)?;
         self.know_digests(id, digests);
+        self.add_written(digests.file_bytes)?;
         self.index(&self.paths.by_diff.join(digests.diff_id.hex()), id)?;
         self.index(&self.paths.content(&digests.content.0, meta.kind), id)
     }

@@ -29,6 +29,8 @@ pub enum StoreError {
     OtherOverlay { root: PathBuf, found: &'static str, wanted: &'static str },
     #[error("the store at `{}` is damaged: {why}", root.display())]
     Damaged { root: PathBuf, why: String },
+    #[error("`{}` is no store of rbuild's", root.display())]
+    NoStore { root: PathBuf },
     #[error("expected a blob {expected}, got {found}")]
     WrongDigest { expected: Digest, found: Digest },
     #[error("expected a blob of {expected} bytes, got {found}")]
@@ -74,6 +76,8 @@ pub enum StoreError {
     ImageInUse { id: ImageId, container: String },
     #[error("the user namespace does not map the owner {uid}:{gid}")]
     NoSuchOwner { uid: u32, gid: u32 },
+    #[error("{0}")]
+    NoRoom(Box<super::NoRoom>),
     #[error("a lock was not waited for: the build was cancelled")]
     Cancelled,
 }
@@ -97,6 +101,7 @@ impl StoreError {
                 }
                 _ => return None,
             },
+            StoreError::NoRoom(why) => return Some(why.hint()),
             StoreError::Full { .. } => {
                 "`rbuild system prune` makes room; `--root` or RBUILD_ROOT name a place on another disk"
             }

@@ -3,7 +3,7 @@
 //! Only while the store is held, since then nobody removes a layer. Not here:
 //! deciding whether a layer is whole (`snapshots`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::image::{ImageId, SnapshotId};
 use crate::layer::LayerDigests;
@@ -18,6 +18,8 @@ pub(super) struct Known {
     whole: HashMap<SnapshotId, SnapshotMeta>,
     digests: HashMap<SnapshotId, LayerDigests>,
     images: HashMap<ImageId, StoredImage>,
+    /// Layers whose time of last use was set since the store is held.
+    touched: HashSet<SnapshotId>,
 }
 
 impl Store {
@@ -42,6 +44,11 @@ impl Store {
         if known.remembers {
             known.images.insert(image.id, image.clone());
         }
+    }
+
+    /// Tells whether a layer's time of last use is still to be set, and that it will be.
+    pub(super) fn is_first_use(&self, id: &SnapshotId) -> bool {
+        locked(&self.known).touched.insert(id.clone())
     }
 
     /// Returns what was seen of a whole layer.
@@ -74,6 +81,7 @@ impl Store {
     pub(super) fn forget(&self, id: &SnapshotId) {
         let mut known = locked(&self.known);
         known.whole.remove(id);
+        known.touched.remove(id);
         known.digests.remove(id);
         known.images.retain(|_, image| !image.layers.contains(id));
     }

@@ -45,6 +45,11 @@ pub(super) struct Paths {
     pub lock: PathBuf,
     pub names_lock: PathBuf,
     pub sweep: PathBuf,
+    /// How much the store takes, where that is limited.
+    pub size: PathBuf,
+    pub size_lock: PathBuf,
+    /// Its time is when too old pieces were last looked for.
+    pub pruned: PathBuf,
     pub empty: PathBuf,
     pub blobs: PathBuf,
     pub snapshots: PathBuf,
@@ -71,11 +76,14 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    fn new(base: PathBuf) -> Paths {
+    pub fn new(base: PathBuf) -> Paths {
         Paths {
             lock: base.join("lock"),
             names_lock: base.join("names.lock"),
             sweep: base.join("sweep"),
+            size: base.join("size"),
+            size_lock: base.join("size.lock"),
+            pruned: base.join("pruned"),
             empty: base.join("empty"),
             blobs: base.join("blobs/sha256"),
             snapshots: base.join("snapshots"),

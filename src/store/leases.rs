@@ -30,11 +30,26 @@ pub(super) struct Hold {
     pub id: String,
     shared: Mutex<Option<FileLock>>,
     lease: NamedLock,
+    /// What the lease says, where it says anything.
+    text: Mutex<String>,
+}
+
+impl Hold {
+    fn write(&self, path: &Path, text: String) -> Result<(), StoreError> {
+        let mut file: &File = self.lease.file();
+        rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0))
+            .map_err(|e| failed("write", path)(e.into()))?;
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("write", path))?;
+        *locked(&self.text) = text;
+        Ok(())
+    }
 }
 
 /// What the lines of a lease start with that are no layers.
 const CONTAINER: &str = "container ";
 const IMAGE: &str = "image ";
+/// The line of a lease whose process uses no layer but those it lists.
+const PARKED: &str = "parked\n";
 
 /// A container that runs now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +60,13 @@ pub struct RunningContainer {
     pub image: Option<ImageId>,
     pub started: Timestamp,
     lease: String,
+}
+
+impl RunningContainer {
+    /// Returns the name of its lease.
+    pub(super) fn lease(&self) -> &str {
+        &self.lease
+    }
 }
 
 impl Store {
@@ -117,15 +139,17 @@ impl Store {
             text.push_str(layer.as_str());
             text.push('\n');
         }
-        let path = self.paths.leases.join(&hold.id);
-        let mut file: &File = hold.lease.file();
-        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("write", &path))
+        hold.write(&self.paths.leases.join(&hold.id), text)?;
+        // Whoever makes room beside us sees it by the one or the other.
+        self.mark_used(layers)
     }
 
     /// Keeps no other layers from being removed than those the lease lists.
     pub fn let_go(&self) -> Result<(), StoreError> {
         let hold = self.held()?;
         self.forget_all();
+        let text = locked(&hold.text).clone();
+        hold.write(&self.paths.leases.join(&hold.id), text + PARKED)?;
         locked(&hold.shared).take();
         Ok(())
     }
@@ -145,6 +169,10 @@ impl Store {
         let mut shared = locked(&hold.shared);
         if shared.is_none() {
             *shared = Some(FileLock::shared(&self.paths.lock).map_err(failed("lock", &self.paths.lock))?);
+            let parked = locked(&hold.text).strip_suffix(PARKED).map(str::to_owned);
+            if let Some(text) = parked {
+                hold.write(&self.paths.leases.join(&hold.id), text)?;
+            }
         }
         drop(shared);
         Ok(hold)
@@ -190,7 +218,7 @@ fn new_lease(paths: &Paths) -> Result<Hold, StoreError> {
         }
         // `None`: somebody who cleans up took the file before it was locked.
         if let Some(lease) = NamedLock::try_take(&path).map_err(failed("lease", &path))? {
-            return Ok(Hold { id, shared: Mutex::new(None), lease });
+            return Ok(Hold { id, shared: Mutex::new(None), lease, text: Mutex::default() });
         }
     }
 }
@@ -215,6 +243,29 @@ fn remove_temporary_of(paths: &Paths, lease: &str) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// Returns since when those who hold the store may have taken layers into use; they touch each that they do.
+///
+/// One that lists layers and holds the store besides has taken them before it wrote that: since ever.
+pub(super) fn in_use_since(paths: &Paths) -> Result<Timestamp, StoreError> {
+    let mut since = Timestamp::MAX;
+    for id in names_in(&paths.leases)? {
+        let path = paths.leases.join(id);
+        let text = read_all(&path)?;
+        if text.ends_with(PARKED) {
+            continue;
+        }
+        let Ok(modified) = std::fs::metadata(&path).and_then(|metadata| metadata.modified()) else {
+            continue;
+        };
+        let begun = match text.is_empty() {
+            true => Timestamp::try_from(modified).unwrap_or(Timestamp::MIN),
+            false => Timestamp::MIN,
+        };
+        since = since.min(begun);
+    }
+    Ok(since)
 }
 
 /// Returns the layers that living leases pin, and the leases' names.

@@ -1,4 +1,4 @@
-//! How many bytes files take: each regular file once, however many names it has.
+//! How many bytes and inodes files take: each regular file once, however many names it has.
 //!
 //! What is counted is the length of regular files, as layers count it; directories and the
 //! rounding to blocks are not. No link is followed, and what vanishes meanwhile counts nothing.
@@ -21,6 +21,16 @@ pub(super) struct Measure {
     single: u64,
     /// Files of several names by device and inode: names not yet seen, bytes.
     linked: HashMap<(u64, u64), (u64, u64)>,
+    /// Whatever is not a file of several names.
+    others: u64,
+}
+
+/// A file that has names elsewhere, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Linked {
+    /// Device and inode.
+    pub file: (u64, u64),
+    pub bytes: u64,
 }
 
 impl Measure {
@@ -30,9 +40,26 @@ impl Measure {
         let Ok(parent) = File::open(parent) else { return };
         let Ok(stat) = stat_at(&parent, name) else { return };
         match stat.kind {
-            FileType::Directory => self.tree(parent.as_fd(), name),
+            FileType::Directory => {
+                self.others += 1;
+                self.tree(parent.as_fd(), name);
+            }
             _ => self.file(&stat),
         }
+    }
+
+    /// Returns how many inodes all that was added has.
+    pub fn inodes(&self) -> u64 {
+        self.others.saturating_add(self.linked.len() as u64)
+    }
+
+    /// Returns the files that have further names elsewhere, sorted.
+    pub fn linked(&self) -> Vec<Linked> {
+        let out = self.linked.iter().filter(|(_, (left, _))| *left > 0);
+        let mut linked: Vec<Linked> =
+            out.map(|(file, (_, bytes))| Linked { file: *file, bytes: *bytes }).collect();
+        linked.sort_unstable();
+        linked
     }
 
     /// Returns the bytes of all files added.
@@ -48,11 +75,10 @@ impl Measure {
     }
 
     fn file(&mut self, stat: &Stat) {
-        if !stat.is_file() {
-            return;
-        }
-        if stat.nlink < 2 {
-            self.single = self.single.saturating_add(stat.size);
+        if !stat.is_file() || stat.nlink < 2 {
+            let bytes = if stat.is_file() { stat.size } else { 0 };
+            self.single = self.single.saturating_add(bytes);
+            self.others += 1;
             return;
         }
         let (left, _) = self.linked.entry((stat.dev, stat.ino)).or_insert((stat.nlink, stat.size));
@@ -75,13 +101,17 @@ impl Measure {
                 }
             };
             if kind != FileType::Directory {
-                if kind == FileType::RegularFile
-                    && let Ok(stat) = stat_at(stack.current(), &name)
-                {
-                    self.file(&stat);
+                match kind {
+                    FileType::RegularFile => {
+                        if let Ok(stat) = stat_at(stack.current(), &name) {
+                            self.file(&stat);
+                        }
+                    }
+                    _ => self.others += 1,
                 }
                 continue;
             }
+            self.others += 1;
             let Some(below) = open(stack.current(), &name) else { continue };
             let entries = read_dir(&below).unwrap_or_default();
             if stack.push(below).is_ok() {
@@ -91,11 +121,11 @@ impl Measure {
     }
 }
 
-/// Returns the bytes of a file, or of all files below a directory.
-pub(super) fn bytes_of(path: &Path) -> u64 {
+/// Measures a file, or a directory and all below it.
+pub(super) fn measured(path: &Path) -> Measure {
     let mut measure = Measure::default();
     measure.add(path);
-    measure.all()
+    measure
 }
 
 #[cfg(test)]
@@ -114,11 +144,13 @@ mod tests {
         std::os::unix::fs::symlink("/", path("a/link")).unwrap();
         let mut measure = Measure::default();
         measure.add(&path("a"));
-        assert_eq!((measure.all(), measure.freed()), (8, 5));
+        assert_eq!((measure.all(), measure.freed(), measure.inodes()), (8, 5, 6));
+        assert_eq!(measure.linked().iter().map(|linked| linked.bytes).collect::<Vec<_>>(), [3]);
         measure.add(&path("elsewhere"));
-        assert_eq!((measure.all(), measure.freed()), (8, 8));
+        assert_eq!((measure.all(), measure.freed(), measure.inodes()), (8, 8, 6));
+        assert!(measure.linked().is_empty());
         measure.add(&path("not there"));
-        assert_eq!((measure.all(), bytes_of(&path("a/one"))), (8, 5));
+        assert_eq!((measure.all(), measured(&path("a/one")).all()), (8, 5));
     }
 
     #[test]
@@ -133,7 +165,7 @@ mod tests {
         }
         let file = rustix::fs::openat(&fd, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
         rustix::io::write(&file, b"bytes").unwrap();
-        assert_eq!(bytes_of(&top), 5);
+        assert_eq!((measured(&top).all(), measured(&top).inodes()), (5, 3002));
         super::super::temporary::remove_tree(&top).unwrap();
     }
 }

@@ -6,6 +6,9 @@
 //!   lock                       flock: shared by whoever uses layers, exclusive by a sweep
 //!   names.lock                 flock: short, round a change of images or references
 //!   sweep                      there when a removal found the store in use: who ends last sweeps
+//!   size                       JSON: what the store takes, where that is limited
+//!   size.lock                  flock: short, while that is measured or a layer is added to it
+//!   pruned                     its mtime is when too old pieces were last looked for, where they are to go
 //!   empty/                     an empty layer
 //!   blobs/sha256/HEX           config blobs, manifests, original layer blobs
 //!   snapshots/ID/fs/           a layer: an overlay upper directory
@@ -48,6 +51,8 @@
 //! **Roots of garbage collection**: the layers of images, of cache records, and those pinned
 //! by living leases. Steps and the index are no roots: they go when their layers go. A sweep
 //! needs `lock` alone; where it cannot have it, it is left to the process that ends last.
+//! Where a limit asks for room (`quota`), layers that were not touched since the oldest lease was
+//! made go without that lock (`beside`): whoever holds the store touches a layer before reading it.
 //!
 //! **Durability.** Only layers can be torn by a power cut without it showing: all other files
 //! check themselves (digest, checksum or JSON). So a layer carries the id of the kernel's start
@@ -56,20 +61,24 @@
 //!
 //! Not here: what keys mean (`solve`), tar (`layer`), archives (`archive`).
 
+mod beside;
 mod blobs;
 mod builds;
 mod cache_mounts;
 mod check;
+mod choose;
 mod copied;
 mod created;
 mod diff;
 mod digests;
 mod durability;
+mod entries;
 mod error;
 mod find;
 mod fuse;
 mod image_files;
 mod images;
+mod kept_mounts;
 mod known;
 mod layout;
 mod leases;
@@ -78,9 +87,11 @@ mod origins;
 mod packed;
 mod partials;
 mod prune;
+mod quota;
 mod records;
 mod references;
 mod removal;
+mod reset;
 mod roots;
 mod snapshots;
 mod step_locks;
@@ -89,6 +100,7 @@ mod sweep;
 mod temporary;
 mod trees;
 mod usage;
+mod used;
 
 #[cfg(test)]
 mod crash_tests;
@@ -105,27 +117,32 @@ pub use blobs::{BlobReader, BlobWriter};
 pub use builds::{BUILDS_KEPT, BuildLog, BuildState, KeptBuild};
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
+pub use choose::{CacheFilter, Free, PruneRequest, choose};
 pub use copied::{CopiedFile, CopiedFiles, EarlierCopy};
 pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
+pub use entries::{CacheEntry, CacheKind, bytes_together};
 pub use error::StoreError;
 pub use find::Found;
 pub use image_files::{FolderFiles, ImageFiles, LayerFiles, Wasted};
 pub use images::{ImageRecord, ListedImage, StoredImage};
+pub use kept_mounts::{KeptMount, MountFilesError};
 pub use leases::RunningContainer;
 pub use origins::Origin;
 pub use packed::PackedLayer;
 pub use partials::{PARTIAL_KEPT, Partial};
-pub use prune::{CachePruned, PruneRequest, choose};
+pub use prune::CachePruned;
+pub use quota::{NoRoom, Quota, RoomWatch};
 pub use records::Record;
 pub use removal::{ImagesRemoved, Removal};
+pub use reset::{Reset, StoreToReset, StoreUser};
 pub use roots::{Chosen, PreparedRoot};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
 pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
-pub use usage::{CacheEntry, CacheKind, ImageUsage, Usage};
+pub use usage::{ImageUsage, Usage};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]
@@ -153,6 +170,9 @@ pub struct Store {
     way: Mutex<roots::Way>,
     /// Where nothing can be mounted.
     trees: Arc<Mutex<trees::Pool>>,
+    quota: Quota,
+    /// Held while room is made: one thread does it for all.
+    room: Mutex<()>,
 }
 
 impl Store {
@@ -172,6 +192,8 @@ impl Store {
             known: Mutex::default(),
             way: Mutex::default(),
             trees: Arc::default(),
+            quota: Quota::default(),
+            room: Mutex::default(),
         })
     }
 

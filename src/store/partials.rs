@@ -80,6 +80,9 @@ impl Store {
             lock.file().set_len(0).map_err(failed("write", &path))?;
             there = 0;
         }
+        if there < size {
+            self.make_room(size - there)?;
+        }
         lock.file().set_modified(SystemTime::now()).map_err(failed("touch", &path))?;
         let (digest, hasher) = (*digest, Hasher::new());
         Ok(Partial {

@@ -1,43 +1,22 @@
-//! Making room: which pieces of the build cache go, and their going.
+//! Making room: how pieces of the build cache go.
 //!
 //! A record goes first, its layer with the sweep that follows, so whoever looks it up meanwhile has a
-//! miss. Files with a lock go only when it can be had, and are moved aside under it. Not here: the
-//! order in which nothing needs a layer any more (`sweep`), images (`removal`).
+//! miss. Files with a lock go only when it can be had, and are moved aside under it. Not here: which
+//! pieces (`choose`), when nothing needs a layer any more (`sweep`), images (`removal`), what is made beside running
+//! builds (`beside`).
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-
 use crate::image::SnapshotId;
 use crate::sys::lock::FileLock;
 
+use super::entries::Place;
 use super::error::failed;
 use super::measure::Measure;
 use super::temporary::remove_tree;
-use super::usage::Place;
-use super::{CacheEntry, CacheKind, Store, StoreError};
-
-/// Which pieces of the build cache are to go.
-#[derive(Debug, Clone, Default)]
-pub struct PruneRequest {
-    /// Also what images share, and what rbuild keeps for itself.
-    pub all: bool,
-    /// Only what was last used before.
-    pub until: Option<Timestamp>,
-    /// Only pieces whose id starts with one of these; empty for all.
-    pub ids: Vec<String>,
-    /// Only these kinds ([`CacheKind::as_str`]); empty for all.
-    pub kinds: Vec<String>,
-    pub shared: Option<bool>,
-    /// Bytes of cache that stay whatever else is asked, last used first.
-    pub keep: u64,
-    /// Bytes of cache that may stay.
-    pub max_used: Option<u64>,
-    /// Bytes that shall be free on the file system.
-    pub min_free: Option<u64>,
-}
+use super::{CacheEntry, Store, StoreError};
 
 /// What a prune did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,36 +27,6 @@ pub struct CachePruned {
     pub freed: u64,
     /// Whether builds are running, so that layers are freed when those end.
     pub deferred: bool,
-}
-
-/// Chooses the pieces that go, those first that were not used for longest; `free` are the bytes the
-/// file system has left.
-pub fn choose(entries: &[CacheEntry], request: &PruneRequest, free: u64) -> Vec<CacheEntry> {
-    let total: u64 = entries.iter().filter(|entry| !entry.shared).map(|entry| entry.size).sum();
-    let limits =
-        [request.max_used, request.min_free.map(|wanted| total.saturating_sub(wanted.saturating_sub(free)))];
-    let limit = limits.into_iter().flatten().min().unwrap_or(0).max(request.keep);
-    let is_limited = request.keep > 0 || request.max_used.is_some() || request.min_free.is_some();
-    let wanted = |entry: &&CacheEntry| {
-        !entry.in_use
-            && (request.all || !(entry.shared || entry.kind == CacheKind::Internal))
-            && request.until.is_none_or(|until| entry.used < until)
-            && request.shared.is_none_or(|shared| entry.shared == shared)
-            && (request.ids.is_empty() || request.ids.iter().any(|id| entry.id.starts_with(id)))
-            && (request.kinds.is_empty() || request.kinds.iter().any(|kind| entry.kind.as_str() == kind))
-    };
-    let mut candidates: Vec<&CacheEntry> = entries.iter().filter(wanted).collect();
-    candidates.sort_by(|a, b| (a.used, &a.id).cmp(&(b.used, &b.id)));
-    let mut left = total;
-    let mut chosen = Vec::new();
-    for entry in candidates {
-        if is_limited && left <= limit {
-            break;
-        }
-        left = left.saturating_sub(if entry.shared { 0 } else { entry.size });
-        chosen.push(entry.clone());
-    }
-    chosen
 }
 
 impl Store {
@@ -130,14 +79,12 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Returns the bytes that the store's file system has left for us.
-    pub fn free_bytes(&self) -> Result<u64, StoreError> {
-        let stat = rustix::fs::statvfs(&self.paths.base)
-            .map_err(|errno| failed("read", &self.paths.base)(errno.into()))?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-
-    fn aside(&self, path: &Path, lease: &str, trash: &mut Vec<PathBuf>) -> Result<bool, StoreError> {
+    pub(super) fn aside(
+        &self,
+        path: &Path,
+        lease: &str,
+        trash: &mut Vec<PathBuf>,
+    ) -> Result<bool, StoreError> {
         let moved = self.move_aside(path, lease)?;
         let there = moved.is_some();
         trash.extend(moved);
@@ -145,7 +92,7 @@ impl Store {
     }
 
     /// Drops the cache records that speak of these layers, and with `others` those that speak of none.
-    fn drop_records_of(
+    pub(super) fn drop_records_of(
         &self,
         layers: &BTreeSet<SnapshotId>,
         others: bool,
@@ -170,7 +117,7 @@ impl Store {
 }
 
 /// Takes a lock alone; `None` where somebody has it, or it is there no more.
-fn take(path: &Path) -> Result<Option<FileLock>, StoreError> {
+pub(super) fn take(path: &Path) -> Result<Option<FileLock>, StoreError> {
     if !path.exists() {
         return Ok(None);
     }
@@ -187,56 +134,10 @@ fn take(path: &Path) -> Result<Option<FileLock>, StoreError> {
 mod tests {
     use std::io::Write as _;
 
-    use super::super::{CacheMountId, CacheUse, images, testing};
+    use super::super::Free;
+    use super::super::{CacheKind, CacheMountId, CacheUse, PruneRequest, choose, images, testing};
     use super::*;
     use crate::image::{CacheKey, Digest, OpDigest};
-
-    fn piece(id: &str, kind: CacheKind, size: u64, used: i64) -> CacheEntry {
-        let used = Timestamp::from_second(used).unwrap();
-        CacheEntry {
-            id: id.to_owned(),
-            kind,
-            description: String::new(),
-            size,
-            created: used,
-            used,
-            shared: false,
-            in_use: false,
-            place: Place::Records,
-        }
-    }
-
-    #[test]
-    fn chooses_what_was_asked_for_oldest_first() {
-        let entries = [
-            piece("new", CacheKind::Regular, 10, 400),
-            CacheEntry { shared: true, ..piece("image", CacheKind::Regular, 99, 300) },
-            piece("mount", CacheKind::CacheMount, 20, 200),
-            piece("log", CacheKind::Internal, 5, 150),
-            CacheEntry { in_use: true, ..piece("used", CacheKind::Git, 7, 100) },
-            piece("old", CacheKind::Git, 30, 50),
-        ];
-        let check = |request: PruneRequest, expect: &str| {
-            let ids: Vec<String> = choose(&entries, &request, 1000).into_iter().map(|e| e.id).collect();
-            assert_eq!(ids.join(" "), expect, "{request:?}");
-        };
-        let none = PruneRequest::default;
-        check(none(), "old mount new");
-        check(PruneRequest { all: true, ..none() }, "old log mount image new");
-        check(PruneRequest { until: Some(Timestamp::from_second(200).unwrap()), ..none() }, "old");
-        check(PruneRequest { kinds: vec!["exec.cachemount".into()], ..none() }, "mount");
-        check(PruneRequest { kinds: vec!["internal".into()], all: true, ..none() }, "log");
-        check(PruneRequest { ids: vec!["ne".into(), "ol".into()], ..none() }, "old new");
-        check(PruneRequest { shared: Some(true), all: true, ..none() }, "image");
-        // 72 bytes in all: what goes goes until as much is left.
-        check(PruneRequest { keep: 42, ..none() }, "old");
-        check(PruneRequest { keep: 41, ..none() }, "old mount");
-        check(PruneRequest { keep: 72, ..none() }, "");
-        check(PruneRequest { max_used: Some(60), ..none() }, "old");
-        check(PruneRequest { max_used: Some(0), keep: 50, ..none() }, "old");
-        check(PruneRequest { min_free: Some(1000), ..none() }, "");
-        check(PruneRequest { min_free: Some(1031), ..none() }, "old mount");
-    }
 
     #[test]
     fn layers_go_with_their_records_unless_an_image_has_them() {
@@ -261,7 +162,7 @@ mod tests {
 
         let prune = |all: bool| {
             let request = PruneRequest { all, ..PruneRequest::default() };
-            store.remove_cache(&choose(&store.cache_entries().unwrap(), &request, 0)).unwrap()
+            store.remove_cache(&choose(&store.cache_entries().unwrap(), &request, &Free::default())).unwrap()
         };
         let pruned = prune(false);
         assert_eq!((&pruned.removed[..], pruned.deferred), (&[alone.to_string()][..], false));
@@ -303,7 +204,7 @@ mod tests {
         let lock = FileLock::shared(&download.join("lock")).unwrap();
         let prune = || {
             let entries = store.cache_entries().unwrap();
-            store.remove_cache(&choose(&entries, &PruneRequest::default(), 0)).unwrap()
+            store.remove_cache(&choose(&entries, &PruneRequest::default(), &Free::default())).unwrap()
         };
         let in_use = store.cache_entries().unwrap().iter().filter(|entry| entry.in_use).count();
         assert_eq!(in_use, 2);
@@ -336,7 +237,8 @@ mod tests {
         let told: Vec<_> = entries.iter().map(|e| (e.kind, e.in_use)).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert_eq!(told.iter().filter(|told| **told == (CacheKind::Http, true)).count(), 1, "{told:?}");
-        let pruned = store.remove_cache(&choose(&entries, &PruneRequest::default(), 0)).unwrap();
+        let pruned =
+            store.remove_cache(&choose(&entries, &PruneRequest::default(), &Free::default())).unwrap();
         assert_eq!((pruned.removed, pruned.freed), (vec![Digest::of("stopped").hex()[..12].to_owned()], 3));
         held.write_all(b"defghij").unwrap();
         assert_eq!(store.partial_bytes().unwrap(), 10);
@@ -350,7 +252,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(folder.join("lock"), "").unwrap();
         let entries = store.cache_entries().unwrap();
-        let chosen = choose(&entries, &PruneRequest::default(), 0);
+        let chosen = choose(&entries, &PruneRequest::default(), &Free::default());
         let _lock = FileLock::shared(&folder.join("lock")).unwrap();
         assert_eq!((chosen.len(), store.remove_cache(&chosen).unwrap().removed.len()), (1, 0));
         assert!(folder.exists());

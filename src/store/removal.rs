@@ -129,7 +129,7 @@ impl Store {
     }
 
     /// Removes the image's own file; the caller holds the names' lock. Returns its layers.
-    fn delete_image(&self, id: &ImageId) -> Result<Layers, StoreError> {
+    pub(super) fn delete_image(&self, id: &ImageId) -> Result<Layers, StoreError> {
         let layers = self.layers_with_chain_ids(id)?;
         remove_file(&self.paths.image(id))?;
         Ok(layers)

@@ -222,6 +222,10 @@ impl Store {
         if let Some(meta) = self.known_whole(id) {
             return Ok(Some(meta));
         }
+        // Before it is read: whoever makes room beside us (`beside`) takes no layer that is touched.
+        if self.is_holding() && self.is_first_use(id) {
+            self.touch(id)?;
+        }
         match self.snapshot_state(id)? {
             State::Whole { meta, marked } => {
                 if !marked {
@@ -241,17 +245,20 @@ impl Store {
 
     /// Notes that layers are in use now; the only thing a build that is all cached changes in them.
     pub fn mark_used(&self, layers: &[SnapshotId]) -> Result<(), StoreError> {
+        let to_touch = layers.iter().filter(|id| !self.is_holding() || self.is_first_use(id));
+        to_touch.into_iter().try_for_each(|id| self.touch(id))
+    }
+
+    fn touch(&self, id: &SnapshotId) -> Result<(), StoreError> {
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-        for id in layers {
-            let path = self.paths.snapshot(id).join("meta");
-            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
-            match rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-                Err(errno) => return Err(failed("touch", &path)(errno.into())),
-            }
+        let path = self.paths.snapshot(id).join("meta");
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags) {
+            // On a file system that cannot be written to any more nobody removes anything either.
+            Ok(()) | Err(rustix::io::Errno::NOENT | rustix::io::Errno::ROFS) => Ok(()),
+            Err(errno) => Err(failed("touch", &path)(errno.into())),
         }
-        Ok(())
     }
 
     /// Returns the directories of layers (given lowest first) as overlayfs wants them: topmost

@@ -209,7 +209,10 @@ impl Sweep<'_> {
         let paths = &self.store.paths;
         for name in names_in(&paths.cache_mounts)? {
             let directory = paths.cache_mounts.join(name);
-            if names_in(&directory)?.iter().all(|name| name == "meta" || name.ends_with(".lock")) {
+            if names_in(&directory)?
+                .iter()
+                .all(|name| ["meta", "sharing"].contains(&name.as_str()) || name.ends_with(".lock"))
+            {
                 self.discard(&directory)?;
             }
         }

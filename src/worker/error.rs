@@ -166,6 +166,7 @@ impl WorkerError {
             WorkerError::Mount(_) => "mount",
             WorkerError::NotAllowed(_) => "not-allowed",
             WorkerError::NoShell(_) => "no-shell",
+            WorkerError::Store(StoreError::NoRoom(_)) => "no-room",
             WorkerError::Layer(_) | WorkerError::Store(_) | WorkerError::Io { .. } => "store",
             WorkerError::Import(_) => "cache",
             WorkerError::Cancelled => "stopped",

@@ -197,9 +197,21 @@ impl StoreWorker<'_> {
         let (stop, ours) = (running.stop_handle().map_err(failed)?, running.stop_handle().map_err(failed)?);
         let _hook = cancel.on_cancel(move || drop(stop.kill()));
         let mut watch = Watch::new(options.step.silence.unwrap_or(SILENCE), options.step.timeout);
-        let read = pump(stdout.into(), stderr.into(), log, &mut watch, &|| drop(ours.kill()));
+        let (mut room, mut no_room) = (options.store.watch_room(), None);
+        let mut tick = || match room.as_mut()?.look() {
+            Ok(again) => Some(again),
+            Err(error) => {
+                (no_room, room) = (Some(error), None);
+                drop(ours.kill());
+                None
+            }
+        };
+        let read = pump(stdout.into(), stderr.into(), log, &mut watch, &|| drop(ours.kill()), &mut tick);
         read.map_err(pipe("cannot read the output of the step"))?;
         let exit = running.wait().map_err(failed)?;
+        if let Some(error) = no_room {
+            return Err(error.into());
+        }
         let ended = watch.too_late().map_or(Ended::Itself(exit), |silent| Ended::TooLate { silent });
         Ok((ended, running.oom_killed(), prepared))
     }
@@ -350,13 +362,15 @@ enum Ended {
 
 /// Passes on what a process writes until both its outputs are closed, by it and all its children.
 ///
-/// `stop` is called once its time is over, which ends it and them.
+/// `stop` is called once its time is over, which ends it and them;
+/// `tick` is called meanwhile; it returns after how long it is to be called again, at the latest.
 fn pump(
     stdout: OwnedFd,
     stderr: OwnedFd,
     log: Log<'_>,
     watch: &mut Watch,
     stop: &dyn Fn(),
+    tick: &mut dyn FnMut() -> Option<Duration>,
 ) -> io::Result<()> {
     let mut streams =
         vec![(Stream::Stdout, io::PipeReader::from(stdout)), (Stream::Stderr, io::PipeReader::from(stderr))];
@@ -364,9 +378,9 @@ fn pump(
     while !streams.is_empty() {
         let mut polled: Vec<PollFd<'_>> =
             streams.iter().map(|(_, fd)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
-        let pause = watch
-            .pause()
-            .map(|pause| Timespec { tv_sec: pause.as_secs() as _, tv_nsec: pause.subsec_nanos() as _ });
+        // What is due first: a line about silence, the end of its time, a look at the room that is left.
+        let pause = [watch.pause(), tick()].into_iter().flatten().min();
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
         let count = match poll(&mut polled, pause.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
             result => result?,

@@ -147,6 +147,7 @@ impl<'a> StoreWorker<'a> {
     /// Starts a layer on a state.
     pub(super) fn new_layer(&self, base: &[SnapshotId]) -> Result<NewLayer, WorkerError> {
         let store = self.options.store;
+        store.make_room(0)?;
         let base = store.view(base)?;
         let draft = store.draft()?;
         let upper = RootDir::open(&draft.dir).map_err(|source| WorkerError::Io {
@@ -255,6 +256,11 @@ impl<'a> StoreWorker<'a> {
             false => None,
         };
         let earlier = self.options.store.earlier_copy(&name)?;
+        if earlier.is_none() {
+            // Otherwise most of it may be linked, and takes no room.
+            let bytes = parts.iter().map(|part| part.selection.bytes()).fold(0, u64::saturating_add);
+            self.options.store.make_room(bytes)?;
+        }
         let mut aids = copy::Aids { earlier, follower, files: CopiedFiles::default() };
         let done = copy::copy(&parts, op, &layer.base, &layer.upper, xattrs, &mut aids)?;
         // What becomes older now was announced newer; nothing does, but heredocs and special files.

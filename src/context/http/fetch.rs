@@ -140,6 +140,7 @@ impl<'s> Downloads<'s> {
         request: &HttpRequest,
         cancel: &dyn Fn() -> bool,
     ) -> Result<Fresh, ContextError> {
+        self.store.make_room(0).map_err(ContextError::Store)?;
         let temporary = self.store.temp_dir().map_err(ContextError::Store)?;
         let dir = temporary.path().join("version");
         let path = dir.join(request.filename);
