@@ -440,7 +440,7 @@ fn silence_and_waiting_stand_at_the_step() {
     play.now += silent;
     play.at(vec![Event::StepSilent { step: run.clone(), silent, running }]);
     assert!(
-        play.shown().contains("> 2/9 RUN make                 no output for 1m00s  1m01s"),
+        play.shown().contains("> 2/9 RUN make                   no output for 1m00s  1m01s"),
         "{}",
         play.shown()
     );
