@@ -128,8 +128,9 @@ impl<'a> Asker<'a> {
         };
         let mut opened = opener.open(request).map_err(shell::people)?;
         ui::note(&format!(
-            "A shell in step {}/{} as it failed. `retry` runs the step again from its start: what is changed here is\n\
-             thrown away, but for cache mounts. `abort` ends the build, and so does `exit`.\n",
+            "A shell in step {}/{} as it failed. `retry` runs the step again from its start\n\
+             (what is changed here is thrown away, but for cache mounts); `abort` ends\n\
+             the build, and so does `exit`.\n",
             step.number, step.total
         ));
         attend::attend(&mut opened, io::stderr().as_fd(), self.cancel)

@@ -52,9 +52,11 @@ impl RetryPolicy {
     }
 }
 
+type Hear = dyn Fn(&str) + Send + Sync;
+
 /// Hears, a line each, of what is to be tried again; the default hears nothing.
 #[derive(Clone, Default)]
-pub struct RetryListener(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct RetryListener(Option<Arc<Hear>>);
 
 impl RetryListener {
     /// Makes one that calls `hear` with a line for people, on the thread that then waits.

@@ -415,8 +415,8 @@ fn raw_json_of_what_never_began() {
             |more: &[&str]| env.rbuild(&["build", "--progress", "rawjson"]).args(more).args(&[ctx.path()]);
         let outcome = build(&["-o", "type=nothing"]).exits(2);
         let lines = parsed(&outcome);
-        let errors = all(&lines, "vertexes").into_iter().filter_map(|v| v["error"].as_str());
-        assert!(errors.last().unwrap().contains("nothing"), "{outcome}");
+        let mut errors = all(&lines, "vertexes").into_iter().filter_map(|v| v["error"].as_str());
+        assert!(errors.next_back().unwrap().contains("nothing"), "{outcome}");
         let warned = build(&[]).ok();
         let lines = parsed(&warned);
         let url = all(&lines, "warnings")[0]["url"].as_str().unwrap();
@@ -432,12 +432,12 @@ fn a_live_terminal_is_resized() {
         let gate = env.path("gate");
         fs::create_dir(&gate).unwrap();
         let ctx = env.dockerfile(
-            "FROM busybox:test\nRUN echo first line of output, which is long; while [ ! -e /gate/go ]; do sleep 0.05; done\nRUN echo second\n",
+            "FROM busybox:test\nRUN echo fir''st line of output, which is long; while [ ! -e /gate/go ]; do sleep 0.05; done\nRUN echo second\n",
         );
         let words = format!("build --network none -v {}:/gate:ro {}", gate.display(), ctx.path());
         let inside = format!("tty > {}/tty; {}", env.tmp().display(), line(env, 90, 20, &words));
         let job = env.program("script", &["-qec", &inside, "/dev/null"]).spawn();
-        job.wait_for("   first line of output, which is long");
+        job.wait_for("first line of output");
         let tty = fs::read_to_string(env.tmp().join("tty")).unwrap();
         let size = ["-F", tty.trim_end(), "cols", "40", "rows", "8"];
         assert!(std::process::Command::new("stty").args(size).status().unwrap().success());
@@ -450,9 +450,9 @@ fn a_live_terminal_is_resized() {
         let end = outcome.stdout[..narrow].rfind("\x1b[J").unwrap();
         // A frame ends with that control; one with kept lines has it in its middle, too.
         let mut terminal = Terminal::new(90, 20);
-        terminal.write(outcome.stdout[..end + 3].as_bytes());
+        terminal.write(&outcome.stdout.as_bytes()[..end + 3]);
         terminal.resize(40, 8);
-        terminal.write(outcome.stdout[end + 3..].as_bytes());
+        terminal.write(&outcome.stdout.as_bytes()[end + 3..]);
         let lines = terminal.lines();
         let count = |text: &str| lines.iter().filter(|line| line.starts_with(text)).count();
         for text in ["✓ 1/3 FROM", "✓ 2/3 RUN", "✓ 3/3 RUN", "Successfully built"] {

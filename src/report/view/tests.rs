@@ -382,6 +382,28 @@ fn a_view_that_ends_has_shown_all_and_left_nothing() {
 }
 
 #[test]
+fn a_view_that_is_paused_leaves_the_terminal_to_others() {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let view = View::new(Box::new(Fake(bytes.clone(), false)), PLAIN);
+    let (first, run) = (step(1, None, "FROM base"), step(2, None, "RUN x"));
+    view.event(plan(&[first.clone(), run.clone()]));
+    view.event(done(&first));
+    view.event(Event::WorkStarted { number: 2 });
+    view.event(Event::StepStarted { step: run.clone() });
+    view.shared.draw(Duration::ZERO);
+    view.pause();
+    view.event(log(&run, "late\n"));
+    locked(&bytes).extend_from_slice(b"of others\r\n");
+    view.resume();
+    view.event(done(&run));
+    view.end();
+    let mut terminal = Terminal::new(80, 24);
+    terminal.write(&locked(&bytes));
+    let lines: Vec<String> = terminal.lines().iter().map(|line| line.chars().take(11).collect()).collect();
+    assert_eq!(lines, ["✓ 1/9 FROM ", "of others", "✓ 2/9 RUN x"]);
+}
+
+#[test]
 fn a_terminal_that_is_gone_stops_nothing() {
     let bytes = Arc::new(Mutex::new(Vec::new()));
     let view = View::new(Box::new(Fake(bytes, true)), PLAIN);
@@ -440,7 +462,7 @@ fn silence_and_waiting_stand_at_the_step() {
     play.now += silent;
     play.at(vec![Event::StepSilent { step: run.clone(), silent, running }]);
     assert!(
-        play.shown().contains("> 2/9 RUN make                 no output for 1m00s  1m01s"),
+        play.shown().contains("> 2/9 RUN make                   no output for 1m00s  1m01s"),
         "{}",
         play.shown()
     );

@@ -45,8 +45,8 @@ fn packages_of_apt() {
     let lines = "However the following packages replace it:\n  python3\n\nE: Package 'python' has no installation candidate";
     check(Seen { command, ..code(100, lines) }, &["apt knows no `python`"]);
     let command = "/bin/sh -c apt-get install -y curl";
-    let lines = "Err:1 http://deb.debian.org/debian bookworm/main amd64 curl amd64 7.88.1-10\n  404  Not Found [IP: 1.2.3.4 80]\n\
-                 E: Failed to fetch http://deb.debian.org/debian/pool/main/c/curl/curl_7.88.1-10_amd64.deb  404  Not Found [IP: 1.2.3.4 80]\n\
+    let lines = "Err:1 http://mirror.example.org/debian bookworm/main amd64 curl amd64 7.88.1-10\n  404  Not Found [IP: 1.2.3.4 80]\n\
+                 E: Failed to fetch http://mirror.example.org/debian/pool/main/c/curl/curl_7.88.1-10_amd64.deb  404  Not Found [IP: 1.2.3.4 80]\n\
                  E: Unable to fetch some archives, maybe run apt-get update or try with --fix-missing?";
     check(Seen { command, ..code(100, lines) }, &["package lists", "in one RUN"]);
     let lines = "After this operation, 1,234 kB of additional disk space will be used.\nDo you want to continue? [Y/n] Abort.";
@@ -66,18 +66,18 @@ fn packages_of_apk() {
 #[test]
 fn names_that_do_not_resolve() {
     for output in [
-        "W: Failed to fetch http://deb.debian.org/debian/dists/bookworm/InRelease  Temporary failure resolving 'deb.debian.org'\n\
+        "W: Failed to fetch http://mirror.example.org/debian/dists/bookworm/InRelease  Temporary failure resolving 'mirror.example.org'\n\
          E: Unable to locate package curl",
         "curl: (6) Could not resolve host: example.org",
         "wget: bad address 'example.org'",
         "wget: unable to resolve host address 'example.org'",
         "fatal: unable to access 'https://github.com/a/b/': Could not resolve host: github.com",
-        "npm error errno: ENOTFOUND\nnpm error request to https://registry.npmjs.org/x failed, reason: getaddrinfo ENOTFOUND registry.npmjs.org",
-        "npm ERR! request to https://registry.npmjs.org/x failed, reason: getaddrinfo EAI_AGAIN registry.npmjs.org",
+        "npm error errno: ENOTFOUND\nnpm error request to https://registry.example.org/x failed, reason: getaddrinfo ENOTFOUND registry.example.org",
+        "npm ERR! request to https://registry.example.org/x failed, reason: getaddrinfo EAI_AGAIN registry.example.org",
         "NewConnectionError: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution",
-        "go: example.org/x@v1: Get \"https://proxy.golang.org/\": dial tcp: lookup proxy.golang.org: no such host",
+        "go: example.org/x@v1: Get \"https://proxy.example.org/\": dial tcp: lookup proxy.example.org: no such host",
         "connect: Network is unreachable",
-        "WARNING: fetching https://dl-cdn.alpinelinux.org/alpine/v3.20/main: temporary error (try again later)",
+        "WARNING: fetching https://mirror.example.org/alpine/v3.20/main: temporary error (try again later)",
     ] {
         of(output, &["/etc/resolv.conf", "HTTP_PROXY"]);
         check(Seen { network: NetworkMode::None, output, ..NOBODY }, &["`--network=none`"]);
