@@ -77,6 +77,7 @@ mod origins;
 mod packed;
 mod partials;
 mod prune;
+mod read_files;
 mod records;
 mod references;
 mod removal;
