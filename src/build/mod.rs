@@ -8,7 +8,9 @@ mod assemble;
 mod bases;
 mod book;
 mod contexts;
+mod earlier;
 mod error;
+mod explain;
 mod export;
 mod loader;
 mod log;
@@ -26,6 +28,7 @@ mod testing;
 pub use crate::worker::{AgentSource, MAX_SECRET_BYTES, SecretSource, StepOptions, Volume};
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Findings};
+pub use explain::{Explained, ExplainedStep, explain};
 pub use loader::{LoadError, Loader};
 pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
 pub use prepare::Prepared;
@@ -37,6 +40,7 @@ pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
+use earlier::EarlierBuilds;
 use log::Tee;
 use output::Leaving;
 use recorder::Recorder;
@@ -69,6 +73,7 @@ fn recorded(
     mut request: BuildRequest,
     recorder: &Recorder,
 ) -> Result<BuildResult, BuildError> {
+    let context = recorder::context(&request.context);
     let prepared = prepare::prepare(engine, &mut request)?;
     recorder.warned(&prepared.source, &prepared.warnings);
     if let Some(refused) = prepare::check_single_id(engine, &prepared.graph)? {
@@ -85,7 +90,9 @@ fn recorded(
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
     let worker = worker(engine, &prepared, &request, imports);
-    let cache = StoreCache::new(engine.store).with_imports(imports);
+    let earlier = EarlierBuilds::new(engine.store, &prepared.graph, context, &prepared.file);
+    let earlier_of = |vertex| earlier.of(vertex);
+    let cache = StoreCache::new(engine.store).with_imports(imports).with_earlier(&earlier_of);
     let solving = Solving {
         prepared: &prepared,
         worker: &worker,
@@ -156,13 +163,13 @@ pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Resu
 }
 
 /// Opens the caches of elsewhere; none where nothing may be answered from a cache.
-fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &Tee) -> Option<Caches<'a>> {
+fn caches<'a>(engine: &'a Engine, request: &BuildRequest, reporter: &dyn Reporter) -> Option<Caches<'a>> {
     if request.cache_from.is_empty() || request.no_cache {
         return None;
     }
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let from = &request.cache_from;
-    Some(Caches::open(engine.store, engine.registries, from, &platform, tee, engine.cancel))
+    Some(Caches::open(engine.store, engine.registries, from, &platform, reporter, engine.cancel))
 }
 
 /// Writes the caches asked for. The image is built by then, and stays whatever becomes of them.

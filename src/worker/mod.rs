@@ -17,7 +17,7 @@ mod ssh;
 mod step_options;
 mod store_worker;
 
-pub use cache::StoreCache;
+pub use cache::{EarlierBuilds, StoreCache};
 pub use error::WorkerError;
 pub use fetch::{FetchOptions, Fetcher, SecretOf};
 pub use mount::{MAX_SECRET_BYTES, Secrets};
