@@ -59,6 +59,10 @@ pub struct BuildArgs {
     /// Use nothing from the cache for the steps of these stages
     #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Do not build; tell what would run and why, what is cached, and what cannot be known yet (with -q, how
+    /// many steps are not known to be cached)
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print only the image's id; if a step fails, its output
     #[arg(short, long)]
     pub quiet: bool,
@@ -129,6 +133,29 @@ impl BuildArgs {
         let platform = self.source.platform.as_deref();
         outputs::read(&self.output, &self.source.consent.allow, platform, &wanted)
     }
+
+    /// Makes the request of all that was asked for but outputs, and what there is to note.
+    pub fn request(&self, wanted: Vec<build::Wanted>) -> Result<(BuildRequest, Vec<String>), CommandError> {
+        let mut request = request(&self.context, &self.source)?;
+        self.steps.apply(&mut request.step)?;
+        let notes = self.resources.apply(&mut request.step)?;
+        request.wanted = wanted;
+        request.no_cache = self.no_cache;
+        request.pull = self.pull.policy()?;
+        request.no_cache_filter = self.no_cache_filter.clone();
+        (request.cache_from, request.cache_to) = self.cache.parse(&request.build_args)?;
+        if let Some(file) = &self.ca_cert {
+            let readable = std::fs::File::open(file).and_then(|f| f.metadata());
+            let metadata = readable.map_err(|e| {
+                CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))
+            })?;
+            if !metadata.is_file() {
+                return Err(CommandError::usage(format!("`{}` of --ca-cert is not a file", file.display())));
+            }
+            request.ca_cert = Some(std::path::absolute(file)?);
+        }
+        Ok((request, notes))
+    }
 }
 
 /// Runs the command.
@@ -148,25 +175,9 @@ fn shown(
     notes.extend(no_effect::arguments(&args.source.build_args));
     notes.append(&mut outputs.notes);
     world.allow_insecure(outputs.insecure_hosts(&wanted));
-    let mut request = request(&args.context, &args.source)?;
-    args.steps.apply(&mut request.step)?;
-    notes.extend(args.resources.apply(&mut request.step)?);
-    request.wanted = wanted;
-    request.no_cache = args.no_cache;
-    request.pull = args.pull.policy()?;
-    request.no_cache_filter = args.no_cache_filter.clone();
-    (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
+    let (mut request, more) = args.request(wanted)?;
+    notes.extend(more);
     request.outputs = std::mem::take(&mut outputs.list);
-    if let Some(file) = &args.ca_cert {
-        let readable = std::fs::File::open(file).and_then(|f| f.metadata());
-        let metadata = readable.map_err(|e| {
-            CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))
-        })?;
-        if !metadata.is_file() {
-            return Err(CommandError::usage(format!("`{}` of --ca-cert is not a file", file.display())));
-        }
-        request.ca_cert = Some(std::path::absolute(file)?);
-    }
     notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;

@@ -14,7 +14,7 @@ use super::world::Global;
 use super::{
     build, builds, check, context, diff, doctor, expand, export, graph, groups, history, image_import,
     images, inspect, layers, load, login, logout, parse, prune, pull, push, report, rmi, run, save,
-    system_df, tag,
+    system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -45,6 +45,8 @@ pub enum Command {
     Build(Box<build::BuildArgs>),
     /// Show what a Dockerfile's instructions depend on, and which are cached
     Graph(graph::GraphArgs),
+    /// Tell what a build would run and why, without building
+    Why(why::WhyArgs),
     /// Show what a build can see of a directory, and what .dockerignore leaves out
     Context(context::ContextArgs),
     /// Check a Dockerfile without building it

@@ -58,3 +58,4 @@ mod run;
 mod sandbox;
 mod targets;
 mod user;
+mod why;
