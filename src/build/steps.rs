@@ -449,14 +449,14 @@ mod tests {
 
     #[test]
     fn a_step_says_why_it_runs_once_in_the_stage_that_shows_it() {
-        let play = Play::of("FROM base AS a\nRUN x\nFROM base\nRUN x\nRUN y\n");
+        let play = Play::of("FROM base AS a\nRUN x\nFROM base\nRUN x\nCOPY --from=a /f /\n");
         play.run(|tell, _| {
-            tell("finish e", "FROM base");
+            tell("finish e", "FROM base AS a");
             play.screen.take();
             tell("start app.py changed", "RUN x");
             play.saw(&["[a] 2/5 RUN x", "2 app.py changed"]);
             tell("commit a", "RUN x");
-            tell("start never", "RUN y");
+            tell("start never", "COPY --from=a /f /");
             let seen = play.screen.take();
             assert_eq!(seen.iter().filter(|line| line.contains("app.py")).count(), 0, "{seen:?}");
             assert!(seen.ends_with(&["5 never".to_owned()]), "{seen:?}");

@@ -419,6 +419,6 @@ fn why_a_step_is_not_cached_is_below_it() {
     ");
     assert_snapshot!(show(30).1, @r"
     ✓ 2/9 RUN make           1.0s
-     src/main.c changed (+12 more…
+     src/main.c changed (+12 mor…
     ");
 }
