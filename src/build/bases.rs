@@ -10,7 +10,7 @@ use super::error::BuildError;
 use super::pulls::{self, Pull};
 use super::request::{Engine, NamedContextFrom, PullPolicy};
 use crate::archive;
-use crate::image::{ImageId, Reference};
+use crate::image::{Digest, ImageConfig, ImageId, Reference};
 use crate::plan::{Base, ImageNeed, NamedContext};
 use crate::registry::PullError;
 use crate::report::{Diagnostic, chain};
@@ -72,6 +72,17 @@ pub fn find_all(
         };
     }
     Ok(found)
+}
+
+/// Tells whether an image that the store has not could be had from a registry.
+pub fn can_be_pulled(policy: PullPolicy, reference: &str) -> bool {
+    policy != PullPolicy::Never && !reference.starts_with(LAYOUT) && reference.parse::<Reference>().is_ok()
+}
+
+/// Stands for an image of which nothing is known; it is in no store.
+pub fn unknown(need: &ImageNeed) -> Base {
+    let name = format!("an image that is not here: {} {}", need.reference, need.platform);
+    Base { image: ImageId(Digest::of(name)), config: Arc::new(ImageConfig::empty(&need.platform)) }
 }
 
 /// What the store has of an image.

@@ -9,8 +9,10 @@ mod assemble;
 mod bases;
 mod book;
 mod contexts;
+mod earlier;
 mod early;
 mod error;
+mod explain;
 mod export;
 mod failure;
 mod loader;
@@ -36,6 +38,7 @@ pub use crate::worker::{
 };
 pub use book::{config_of_step, image_of_step};
 pub use error::{BuildError, Failure, Findings};
+pub use explain::{Explained, ExplainedStep, explain};
 pub use loader::{LoadError, Loader};
 pub use on_failure::{FailedStep, Next, OnFailure, Opener};
 pub use output::{ArchiveOutput, ArchivePlace, Dest, MadeManifest, Output, OutputResult, PushOutput};
@@ -50,6 +53,7 @@ pub use source::Source;
 
 use assemble::{Contribution, assemble, identity};
 use book::StoreBook;
+use earlier::EarlierBuilds;
 use early::Early;
 use log::Tee;
 use output::Leaving;
@@ -95,6 +99,7 @@ fn recorded(
     early: &Early,
     on_failure: Option<&dyn OnFailure>,
 ) -> Result<BuildResult, BuildError> {
+    let context = asked::context(&request.context);
     let prepared = prepare::prepare(engine, &mut request)?;
     recorder.warned(&prepared.source, &prepared.warnings);
     if let Some(refused) = prepare::check_single_id(engine, &prepared.graph)? {
@@ -112,8 +117,10 @@ fn recorded(
     let caches = caches(engine, &request, &tee);
     let imports = caches.as_ref().map(|caches| caches as &dyn Imports);
     let worker = worker(engine, &prepared, &request, imports);
+    let earlier = EarlierBuilds::new(engine.store, &prepared.graph, context, &prepared.file);
+    let earlier_of = |vertex| earlier.of(vertex);
     let worker = if on_failure.is_some() { worker.keeping_failed() } else { worker };
-    let cache = StoreCache::new(engine.store).with_imports(imports);
+    let cache = StoreCache::new(engine.store).with_imports(imports).with_earlier(&earlier_of);
     let solving = Solving {
         prepared: &prepared,
         worker: &worker,
@@ -187,13 +194,13 @@ pub fn graph(engine: &Engine, mut request: BuildRequest, format: Format) -> Resu
 }
 
 /// Opens the caches of elsewhere; none where nothing may be answered from a cache.
-fn caches<'a>(engine: &'a Engine, request: &BuildRequest, tee: &'a Tee<'_>) -> Option<Caches<'a>> {
+fn caches<'a>(engine: &'a Engine, request: &BuildRequest, reporter: &'a dyn Reporter) -> Option<Caches<'a>> {
     if request.cache_from.is_empty() || request.no_cache {
         return None;
     }
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
     let from = &request.cache_from;
-    Some(Caches::open(engine.store, engine.registries, from, &platform, tee, engine.cancel))
+    Some(Caches::open(engine.store, engine.registries, from, &platform, reporter, engine.cancel))
 }
 
 /// Writes the caches asked for. The image is built by then, and stays whatever becomes of them.

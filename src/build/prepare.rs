@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::{BuildError, Findings};
 use super::request::{
-    BuildRequest, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, NamedContextFrom,
+    BuildRequest, ContextFrom, DockerfileFrom, Engine, MAX_DOCKERFILE_BYTES, NamedContextFrom, PullPolicy,
 };
 use super::{bases, contexts};
 use crate::context::{self, ContextError, DockerfilePlace, Tree};
@@ -43,6 +43,16 @@ impl Prepared<'_> {
 
 /// Reads, parses and plans.
 pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Prepared<'a>, BuildError> {
+    prepare_with(engine, request, None)
+}
+
+/// The same; with a list, images that are not in the store are not pulled: they get there, and the plan goes on
+/// as if they had an empty config and no layers that are known.
+pub fn prepare_with<'a>(
+    engine: &Engine<'a>,
+    request: &mut BuildRequest,
+    mut absent: Option<&mut Vec<String>>,
+) -> Result<Prepared<'a>, BuildError> {
     let sources = Sources::new(fetcher(engine, request));
     let keep_git_dir = request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|v| is_true(v));
     let from = std::mem::replace(&mut request.context, ContextFrom::Nothing);
@@ -97,8 +107,13 @@ pub fn prepare<'a>(engine: &Engine<'a>, request: &mut BuildRequest) -> Result<Pr
             break;
         }
         let mut errors = Vec::new();
-        for (need, found) in missing.iter().zip(bases::find_all(engine, request.pull, &missing)?) {
+        let pull = if absent.is_some() { PullPolicy::Never } else { request.pull };
+        for (need, found) in missing.iter().zip(bases::find_all(engine, pull, &missing)?) {
             match found {
+                Err(_) if absent.is_some() && bases::can_be_pulled(request.pull, &need.reference) => {
+                    bases.insert(&need.reference, &need.platform, bases::unknown(need));
+                    absent.iter_mut().for_each(|list| list.push(need.reference.clone()));
+                }
                 Ok(base) => bases.insert(&need.reference, &need.platform, base),
                 Err(diagnostic) => errors.push(diagnostic),
             }
@@ -276,7 +291,6 @@ mod tests {
     use std::fs;
     use std::io::{Seek, Write};
 
-    use super::super::request::PullPolicy;
     use super::*;
     use crate::image::ImageConfig;
     use crate::plan::graph::NetworkMode;

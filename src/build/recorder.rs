@@ -110,6 +110,13 @@ impl Recorder {
 
     /// Hears of the engine's work.
     pub fn heard(&self, event: &Event) {
+        if let Event::VertexKeyed { vertex, op, key } = event {
+            if let Some(known) = self.lock().record.vertices.get_mut(*vertex) {
+                known.op.clone_from(op);
+                known.key.clone_from(key);
+            }
+            return;
+        }
         let now = elapsed_ms(self.start);
         let (&vertex, snapshot) = match event {
             Event::VertexStarted { vertex, .. } | Event::VertexFailed { vertex } => (vertex, &None),
@@ -374,6 +381,7 @@ mod tests {
         recorder.heard(&Event::VertexCached { vertex: 1, snapshot: snapshot('a'), from: None });
         recorder.shown(&Event::StepCached { step: step(2), from: None }, (10, 20));
         recorder.shown(&Event::StepFinished { step: step(2), id: "2".into() }, (20, 30));
+        recorder.heard(&Event::VertexKeyed { vertex: 1, op: Some("aa".into()), key: Some("bb".into()) });
         recorder.heard(&Event::VertexStarted { vertex: 2, why: "never built here".into() });
         let log = || Event::StepLog { step: step(3), stream: Stream::Stdout, data: Vec::new() };
         recorder.shown(&log(), (30, 35));
@@ -394,6 +402,10 @@ mod tests {
         assert_eq!(vertices, [Done, Cached, Failed]);
         assert_eq!(record.steps[2].output, [(30, 40), (50, 60)]);
         assert_eq!((record.steps[1].id.as_str(), record.steps[3].vertex), ("2", None));
+        assert_eq!(
+            (record.vertices[1].op.as_deref(), record.vertices[1].key.as_deref()),
+            (Some("aa"), Some("bb"))
+        );
         assert_eq!(record.vertices[2].why.as_deref(), Some("never built here"));
         assert_eq!(record.vertices[2].inputs, [InputRecord { from: 1, kind: "base".into() }]);
         assert!(record.vertices[1].start_ms.is_none() && record.vertices[2].start_ms.is_some());

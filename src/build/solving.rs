@@ -120,7 +120,8 @@ impl Solving<'_> {
         let steps = StepReporter::new(graph, self.tee, self.book, &layers_of, self.no_cache);
         steps.begin();
         let held = HeldBack { steps: &steps, recorder: self.recorder, caches: self.caches, done, tails };
-        let options = solve::Options { share: self.share, ..solve::Options::default() };
+        let options =
+            solve::Options { share: self.share, no_cache: self.no_cache, ..solve::Options::default() };
         let solved = solve::solve(graph, self.worker, self.cache, &options, &held, self.cancel);
         // Digests of context files are worth keeping even when a step failed.
         self.worker.save_digests();

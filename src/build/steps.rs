@@ -45,6 +45,8 @@ struct State {
     own: Vec<Vec<SnapshotId>>,
     /// The caches of elsewhere that knew them.
     from: Vec<Option<String>>,
+    /// Why they were not cached.
+    whys: Vec<Option<String>>,
     /// Whether a layer made room for another after steps on it were shown.
     replaced: bool,
     waiting: Vec<Vec<(Stream, Vec<u8>)>>,
@@ -94,6 +96,7 @@ impl<'a> StepReporter<'a> {
             vertices: vec![Progress::Idle; graph.vertices.len()],
             own,
             from: vec![None; graph.vertices.len()],
+            whys: vec![None; graph.vertices.len()],
             replaced: false,
             waiting: vec![Vec::new(); graph.vertices.len()],
             cursors: vec![Cursor::default(); graph.stages.len()],
@@ -264,6 +267,9 @@ impl<'a> StepReporter<'a> {
             if !state.cursors[stage].begun {
                 state.cursors[stage].begun = true;
                 self.sink.event(Event::StepStarted { step: self.step(stage, index) });
+                if let Some(why) = own.filter(|_| shows_output).and_then(|v| state.whys[v.0].clone()) {
+                    self.sink.event(Event::StepMissed { step: self.step(stage, index), why });
+                }
             }
             if let Some(vertex) = own.filter(|_| shows_output) {
                 for (stream, data) in std::mem::take(&mut state.waiting[vertex.0]) {
@@ -296,9 +302,12 @@ impl<'a> StepReporter<'a> {
 impl Reporter for StepReporter<'_> {
     fn event(&self, event: Event) {
         match event {
-            Event::VertexStarted { vertex, .. } => {
+            // For the record of the build alone.
+            Event::VertexKeyed { .. } => {}
+            Event::VertexStarted { vertex, why } => {
                 self.tell(vertex, |number| Event::WorkStarted { number });
                 let mut state = self.lock();
+                state.whys[vertex] = Some(why).filter(|why| !why.is_empty());
                 self.set(&mut state, vertex, Progress::Running);
             }
             Event::VertexCached { vertex, snapshot, from } => {
@@ -415,7 +424,7 @@ mod tests {
                 let vertex = self.vertex(text);
                 let snapshot = || detail.chars().next().map(|digit| layer(digit).to_string());
                 steps.event(match what {
-                    "start" => Event::VertexStarted { vertex, why: String::new() },
+                    "start" => Event::VertexStarted { vertex, why: detail.to_owned() },
                     "cached" => Event::VertexCached { vertex, snapshot: snapshot(), from: None },
                     "log" => Event::VertexLog { vertex, stream: Stream::Stdout, data: detail.into() },
                     "commit" => Event::VertexCommitted { vertex, snapshot: snapshot() },
@@ -452,6 +461,22 @@ mod tests {
             play.saw(&[]);
         });
         assert!(play.book.updates.lock().unwrap().is_empty(), "nothing was replaced");
+    }
+
+    #[test]
+    fn a_step_says_why_it_runs_once_in_the_stage_that_shows_it() {
+        let play = Play::of("FROM base AS a\nRUN x\nFROM base\nRUN x\nCOPY --from=a /f /\n");
+        play.run(|tell, _| {
+            tell("finish e", "FROM base AS a");
+            play.screen.take();
+            tell("start app.py changed", "RUN x");
+            play.saw(&["[a] 2/5 RUN x", "2 app.py changed"]);
+            tell("commit a", "RUN x");
+            tell("start never", "COPY --from=a /f /");
+            let seen = play.screen.take();
+            assert_eq!(seen.iter().filter(|line| line.contains("app.py")).count(), 0, "{seen:?}");
+            assert!(seen.ends_with(&["5 never".to_owned()]), "{seen:?}");
+        });
     }
 
     #[test]

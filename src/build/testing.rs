@@ -54,6 +54,7 @@ impl Reporter for Screen {
             Event::StepStarted { step } => {
                 format!("{}{}/{} {}", stage(&step), step.number, step.total, step.text)
             }
+            Event::StepMissed { step, why } => format!("{} {why}", step.number),
             Event::StepCached { step, .. } => format!("{} cached", step.number),
             Event::StepLog { step, data, .. } => {
                 format!("{} says {}", step.number, String::from_utf8_lossy(&data))

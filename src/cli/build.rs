@@ -65,6 +65,10 @@ pub struct BuildArgs {
     /// Use nothing from the cache for the steps of these stages
     #[arg(long, value_name = "STAGE,...", value_delimiter = ',')]
     pub no_cache_filter: Vec<String>,
+    /// Do not build; tell what would run and why, what is cached, and what cannot be known yet (with -q, how
+    /// many steps are not known to be cached)
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print only the image's id; if a step fails, its output
     #[arg(short, long)]
     pub quiet: bool,
@@ -141,6 +145,28 @@ impl BuildArgs {
         let platform = self.source.platform.as_deref();
         outputs::read(&self.output, &self.source.consent.allow, platform, &wanted)
     }
+
+    /// Makes the request of all that was asked for but outputs, and what there is to note.
+    pub fn request(
+        &self,
+        world: &World,
+        wanted: Vec<build::Wanted>,
+    ) -> Result<(BuildRequest, Vec<String>), CommandError> {
+        let mut request = request(&self.context, &self.source)?;
+        self.steps.apply(&mut request.step)?;
+        let mut notes = self.resources.apply(&mut request.step)?;
+        notes.extend(self.step_network.apply(&mut request.step, request.network)?);
+        let (proxies, note) = self.reach.apply(world)?;
+        request.proxies = proxies;
+        notes.extend(note);
+        request.wanted = wanted;
+        request.no_cache = self.no_cache;
+        request.pull = self.pull.policy()?;
+        request.no_cache_filter = self.no_cache_filter.clone();
+        (request.cache_from, request.cache_to) = self.cache.parse(&request.build_args)?;
+        request.ca_cert = self.ca_cert.as_deref().map(certificates).transpose()?;
+        Ok((request, notes))
+    }
 }
 
 /// Runs the command.
@@ -169,20 +195,9 @@ fn shown(
     notes.extend(no_effect::arguments(&args.source.build_args));
     notes.append(&mut outputs.notes);
     world.allow_insecure(outputs.insecure_hosts(&wanted));
-    let mut request = request(&args.context, &args.source)?;
-    args.steps.apply(&mut request.step)?;
-    notes.extend(args.resources.apply(&mut request.step)?);
-    notes.extend(args.step_network.apply(&mut request.step, request.network)?);
-    let (proxies, note) = args.reach.apply(world)?;
-    request.proxies = proxies;
-    notes.extend(note);
-    request.wanted = wanted;
-    request.no_cache = args.no_cache;
-    request.pull = args.pull.policy()?;
-    request.no_cache_filter = args.no_cache_filter.clone();
-    (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
+    let (mut request, more) = args.request(world, wanted)?;
+    notes.extend(more);
     request.outputs = std::mem::take(&mut outputs.list);
-    request.ca_cert = args.ca_cert.as_deref().map(certificates).transpose()?;
     notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;

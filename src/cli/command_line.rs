@@ -14,7 +14,7 @@ use super::world::Global;
 use super::{
     build, builds, cache_mounts, check, context, diff, doctor, du, expand, export, graph, groups, history,
     image_import, images, inspect, layers, load, login, logout, parse, prune, pull, push, report, reset, rmi,
-    run, save, shell, system_df, tag,
+    run, save, shell, system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -45,6 +45,8 @@ pub enum Command {
     Build(Box<build::BuildArgs>),
     /// Show what a Dockerfile's instructions depend on, and which are cached
     Graph(graph::GraphArgs),
+    /// Tell what a build would run and why, without building
+    Why(why::WhyArgs),
     /// Show what a build can see of a directory, and what .dockerignore leaves out
     Context(context::ContextArgs),
     /// Check a Dockerfile without building it

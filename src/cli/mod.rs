@@ -75,6 +75,7 @@ mod tree;
 mod ui;
 mod units;
 mod when;
+mod why;
 mod world;
 
 use std::ffi::OsString;
@@ -140,6 +141,10 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Check(args) => return check::check(args),
         Command::Parse(args) => return parse::parse(args),
         Command::Expand(args) => return expand::expand(args),
+        Command::Build(args) if args.dry_run => {
+            why::dry_run(&World::new(&line.global, true)?, *args)?;
+            return Ok(0);
+        }
         Command::Build(args) => {
             // A program that waits for the image must not be in the user namespace that comes now.
             let early = |error| progress::early(args.progress.as_deref(), args.quiet, error);
@@ -160,6 +165,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
     let world = World::new(&line.global, line.command.needs_namespace())?;
     match line.command {
         Command::Graph(args) => graph::graph(&world, args)?,
+        Command::Why(args) => why::why(&world, args)?,
         Command::Context(args) => context::context(args)?,
         Command::Import(args) => image_import::import(&world, args)?,
         Command::Pull(args) => pull::pull(&world, args)?,

@@ -78,12 +78,14 @@ pub enum EntryKind {
     BlockDevice,
 }
 
-/// One file of a selection and a digest of all that counts of it, to explain what changed.
+/// One file of a selection and what counts of it, to explain what changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// As it lands, the source's number in front where there are several: `0:src/main.rs`.
+    /// Where it comes from; of a here-document its name, after `<<`.
     pub path: String,
-    pub digest: Digest,
+    /// Five words: kind (`f`, `d`, `l`, ...), mode, owner, the start of a digest of the content, and that of
+    /// all else; `-` is what does not count.
+    pub mark: String,
 }
 
 impl Selection {
@@ -123,35 +125,59 @@ impl Selection {
         sizes.fold(0, u64::saturating_add)
     }
 
-    /// Returns every file with a digest of its own: two lists of one COPY show what differs.
+    /// Returns every file with a mark of its own: two lists of one COPY show what differs.
     pub fn listing(&self) -> Vec<Listed> {
-        let several = self.sources.len() > 1;
         let mut links = HardLinks::default();
-        let (mut out, mut encoded) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
         for (number, source) in self.sources.iter().enumerate() {
-            let mut add = |path: &Path, encoded: &[u8]| {
-                let path = match several {
-                    true => format!("{number}:{}", show(path)),
-                    false => show(path),
-                };
-                out.push(Listed { path, digest: Digest::of(encoded) });
+            let mut add = |path: &Path, entry: &Entry| {
+                let mark = mark(entry, self.owners, links.earlier(number, entry));
+                out.push(Listed { path: show(path), mark });
             };
             match source {
-                Selected::Directory { entries, .. } => {
-                    for entry in entries {
-                        encode(entry, self.owners, links.earlier(number, entry), &mut encoded);
-                        add(&entry.path, &encoded);
-                    }
+                Selected::Directory { root, entries } => {
+                    entries.iter().for_each(|entry| add(&root.join(&entry.path), entry));
                 }
-                Selected::File { entry, .. } => {
-                    encode(entry, self.owners, links.earlier(number, entry), &mut encoded);
-                    add(&entry.path, &encoded);
+                Selected::File { origin, entry } => add(origin, entry),
+                Selected::Inline { name, data } => {
+                    let mark = format!("f - - {} -", short(data.as_bytes()));
+                    out.push(Listed { path: format!("<<{name}"), mark });
                 }
-                Selected::Inline { name, data } => add(Path::new(name), data.as_bytes()),
             }
         }
         out
     }
+}
+
+fn short(bytes: &[u8]) -> String {
+    let mut hex = Digest::of(bytes).hex();
+    hex.truncate(16);
+    hex
+}
+
+/// Writes what counts of an entry as five words; the whole digest alone decides.
+fn mark(entry: &Entry, owners: bool, linked: Option<&(usize, PathBuf)>) -> String {
+    let stat = &entry.stat;
+    let (kind, content) = match &entry.kind {
+        EntryKind::Directory => ('d', "-".to_owned()),
+        EntryKind::File(digest) => ('f', short(digest.as_bytes())),
+        EntryKind::Link(target) => ('l', short(target.as_bytes())),
+        EntryKind::Fifo => ('p', "-".to_owned()),
+        EntryKind::CharDevice => ('c', stat.rdev.to_string()),
+        EntryKind::BlockDevice => ('b', stat.rdev.to_string()),
+    };
+    let mode = if stat.is_symlink() { "-".to_owned() } else { format!("{:o}", stat.mode & 0o7777) };
+    let owner = if owners { format!("{}:{}", stat.uid, stat.gid) } else { "-".to_owned() };
+    let mut rest = Vec::new();
+    if let Some((_, path)) = linked.filter(|_| matches!(entry.kind, EntryKind::File(_))) {
+        bytes(&mut rest, path.as_os_str().as_bytes());
+    }
+    for (name, value) in &entry.xattrs {
+        bytes(&mut rest, name);
+        bytes(&mut rest, value);
+    }
+    let rest = if rest.is_empty() { "-".to_owned() } else { short(&rest) };
+    format!("{kind} {mode} {owner} {content} {rest}")
 }
 
 /// Finds the first of several names of one file among the entries seen so far.
@@ -373,9 +399,31 @@ mod tests {
     }
 
     #[test]
-    fn lists_each_file_once() {
+    fn lists_each_file_once_where_it_comes_from() {
         let selection = Selection::new(sample(), false, Vec::new(), (0, 0));
         let paths: Vec<String> = selection.listing().into_iter().map(|l| l.path).collect();
-        assert_eq!(paths, ["0:bin", "0:bin/tool", "0:link", "0:null", "0:pipe", "1:b", "2:EOF"]);
+        assert_eq!(paths, ["src/bin", "src/bin/tool", "src/link", "src/null", "src/pipe", "a/b", "<<EOF"]);
+    }
+
+    #[test]
+    fn a_mark_tells_what_counts() {
+        let mark = |owners, change: &dyn Fn(&mut Entry)| {
+            let mut entry = entry("f", EntryKind::File(FileDigest::of("x")));
+            change(&mut entry);
+            super::mark(&entry, owners, None)
+        };
+        let words = |mark: &str| mark.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let plain = words(&mark(false, &|_| {}));
+        assert_eq!((plain[0].as_str(), plain[1].as_str(), plain[2].as_str()), ("f", "755", "-"));
+        assert_eq!((plain[3].len(), plain[4].as_str()), (16, "-"));
+        let differ = |owners, change: &dyn Fn(&mut Entry)| -> Vec<usize> {
+            let (one, two) = (words(&mark(owners, &|_| {})), words(&mark(owners, change)));
+            (0..5).filter(|&at| one[at] != two[at]).collect()
+        };
+        assert_eq!(differ(false, &|e| e.stat.mode = 0o644), [1]);
+        assert_eq!(differ(true, &|e| e.stat.uid = 5), [2]);
+        assert_eq!(differ(false, &|e| e.stat.uid = 5), [0; 0]);
+        assert_eq!(differ(false, &|e| e.kind = EntryKind::File(FileDigest::of("y"))), [3]);
+        assert_eq!(differ(false, &|e| e.xattrs.push((b"user.a".to_vec(), b"b".to_vec()))), [4]);
     }
 }

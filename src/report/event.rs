@@ -88,6 +88,9 @@ pub struct Transfer {
 pub enum Event {
     /// A vertex is not cached and starts; `why` says why in one line.
     VertexStarted { vertex: usize, why: String },
+    /// By which names builds to come will know a vertex, as hex digits: what it does, and its result (of an
+    /// image, its layers); `None` where there is none, or not yet.
+    VertexKeyed { vertex: usize, op: Option<String>, key: Option<String> },
     /// A vertex's result was found: in the cache, or by waiting for another build that made it.
     /// `snapshot` is the id of its layer; `None` when it has none. `from` is the cache of elsewhere
     /// that knew it; `None` when the store did.
@@ -118,6 +121,8 @@ pub enum Event {
     WorkEnded { number: usize },
     /// A step begins.
     StepStarted { step: Step },
+    /// A step that began is not cached; `why` says why in one line.
+    StepMissed { step: Step, why: String },
     /// A step is answered from the cache; `from` is that of elsewhere, where it was one.
     StepCached { step: Step, from: Option<String> },
     /// A piece of a step's output.

@@ -127,6 +127,10 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 let text = super::clean::clean_text(&step.text);
                 state.line(&format!("{}Step {}/{} : {text}", prefix(&step), step.number, step.total))
             }
+            Event::StepMissed { step, why } => {
+                let why = super::clean::without_codes(&super::clean::clean_text(&why));
+                state.line(&format!("{} ---> Not cached: {why}", prefix(&step)))
+            }
             Event::StepCached { step, from } => {
                 let from = from.map(|name| format!(" of {}", super::clean::clean_text(&name)));
                 state.line(&format!("{} ---> Using cache{}", prefix(&step), from.unwrap_or_default()))
@@ -148,6 +152,7 @@ impl<W: Write + Send> Reporter for Plain<W> {
                 state.once(excerpt::render(&diagnostic, &file, &source, self.colour).trim_end().to_owned())
             }
             Event::VertexStarted { .. }
+            | Event::VertexKeyed { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
             | Event::VertexSilent { .. }
@@ -218,6 +223,20 @@ mod tests {
                 Event::StepFailed { step: b.clone() },
             ],
             "[b] two\n[a] one more\n[b] three\n",
+        );
+    }
+
+    #[test]
+    fn a_step_says_why_it_is_not_cached() {
+        let (one, two) = (step(2, None, "RUN x"), step(3, Some("b"), "RUN y"));
+        check(
+            false,
+            vec![
+                Event::StepStarted { step: one.clone() },
+                Event::StepMissed { step: one, why: "ARG A: 1 -> \x1b[2J2".into() },
+                Event::StepMissed { step: two, why: "--no-cache".into() },
+            ],
+            "Step 2/3 : RUN x\n ---> Not cached: ARG A: 1 -> 2\n[b]  ---> Not cached: --no-cache\n",
         );
     }
 

@@ -297,6 +297,14 @@ impl<W: Write + Send> Reporter for RawJson<W> {
                 }
             }
             Event::StepStarted { step } => state.start(step.number, &now),
+            Event::StepMissed { step, why } => {
+                if let Some(vertex) = state.vertices.get(&step.number) {
+                    let id = format!("not cached: {}", mask(&without_codes(&clean_text(&why))));
+                    let status = json!({"id": id, "vertex": vertex.digest, "current": 0, "timestamp": now,
+                                        "started": now, "completed": now});
+                    state.write(json!({"statuses": [status]}));
+                }
+            }
             Event::StepCached { step, .. } => {
                 if let Some(vertex) = state.vertices.get_mut(&step.number) {
                     vertex.cached = true;
@@ -342,6 +350,7 @@ impl<W: Write + Send> Reporter for RawJson<W> {
             Event::StepLog { .. }
             | Event::LogFile { .. }
             | Event::VertexStarted { .. }
+            | Event::VertexKeyed { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
             | Event::VertexSilent { .. }
@@ -383,6 +392,16 @@ mod tests {
             planned(3, "RUN make", Work::Layer),
         ];
         Event::Planned { steps: steps.into() }
+    }
+
+    #[test]
+    fn why_a_step_is_not_cached_is_a_status() {
+        let why = "main.c changed \x1b[2J(+1 more)".to_owned();
+        let lines = lines(vec![plan(), Event::StepMissed { step: step(3, "RUN make"), why }], Ok(&[]));
+        let status = &lines[2]["statuses"][0];
+        assert_eq!(status["id"], "not cached: main.c changed (+1 more)");
+        assert_eq!(status["vertex"], lines[1]["vertexes"][1]["digest"]);
+        assert!(status["completed"].is_string(), "{status}");
     }
 
     #[test]

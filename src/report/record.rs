@@ -145,6 +145,12 @@ pub struct VertexRecord {
     /// Why it ran, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// The digest of what it does, as 64 hex digits; none for an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub op: Option<String>,
+    /// The cache key of its result, of an image the digest of its layers; none where there is no result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The cache of elsewhere that knew it, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_from: Option<String>,

@@ -43,6 +43,8 @@ pub struct World {
     pub publishes: AtomicUsize,
     /// Whether the disk is full: no record can be written.
     pub full: std::sync::atomic::AtomicBool,
+    /// What earlier builds knew of the vertices of a graph, the last one first.
+    pub earlier: Mutex<BTreeMap<usize, Vec<Earlier>>>,
     /// Runs when somebody has to wait for a step's lock.
     pub on_contended: Mutex<Option<Box<dyn Fn() + Send>>>,
 }
@@ -98,8 +100,8 @@ impl CacheSource for World {
         self.records.lock().unwrap().values().filter(|record| record.op == *op).cloned().collect()
     }
 
-    fn alike(&self, family: &Digest) -> Vec<Record> {
-        self.records.lock().unwrap().values().filter(|record| record.family == *family).cloned().collect()
+    fn earlier(&self, vertex: VertexId) -> Vec<Earlier> {
+        self.earlier.lock().unwrap().get(&vertex.0).cloned().unwrap_or_default()
     }
 
     fn by_content(&self, content: &LayerDigest, kind: &str) -> Option<Existing> {
@@ -232,6 +234,14 @@ pub fn selection(op: &Op, files: &Files) -> Files {
     }
 }
 
+/// Writes the marks that a list has of files.
+fn marks(files: &Files) -> Files {
+    files
+        .iter()
+        .map(|(path, content)| (path.clone(), format!("f 644 - {} -", digest_of(content).short())))
+        .collect()
+}
+
 /// What a vertex writes on `base`, with `selected` of its sources; `None` for no layer.
 ///
 /// `RUN put F V` writes a constant, `RUN hash F` a digest of all it sees, `RUN now F` what the
@@ -317,7 +327,12 @@ impl Worker for Fake {
         self.selects.fetch_add(1, Ordering::SeqCst);
         assert!(task.vertex.inputs[input].kind.is_selected());
         let files = selection(&task.vertex.op, &self.read(view));
-        Ok(Selected { digest: SelectionDigest(digest_of(&files)), files })
+        Ok(Selected { digest: SelectionDigest(digest_of(&files)), files: Files::new() })
+    }
+
+    fn list(&self, task: Task<'_>, _: usize, selected: &mut Selected) {
+        // What a context has is what it had: no test changes it meanwhile.
+        selected.files = marks(&selection(&task.vertex.op, &self.context.lock().unwrap()));
     }
 
     fn reads(&self, task: Task<'_>, _: usize) -> Option<Digest> {
@@ -400,6 +415,7 @@ impl Reporter for Heard {
             listen(&event);
         }
         let text = match event {
+            Event::VertexKeyed { .. } => return,
             Event::VertexStarted { vertex, why } => format!("{vertex} started: {why}"),
             Event::VertexCached { vertex, .. } => format!("{vertex} cached"),
             Event::VertexLog { vertex, .. } => format!("{vertex} log"),

@@ -127,18 +127,6 @@ pub fn step_digest(op: &OpDigest, base: &Digest, selected: &[SelectionDigest]) -
     encoder.finish()
 }
 
-/// The fields that make two operations "the same instruction, written or set differently".
-const FAMILY_FIELDS: [&str; 6] = ["args", "command", "script", "sources", "destination", "path"];
-
-/// Returns what operations share that differ only in their circumstances: environment, user,
-/// directory, flags. It serves to explain a miss, never to find a result.
-pub fn family(kind: &str, fields: &Fields) -> Digest {
-    let mut encoder = Encoder::new("rbuild family v1");
-    encoder.text(kind);
-    encoder.fields(fields.0.iter().filter(|(name, _)| FAMILY_FIELDS.contains(&name.as_str())));
-    encoder.finish()
-}
-
 /// Feeds typed items, each with its length, to a hasher.
 struct Encoder(Hasher);
 
@@ -225,13 +213,11 @@ mod tests {
         let found = [
             ("op", op.hex()),
             ("key", cache_key(&op, &inputs).hex()),
-            ("family", family("run", &sample()).hex()),
             ("step", step_digest(&op, &Digest::of("base"), &selected).hex()),
         ];
         let expect = [
             ("op", "33507b38b1552c8ad4e814be4721fd2a26c58ad0e3ed1011c72a38577d2d48e1"),
             ("key", "ea3f190e3c14befdf48659cb295529fe7f8bf521c40b03b77e8116232b6c1c70"),
-            ("family", "fa8f2439573e74a303e967a2bec98f8514b8b5b65d01b07ecd81a1e346818dc9"),
             ("step", "c5fc4a678f8481f013bde9d16e7337b2105421d53ae8e59faba474250eb23491"),
         ];
         assert_eq!(
@@ -298,16 +284,6 @@ mod tests {
         told.detail = "context".into();
         told.files.insert("a.c".into(), "1".into());
         assert_eq!(cache_key(&op, &[plain]), cache_key(&op, &[told]));
-    }
-
-    #[test]
-    fn a_family_shares_the_command_only() {
-        let mut other = sample();
-        other.0[1].1 = vec!["PATH=/sbin"].into();
-        assert_eq!(family("run", &sample()), family("run", &other));
-        assert_ne!(op_digest("run", &sample()), op_digest("run", &other));
-        other.0[0].1 = vec!["true"].into();
-        assert_ne!(family("run", &sample()), family("run", &other));
     }
 
     fn values() -> impl Strategy<Value = Value> {

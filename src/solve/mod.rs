@@ -6,6 +6,7 @@
 //! not: `docs/cache-key.md`.
 
 mod cancel;
+mod difference;
 mod imports;
 mod key;
 mod node;
@@ -13,7 +14,10 @@ mod outcome;
 mod probe;
 mod record;
 mod scheduler;
+mod survey;
 mod traits;
+mod values;
+mod why;
 
 #[cfg(test)]
 mod fake;
@@ -21,14 +25,20 @@ mod fake;
 mod imports_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod why_tests;
+
 pub use cancel::{Cancel, Hook};
+pub use difference::{Difference, FileChange, How};
 pub use imports::{Imported, ImportedLayer, Imports, selection_name};
-pub use key::{Fields, Value, cache_key, family, op_digest, op_kind, step_digest};
+pub use key::{Fields, Value, cache_key, op_digest, op_kind, step_digest};
 pub use outcome::{Options, Outcome, Shared, SolveError, Solved};
 pub use probe::{lacking, probe};
-pub use record::{InputKey, InputKind, Record, explain};
+pub use record::{InputKey, InputKind, Record};
 pub use scheduler::solve;
+pub use survey::{Verdict, survey};
 pub use traits::{
-    CacheError, CacheSource, Existing, Guard, InputView, Layer, Log, Produced, Said, Selected, Task, View,
-    Worker,
+    CacheError, CacheSource, Earlier, EarlierEnd, Existing, Guard, InputView, Layer, Log, Produced, Said,
+    Selected, Task, View, Worker,
 };
+pub use why::{Explanation, Nearest};

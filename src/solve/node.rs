@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::image::{ChainDigest, Digest, LayerDigest, OpDigest, SnapshotId};
+use crate::image::{CacheKey, ChainDigest, Digest, LayerDigest, OpDigest, SnapshotId};
 use crate::plan::graph::Vertex;
 
 use super::key::Fields;
@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) fields: Fields,
     /// `None` for images and contexts, which have no key.
     pub(super) op: Option<OpDigest>,
+    /// Of its result, once it was looked for or made.
+    pub(super) key: Option<CacheKey>,
     /// Whether the cache held a record of the operation when it was asked.
     pub(super) has_op: Option<bool>,
     /// One for each source and mount, in the order of the inputs.
@@ -100,6 +102,7 @@ impl Node {
             base: base_of(vertex),
             fields: Fields::new(),
             op: None,
+            key: None,
             has_op: None,
             selected: Vec::new(),
             step: None,

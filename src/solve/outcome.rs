@@ -19,13 +19,16 @@ pub struct Options {
     pub digest_jobs: usize,
     /// Whether the outcomes tell what other machines may know ([`Outcome::shared`]).
     pub share: bool,
+    /// Whether all of the cache is left aside rather than what some stages find in it; only said, not done:
+    /// the graph has it.
+    pub no_cache: bool,
 }
 
 impl Default for Options {
     /// As many jobs as processors, but 4 at least: steps wait for the network more than they compute.
     fn default() -> Options {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        Options { jobs: processors.max(4), digest_jobs: processors, share: false }
+        Options { jobs: processors.max(4), digest_jobs: processors, share: false, no_cache: false }
     }
 }
 

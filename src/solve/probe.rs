@@ -16,8 +16,8 @@ use super::scheduler::input_keys;
 use super::traits::{CacheSource, Selected, Task, View, Worker};
 
 /// The state after a vertex that is cached.
-struct State {
-    chain: ChainDigest,
+pub(super) struct State {
+    pub(super) chain: ChainDigest,
     portable: ChainDigest,
     layers: Vec<SnapshotId>,
 }
@@ -73,18 +73,18 @@ where
     needed
 }
 
-struct Probe<'a, W: ?Sized, C: ?Sized> {
-    graph: &'a Graph,
-    worker: &'a W,
-    cache: &'a C,
-    cancel: &'a Cancel,
+pub(super) struct Probe<'a, W: ?Sized, C: ?Sized> {
+    pub(super) graph: &'a Graph,
+    pub(super) worker: &'a W,
+    pub(super) cache: &'a C,
+    pub(super) cancel: &'a Cancel,
 }
 
 /// What is known of all vertices: whether they are cached, their states, and their own layers.
-type Known = (Vec<Option<bool>>, Vec<Option<State>>, Vec<Option<SnapshotId>>);
+pub(super) type Known = (Vec<Option<bool>>, Vec<Option<State>>, Vec<Option<SnapshotId>>);
 
 impl<W: Worker + ?Sized, C: CacheSource + ?Sized> Probe<'_, W, C> {
-    fn all(&self) -> Known {
+    pub(super) fn all(&self) -> Known {
         let (mut answers, mut states, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for v in 0..self.graph.vertices.len() {
             let (answer, state, layer) = self.vertex(v, &states);
@@ -155,30 +155,35 @@ impl<W: Worker + ?Sized, C: CacheSource + ?Sized> Probe<'_, W, C> {
     fn selected(&self, task: Task<'_>, states: &[Option<State>]) -> Option<Vec<Selected>> {
         let mut selected: Vec<Selected> = Vec::new();
         for (i, input) in task.vertex.inputs.iter().enumerate() {
-            let state = input.from.map(|from| (from, &states[from.0]));
-            let view = match state {
-                None => View::State(Vec::new()),
-                Some((from, state)) => match (self.graph.vertex(from).op.source_name(), state) {
-                    (Some(name), _) => View::Context(name),
-                    (None, Some(state)) => View::State(state.layers.clone()),
-                    // What lies beneath a link, or a cache mount starts with, is in no key.
-                    (None, None) if !input.kind.is_selected() && input.kind != EdgeKind::Base => continue,
-                    (None, None) => return None,
-                },
-            };
-            if !input.kind.is_selected() {
-                continue;
+            if input.kind.is_selected() {
+                selected.push(self.select(task, i, states)?);
+            } else if input.kind == EdgeKind::Base {
+                self.view(input.from, states)?;
             }
-            let absent = match (&view, self.cache.imports()) {
-                (View::State(layers), Some(imports)) => layers.iter().any(|layer| !imports.is_here(layer)),
-                _ => false,
-            };
-            selected.push(match absent {
-                true => Selected { digest: self.claimed(task, i, states)?, files: Default::default() },
-                false => self.worker.select(task, i, &view, self.cancel).ok()?,
-            });
         }
         Some(selected)
+    }
+
+    /// Returns what one input of a vertex selects.
+    pub(super) fn select(&self, task: Task<'_>, input: usize, states: &[Option<State>]) -> Option<Selected> {
+        let view = self.view(task.vertex.inputs[input].from, states)?;
+        let absent = match (&view, self.cache.imports()) {
+            (View::State(layers), Some(imports)) => layers.iter().any(|layer| !imports.is_here(layer)),
+            _ => false,
+        };
+        match absent {
+            true => Some(Selected { digest: self.claimed(task, input, states)?, files: Default::default() }),
+            false => self.worker.select(task, input, &view, self.cancel).ok(),
+        }
+    }
+
+    /// Returns what an input looks like; `None` for a state that is not known.
+    fn view(&self, from: Option<VertexId>, states: &[Option<State>]) -> Option<View> {
+        let Some(from) = from else { return Some(View::State(Vec::new())) };
+        match self.graph.vertex(from).op.source_name() {
+            Some(name) => Some(View::Context(name)),
+            None => states[from.0].as_ref().map(|state| View::State(state.layers.clone())),
+        }
     }
 
     fn claimed(&self, task: Task<'_>, input: usize, states: &[Option<State>]) -> Option<SelectionDigest> {

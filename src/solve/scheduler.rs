@@ -34,11 +34,12 @@ use super::imports::{Imported, ImportedLayer, selection_name};
 use super::key;
 use super::node::{Lane, Node, Phase};
 use super::outcome::{Options, Outcome, Shared, SolveError, Solved};
-use super::record::{InputKey, InputKind, Record, explain};
+use super::record::{InputKey, InputKind, Record};
 use super::traits::Said;
 use super::traits::{
     CacheError, CacheSource, Existing, Guard, InputView, Layer, Produced, Selected, Task, View, Worker,
 };
+use super::why::{self, Beneath, Case};
 
 /// Brings every vertex of a graph to a result: from the cache, or by executing it.
 ///
@@ -152,6 +153,7 @@ struct Engine<'scope, 'env, W: Worker + ?Sized, C: CacheSource + ?Sized> {
     stop: Option<SolveError<W::Error>>,
     panic: Option<Box<dyn Any + Send>>,
     share: bool,
+    no_cache: bool,
 }
 
 impl<'scope, 'env, W, C> Engine<'scope, 'env, W, C>
@@ -193,6 +195,7 @@ where
             stop: None,
             panic: None,
             share: options.share,
+            no_cache: options.no_cache,
         }
     }
 
@@ -428,6 +431,7 @@ where
         node.cached = true;
         node.phase = Phase::Settled;
         let snapshot = node.own.last().map(ToString::to_string);
+        self.keyed(v, Some(chain.0));
         self.env.reporter.event(Event::VertexFinished { vertex: v, elapsed: Duration::ZERO, snapshot });
         self.state_is_there(v);
     }
@@ -551,6 +555,7 @@ where
         node.cached = true;
         self.settled(v);
         let snapshot = self.nodes[v].own.last().map(ToString::to_string);
+        self.keyed(v, self.nodes[v].key.map(|key| key.0));
         self.env.reporter.event(Event::VertexCached { vertex: v, snapshot, from });
         self.state_is_there(v);
     }
@@ -605,6 +610,7 @@ where
         let task = self.task(v);
         let inputs = self.input_keys(v);
         let key = key::cache_key(&self.op(v), &inputs);
+        self.nodes[v].key = Some(key);
         let content = self.nodes[v].content;
         let older = self.older(v, &key);
         let recorded = matches!(older, Some(Older { same_step: true, .. }));
@@ -642,6 +648,7 @@ where
         self.settled(v);
         let node = &self.nodes[v];
         let (elapsed, snapshot) = (node.elapsed, node.own.last().map(ToString::to_string));
+        self.keyed(v, Some(key.0));
         self.env.reporter.event(Event::VertexFinished { vertex: v, elapsed, snapshot });
         for d in 0..self.nodes[v].dependents.len() {
             let child = self.nodes[v].dependents[d];
@@ -729,9 +736,11 @@ where
     }
 
     fn start_execute(&mut self, v: usize) {
+        self.list_files(v);
         let why = self.why(v);
         self.nodes[v].why = Some(why.clone());
         self.nodes[v].phase = Phase::Running;
+        self.keyed(v, None);
         self.env.reporter.event(Event::VertexStarted { vertex: v, why });
         let (env, task) = (self.env, self.task(v));
         let views = self.views(v);
@@ -920,9 +929,10 @@ where
         input_keys(self.env.graph, v, &self.nodes[v].selected, |_| self.base_chain(v))
     }
 
-    fn lookup(&self, v: usize) -> Option<Record> {
+    fn lookup(&mut self, v: usize) -> Option<Record> {
         let op = self.op(v);
         let key = key::cache_key(&op, &self.input_keys(v));
+        self.nodes[v].key = Some(key);
         self.env.cache.lookup(&op, &key).filter(|record| record.key == key)
     }
 
@@ -967,7 +977,6 @@ where
             key,
             op: self.op(v),
             kind: kind.to_owned(),
-            family: key::family(kind, &node.fields),
             text: vertex.text.clone(),
             fields: node.fields.clone(),
             inputs,
@@ -977,33 +986,47 @@ where
         }
     }
 
-    /// Why it is executed, in one line: how it differs from the record that comes nearest.
-    fn why(&mut self, v: usize) -> String {
-        let vertex = &self.env.graph.vertices[v];
-        if vertex.ignore_cache {
-            return "--no-cache".to_owned();
+    /// Tells by which names builds to come will know it.
+    fn keyed(&self, v: usize, key: Option<Digest>) {
+        let op = self.nodes[v].op.map(|op| op.0.hex());
+        let key = key.map(|key| key.hex());
+        self.env.reporter.event(Event::VertexKeyed { vertex: v, op, key });
+    }
+
+    /// Lists the files that it read, for the explanations of this build and those to come.
+    fn list_files(&mut self, v: usize) {
+        let task = self.task(v);
+        let inputs = task.vertex.inputs.iter().enumerate().filter(|(_, input)| input.kind.is_selected());
+        for ((i, _), selected) in inputs.zip(&mut self.nodes[v].selected) {
+            self.env.worker.list(task, i, selected);
         }
+    }
+
+    /// Why it is executed, in one line.
+    fn why(&self, v: usize) -> String {
         let inputs = self.input_keys(v);
         let op = self.op(v);
-        let node = &self.nodes[v];
-        let mut nearest = match node.has_op {
-            Some(false) => Vec::new(),
-            _ => self.env.cache.for_op(&op),
+        let node = |u: usize| &self.nodes[u];
+        let beneath = |u: usize| Beneath {
+            runs: node(u).why.is_some(),
+            key: match self.env.graph.vertices[u].op {
+                Op::Image(_) => node(u).chain.map(|chain| chain.0),
+                _ => node(u).key.map(|key| key.0),
+            },
         };
-        if nearest.is_empty() {
-            let family: Digest = key::family(key::op_kind(&vertex.op), &node.fields);
-            nearest = self.env.cache.alike(&family);
-        }
-        let likeness = |record: &Record| {
-            let pairs = inputs.iter().zip(&record.inputs);
-            let inputs = pairs.filter(|(a, b)| (a.kind, a.digest) == (b.kind, b.digest)).count();
-            let fields = node.fields.0.iter().filter(|(name, value)| record.fields.get(name) == Some(value));
-            (fields.count(), inputs, record.created_unix_ms)
+        let case = Case {
+            graph: self.env.graph,
+            vertex: v,
+            fields: &self.nodes[v].fields,
+            op,
+            key: self.base_chain(v).map(|_| key::cache_key(&op, &inputs)),
+            inputs: &inputs,
+            selections: true,
+            runs: true,
+            no_cache: self.no_cache,
+            beneath: &beneath,
         };
-        match nearest.iter().max_by_key(|record| likeness(record)) {
-            Some(record) => explain(&node.fields, &inputs, record),
-            None => "never built here".to_owned(),
-        }
+        why::explain(&case, self.env.cache).line
     }
 }
 
@@ -1017,13 +1040,7 @@ pub(super) fn input_keys(
     let mut selected = selected.iter();
     let inputs = graph.vertices[v].inputs.iter();
     let keys = inputs.filter_map(|input| {
-        let detail = match input.from {
-            None => "scratch".to_owned(),
-            Some(from) => match &graph.vertex(from).op {
-                Op::Context(context) => context.name.clone(),
-                _ => graph.vertex(from).text.clone(),
-            },
-        };
+        let detail = input_detail(graph, input.from);
         let kind = InputKind::of(input.kind)?;
         let (digest, files) = match kind {
             InputKind::Base => (chain(input.from)?.0, Default::default()),
@@ -1035,6 +1052,17 @@ pub(super) fn input_keys(
         Some(InputKey { kind, digest, detail, files })
     });
     keys.collect()
+}
+
+/// Says for people what an input is.
+pub(super) fn input_detail(graph: &Graph, from: Option<VertexId>) -> String {
+    match from.map(|from| graph.vertex(from)) {
+        None => "scratch".to_owned(),
+        Some(vertex) => match &vertex.op {
+            Op::Context(context) => context.name.clone(),
+            _ => vertex.text.clone(),
+        },
+    }
 }
 
 /// Digests what a vertex selects of its sources and mounts.

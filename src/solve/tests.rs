@@ -18,7 +18,7 @@ use crate::report::{Event, Silent};
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn options() -> Options {
-    Options { jobs: 4, digest_jobs: 2, share: false }
+    Options { jobs: 4, digest_jobs: 2, share: false, no_cache: true }
 }
 
 fn run(graph: &Graph, fake: &Fake) -> Result<Solved, SolveError<FakeError>> {
@@ -118,7 +118,7 @@ fn independent_vertices_run_at_once_but_no_more_than_jobs() {
             barrier.wait();
         });
     }
-    let options = Options { jobs: 2, digest_jobs: 1, share: false };
+    let options = Options { jobs: 2, digest_jobs: 1, share: false, no_cache: true };
     solve(&draw.0, &fake, &*fake.world, &options, &Silent, &Cancel::new()).unwrap();
     assert_eq!(fake.take_executed().len(), 6);
     assert_eq!(fake.peak.load(SeqCst), 2);
@@ -145,7 +145,7 @@ fn equal_content_keeps_the_older_layer_and_what_follows_cached() {
     assert_eq!(after.layers(second), before.layers(second));
     let (old, new) = (before.outcome(first), after.outcome(first));
     assert_eq!(new.created_unix_ms, old.created_unix_ms);
-    assert_eq!(new.why.as_deref(), Some("ARG or ENV V: 1 -> 2"));
+    assert_eq!(new.why.as_deref(), Some("never built here"));
     assert!(!new.cached && after.outcome(second).cached);
     assert_eq!(world.discarded.lock().unwrap().len(), 1);
 
@@ -168,7 +168,7 @@ fn other_content_runs_the_child_even_where_it_has_a_record() {
     draw.ignore_cache(first);
     let after = run(&draw.0, &fake).unwrap();
     assert_eq!(fake.take_executed(), ["RUN hash g", "RUN now f"]);
-    assert_eq!(after.outcome(second).why.as_deref(), Some("base changed"));
+    assert_eq!(after.outcome(second).why.as_deref(), Some("an earlier step changed: line 1"));
     assert_ne!(files(&before, &fake, second), files(&after, &fake, second));
 }
 
@@ -232,7 +232,7 @@ fn files_not_selected_do_not_matter() {
     fake.context.lock().unwrap().insert("README".into(), "changed".into());
     let solved = run(&draw.0, &fake).unwrap();
     assert_eq!(fake.take_executed(), ["RUN put a.out 1"]);
-    assert_eq!(solved.outcome(built).why.as_deref(), Some("files changed: README"));
+    assert_eq!(solved.outcome(built).why.as_deref(), Some("README added"));
     assert!(solved.outcome(copy).cached);
 }
 
@@ -557,7 +557,7 @@ fn waiting_for_another_build_takes_no_job_and_can_be_cancelled() {
         }
     };
     let heard = Heard { listen: Some(Box::new(told)), ..Heard::default() };
-    let one_job = Options { jobs: 1, digest_jobs: 1, share: false };
+    let one_job = Options { jobs: 1, digest_jobs: 1, share: false, no_cache: true };
     let error = thread::scope(|scope| {
         let solving = scope.spawn(|| solve(&draw.0, &fake, &*world, &one_job, &heard, &cancel));
         other_settled();
@@ -765,7 +765,7 @@ proptest! {
     ) {
         let world: Arc<World> = Arc::default();
         let fake = Fake::new(&world);
-        let options = Options { jobs, digest_jobs: jobs, share: false };
+        let options = Options { jobs, digest_jobs: jobs, share: false, no_cache: true };
         for (turn, change) in changes.into_iter().enumerate() {
             fake.context.lock().unwrap().insert("f1".into(), (turn / 2).to_string());
             let graph = draw(&choices, change, turn > 0);

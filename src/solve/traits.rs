@@ -58,6 +58,29 @@ pub struct Selected {
     pub files: BTreeMap<String, String>,
 }
 
+/// What an earlier build of the same Dockerfile knew of a vertex.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Earlier {
+    /// The id of the build.
+    pub build: String,
+    /// Its instruction, as that Dockerfile had it.
+    pub text: String,
+    /// `None` for an image, and for what was not reached.
+    pub op: Option<OpDigest>,
+    /// The key of its result; of an image, the chain of its layers. `None` where it has none.
+    pub key: Option<Digest>,
+    pub end: EarlierEnd,
+}
+
+/// How it ended there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlierEnd {
+    /// It ran, or was cached.
+    Done,
+    Failed,
+    Stopped,
+}
+
 /// What an execution left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Produced {
@@ -107,6 +130,10 @@ pub trait Worker: Sync {
         view: &View,
         cancel: &Cancel,
     ) -> Result<Selected, Self::Error>;
+
+    /// Lists the files that `select` found for an input, as far as it is worth it: asked only where a result
+    /// is to be explained or recorded.
+    fn list(&self, _task: Task<'_>, _input: usize, _selected: &mut Selected) {}
 
     /// Names what `select` reads of an input: equal names of equal states give equal digests. `None`
     /// where the worker has no name for it.
@@ -170,9 +197,13 @@ pub trait CacheSource: Sync {
     /// Returns records of this operation, to explain a miss with; may be cut short.
     fn for_op(&self, op: &OpDigest) -> Vec<Record>;
 
-    /// Returns records of operations alike ([`super::family`]), to explain a miss with; may be
-    /// cut short, or empty where no such index is kept.
-    fn alike(&self, _family: &Digest) -> Vec<Record> {
+    /// Returns a record with the files its step read, to explain a miss with.
+    fn recall(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
+        self.lookup(op, key)
+    }
+
+    /// Returns what earlier builds of the same Dockerfile knew of a vertex, the last one first.
+    fn earlier(&self, _vertex: VertexId) -> Vec<Earlier> {
         Vec::new()
     }
 

@@ -88,6 +88,7 @@ mod packed;
 mod partials;
 mod prune;
 mod quota;
+mod read_files;
 mod records;
 mod references;
 mod removal;

@@ -1,30 +1,54 @@
 //! The store as the engine's memory: cache records, layers by content, locks between builds.
 //!
 //! A record is JSON in a versioned folder of the store. One that cannot be read,
-//! or whose layer is gone, is no record. Not here: keys (`solve`).
+//! or whose layer is gone, is no record. The lists of the files that its step read lie apart, beside the layer:
+//! only explanations need them. Not here: keys (`solve`), which builds there were (`build`).
+
+use std::collections::BTreeMap;
 
 use crate::image::{CacheKey, Digest, LayerDigest, OpDigest};
-use crate::solve::{CacheError, CacheSource, Cancel, Existing, Guard, Imports, Record};
+use crate::plan::graph::VertexId;
+use crate::solve::{CacheError, CacheSource, Cancel, Earlier, Existing, Guard, Imports, Record};
 use crate::store::{SnapshotKind, Store};
 
 /// The most records of one operation that are looked at to explain a miss.
 const EXPLAINED: usize = 20;
 
+/// Tells what earlier builds of the same Dockerfile knew of a vertex.
+pub type EarlierBuilds<'a> = &'a (dyn Fn(VertexId) -> Vec<Earlier> + Sync);
+
 /// Remembers in a store.
 pub struct StoreCache<'a> {
     store: &'a Store,
     imports: Option<&'a dyn Imports>,
+    earlier: Option<EarlierBuilds<'a>>,
 }
 
 impl<'a> StoreCache<'a> {
     /// Makes the memory of a store.
     pub fn new(store: &'a Store) -> StoreCache<'a> {
-        StoreCache { store, imports: None }
+        StoreCache { store, imports: None, earlier: None }
     }
 
     /// Adds the caches of elsewhere that are asked after it.
     pub fn with_imports(self, imports: Option<&'a dyn Imports>) -> StoreCache<'a> {
         StoreCache { imports, ..self }
+    }
+
+    /// Adds what is known of earlier builds.
+    pub fn with_earlier(self, earlier: EarlierBuilds<'a>) -> StoreCache<'a> {
+        StoreCache { earlier: Some(earlier), ..self }
+    }
+
+    /// Adds the files that a step read to its record, where they are known.
+    fn with_files(&self, mut record: Record) -> Record {
+        let lists = record.snapshot.as_ref().and_then(|layer| self.store.read_files(layer, &record.key));
+        let lists: Vec<BTreeMap<String, String>> =
+            lists.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        for (input, files) in record.inputs.iter_mut().zip(lists) {
+            input.files = files;
+        }
+        record
     }
 }
 
@@ -51,11 +75,19 @@ impl CacheSource for StoreCache<'_> {
 
     fn for_op(&self, op: &OpDigest) -> Vec<Record> {
         let records = self.store.records_of(op).unwrap_or_default();
-        records
-            .iter()
-            .take(EXPLAINED)
-            .filter_map(|record| serde_json::from_slice(&record.bytes).ok())
-            .collect()
+        let read = |stored: &crate::store::Record| serde_json::from_slice::<Record>(&stored.bytes).ok();
+        let mut records: Vec<Record> = records.iter().filter_map(read).collect();
+        records.sort_by_key(|record| std::cmp::Reverse(record.created_unix_ms));
+        records.truncate(EXPLAINED);
+        records.into_iter().map(|record| self.with_files(record)).collect()
+    }
+
+    fn recall(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
+        self.lookup(op, key).map(|record| self.with_files(record))
+    }
+
+    fn earlier(&self, vertex: VertexId) -> Vec<Earlier> {
+        self.earlier.map(|earlier| earlier(vertex)).unwrap_or_default()
     }
 
     fn by_content(&self, content: &LayerDigest, kind: &str) -> Option<Existing> {
@@ -74,7 +106,13 @@ impl CacheSource for StoreCache<'_> {
         self.imports
     }
 
-    fn publish(&self, record: Record) -> Result<(), CacheError> {
+    fn publish(&self, mut record: Record) -> Result<(), CacheError> {
+        let lists: Vec<BTreeMap<String, String>> =
+            record.inputs.iter_mut().map(|input| std::mem::take(&mut input.files)).collect();
+        if let Some(layer) = record.snapshot.as_ref().filter(|_| lists.iter().any(|list| !list.is_empty())) {
+            // Without it a later explanation tells less: no reason to fail.
+            drop(self.store.keep_read_files(layer, &record.key, &serde_json::to_vec(&lists)?));
+        }
         let bytes = serde_json::to_vec(&record)?;
         self.store.publish_record(&record.op, &record.key, record.snapshot.as_ref(), &bytes)?;
         Ok(())
@@ -119,7 +157,6 @@ mod tests {
                 key,
                 op,
                 kind: "run".into(),
-                family: Digest::of("family"),
                 text: "RUN x".into(),
                 fields: Fields::new(),
                 inputs: Vec::new(),

@@ -19,7 +19,7 @@ mod step_options;
 mod store_worker;
 mod watch;
 
-pub use cache::StoreCache;
+pub use cache::{EarlierBuilds, StoreCache};
 pub use copy::CopyError;
 pub use error::WorkerError;
 pub use fetch::{FetchOptions, Fetcher, SecretOf};

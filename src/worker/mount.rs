@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 pub use error::MountError;
 pub use secret::{MAX_SECRET_BYTES, Secrets};
@@ -21,9 +22,10 @@ pub use secret::{MAX_SECRET_BYTES, Secrets};
 use super::error::WorkerError;
 use super::ssh::{Agents, Forwarded};
 use super::store_worker::StoreWorker;
+use crate::context::Selection;
 use crate::plan::graph::{MountKind, RunMount, RunOp};
 use crate::sandbox::{BindSource, MountSource, StepMount};
-use crate::solve::{Cancel, InputView, Log, Selected, View};
+use crate::solve::{Cancel, InputView, Log, View};
 use crate::store::{CacheMount, Draft, EmptiedMounts, StoreError};
 use crate::sys::RootDir;
 
@@ -101,17 +103,17 @@ impl StoreWorker<'_> {
         })
     }
 
-    /// Digests what an input of a RUN shows.
+    /// Selects what an input of a RUN shows.
     pub(super) fn select_mount(
         &self,
         op: &RunOp,
         input: usize,
         view: &View,
-    ) -> Result<Selected, WorkerError> {
+    ) -> Result<Arc<Selection>, WorkerError> {
         let Some((target, source)) = self.bind_source(op, input) else {
             return Err(StoreError::NotFound("the source of a mount".to_owned()).into());
         };
-        self.select_bind(target, source, view)
+        self.selected(target, source, view)
     }
 
     /// Makes all that a step's mounts need.

@@ -29,8 +29,8 @@ use crate::sys::RootDir;
 use crate::sys::clock::file_clock;
 use crate::sys::users;
 
-/// The most files of a selection that a record lists, to explain a later miss with.
-pub(super) const LISTED_FILES: usize = 1000;
+/// The most files of a selection that are listed, to explain a later miss with.
+pub(super) const LISTED_FILES: usize = 20_000;
 
 /// A directory or file of the host that RUN steps see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct StoreWorker<'a> {
     pub(super) options: StoreWorkerOptions<'a>,
     /// What COPYs select and of what, between `select` and `execute`; by the number of the group.
     selections: Mutex<HashMap<(VertexId, usize), SelectedOf>>,
+    /// What bind mounts show, between `select` and `list`; by the number of the input.
+    mounted: Mutex<HashMap<(VertexId, usize), Arc<Selection>>>,
     /// When RUNs ran, between `execute` and `digest`.
     runs: Mutex<HashMap<SnapshotId, RunLayer>>,
     /// What is known of the layers of COPYs, from `execute` on.
@@ -120,6 +122,7 @@ impl<'a> StoreWorker<'a> {
         StoreWorker {
             options,
             selections: Mutex::default(),
+            mounted: Mutex::default(),
             runs: Mutex::default(),
             copies: Mutex::default(),
             digests: Mutex::default(),
@@ -300,25 +303,28 @@ impl<'a> StoreWorker<'a> {
     ) -> Result<Selected, WorkerError> {
         let tree = self.tree(Some(view))?;
         let mut digests = Vec::new();
-        let mut files = BTreeMap::new();
-        let mut listed = 0;
         for (number, group) in groups(op).iter().enumerate().filter(|(_, group)| group.input == Some(input)) {
             let selection = self.selection((task.id, number), op, group, Some(view), &tree)?;
-            listed += selection.file_count();
-            if listed <= LISTED_FILES {
-                let list = selection.listing().into_iter();
-                files.extend(list.map(|file| (file.path, file.digest.to_string())));
-            }
             digests.push(selection.digest);
-        }
-        if listed > LISTED_FILES {
-            files.clear();
         }
         let digest = match digests[..] {
             [only] => only,
             _ => SelectionDigest(Digest::of(digests.iter().map(|d| d.to_string()).collect::<String>())),
         };
-        Ok(Selected { digest, files })
+        Ok(Selected { digest, files: BTreeMap::new() })
+    }
+
+    /// Lists the files that an input of a COPY selected; none, where they are too many.
+    fn list_copy(&self, id: VertexId, op: &CopyOp, input: usize) -> BTreeMap<String, String> {
+        let selections = locked(&self.selections);
+        let groups = groups(op);
+        let of_input = groups.iter().enumerate().filter(|(_, group)| group.input == Some(input));
+        let found: Vec<&Arc<Selection>> =
+            of_input.filter_map(|(number, _)| Some(&selections.get(&(id, number))?.1)).collect();
+        if found.iter().map(|selection| selection.file_count()).sum::<usize>() > LISTED_FILES {
+            return BTreeMap::new();
+        }
+        listed(&found)
     }
 
     /// Makes no file of a new layer newer than SOURCE_DATE_EPOCH, where that is set; tells whether
@@ -362,6 +368,12 @@ impl<'a> StoreWorker<'a> {
         self.clamp(&layer.upper, op.source_date_epoch)?;
         self.commit(layer.draft, SnapshotKind::Workdir)
     }
+}
+
+/// Lists files with their marks, to explain a later miss with.
+fn listed(selections: &[&Arc<Selection>]) -> BTreeMap<String, String> {
+    let files = selections.iter().flat_map(|selection| selection.listing());
+    files.map(|file| (file.path, file.mark)).collect()
 }
 
 /// Tells whether enough is copied for a thread that digests it meanwhile; in tests it always is.
@@ -434,9 +446,26 @@ impl Worker for StoreWorker<'_> {
         let view = &self.here(view, cancel)?;
         match &task.vertex.op {
             Op::Copy(op) => self.select_copy(task, op, input, view),
-            Op::Run(op) => self.select_mount(op, input, view),
+            Op::Run(op) => {
+                let selection = self.select_mount(op, input, view)?;
+                let digest = selection.digest;
+                if selection.file_count() <= LISTED_FILES {
+                    locked(&self.mounted).insert((task.id, input), selection);
+                }
+                Ok(Selected { digest, files: BTreeMap::new() })
+            }
             _ => Err(StoreError::NotFound("the source of a step".to_owned()).into()),
         }
+    }
+
+    fn list(&self, task: Task<'_>, input: usize, selected: &mut Selected) {
+        selected.files = match &task.vertex.op {
+            Op::Copy(op) => self.list_copy(task.id, op, input),
+            Op::Run(_) => {
+                locked(&self.mounted).remove(&(task.id, input)).map(|of| listed(&[&of])).unwrap_or_default()
+            }
+            _ => BTreeMap::new(),
+        };
     }
 
     fn reads(&self, task: Task<'_>, input: usize) -> Option<Digest> {

@@ -63,3 +63,4 @@ mod sandbox;
 mod shell;
 mod targets;
 mod user;
+mod why;

@@ -53,14 +53,14 @@ pub struct Size {
 
 /// Draws what stays on the screen as lines of a width; text is not cut.
 pub fn kept(kept: &Kept, width: usize, style: Style) -> Vec<String> {
-    let (step, end, took) = match kept {
+    let (step, end, took, why) = match kept {
         Kept::Text(text) => {
             let text = if style.colour { text.clone() } else { without_colours(text) };
             let reset =
                 |line: &str| if line.contains('\x1b') { format!("{line}\x1b[0m") } else { line.into() };
             return text.lines().map(reset).collect();
         }
-        Kept::Step { step, end, took } => (step, end, took),
+        Kept::Step { step, end, took, why } => (step, end, took, why),
     };
     let (ink, sign, text) = match end {
         End::Done => (Ink::Good, style.signs.done(), Ink::Plain),
@@ -76,7 +76,16 @@ pub fn kept(kept: &Kept, width: usize, style: Style) -> Vec<String> {
         (_, None) => String::new(),
     };
     let line = Line::new().with(ink, sign).with(text, &format!(" {}", name(step)));
-    vec![shown(with_right(line, &right, width, style.signs), style)]
+    let mut lines = vec![shown(with_right(line, &right, width, style.signs), style)];
+    lines.extend(why.as_ref().map(|why| shown(reason(why, width, style.signs), style)));
+    lines
+}
+
+/// Draws why a step was not cached, below it.
+fn reason(why: &str, width: usize, signs: Signs) -> Line {
+    let indent = if width < NARROW { " " } else { "   " };
+    let text = if width < NARROW { why.to_owned() } else { format!("not cached: {why}") };
+    Line::new().with(Ink::Plain, indent).with(Ink::Dim, &text).cut(width, signs.more())
 }
 
 /// Draws what changes.
@@ -105,6 +114,9 @@ pub fn live(model: &Model, now: Duration, size: Size, style: Style) -> Vec<Line>
     for running in &running[..shown] {
         lines.push(step(running, now, width, style.signs));
         let indent = if width < NARROW { " " } else { "   " };
+        let why = running.why.as_ref().filter(|_| each > 0);
+        lines.extend(why.map(|why| reason(why, width, style.signs)));
+        let each = each - usize::from(why.is_some());
         let told = match &running.waits {
             Some(what) => vec![format!("waits {what}")],
             None => running.tail.last_lines(each),

@@ -40,6 +40,8 @@ pub struct Running {
     pub since: Duration,
     /// When the work ended, where its line has still to wait for those before.
     pub ended: Option<Duration>,
+    /// Why it is not cached; harmless, one line.
+    pub why: Option<String>,
     pub tail: Tail,
     /// Since when it says nothing, where that is long.
     pub silent_since: Option<Duration>,
@@ -62,6 +64,8 @@ pub enum Kept {
         step: Step,
         end: End,
         took: Option<Duration>,
+        /// Why it was not cached.
+        why: Option<String>,
     },
     /// Text for people, made harmless; several lines.
     Text(String),
@@ -158,6 +162,10 @@ impl Model {
             Event::StepStarted { step } => {
                 self.running.entry(step.number).or_insert_with(|| Running::new(step, now));
             }
+            Event::StepMissed { step, why } => {
+                let running = self.running.entry(step.number).or_insert_with(|| Running::new(step, now));
+                running.why = Some(without_codes(&clean_text(&why)).replace(['\n', '\t'], " "));
+            }
             Event::StepLog { step, data, .. } => {
                 let running = self.running.entry(step.number).or_insert_with(|| Running::new(step, now));
                 running.tail.push(data);
@@ -176,19 +184,19 @@ impl Model {
             Event::StepCached { step, from } => {
                 self.cached.insert(step.number);
                 self.running.remove(&step.number);
-                self.kept.push_back(Kept::Step { step, end: End::Cached { from }, took: None });
+                self.kept.push_back(Kept::Step { step, end: End::Cached { from }, took: None, why: None });
             }
             Event::StepFinished { step, .. } => {
                 self.done.insert(step.number);
-                let took = self.took(&step, now);
+                let (took, why) = self.took(&step, now);
                 if !self.cached.contains(&step.number) {
-                    self.kept.push_back(Kept::Step { step, end: End::Done, took });
+                    self.kept.push_back(Kept::Step { step, end: End::Done, took, why });
                 }
             }
             Event::StepFailed { step } => self.fail(step, now),
             Event::StepStopped { step } => {
-                let took = self.took(&step, now);
-                self.kept.push_back(Kept::Step { step, end: End::Stopped, took });
+                let (took, why) = self.took(&step, now);
+                self.kept.push_back(Kept::Step { step, end: End::Stopped, took, why });
             }
             Event::Transfer(transfer) => self.transfer(transfer, now),
             Event::TransferEnded { of } => self.transfers.retain(|(there, _)| *there != of),
@@ -199,6 +207,7 @@ impl Model {
                 self.once(text.trim_end().to_owned());
             }
             Event::VertexStarted { .. }
+            | Event::VertexKeyed { .. }
             | Event::VertexCached { .. }
             | Event::VertexLog { .. }
             | Event::VertexSilent { .. }
@@ -209,17 +218,18 @@ impl Model {
         }
     }
 
-    /// Ends a step; tells how long it worked, where it did.
-    fn took(&mut self, step: &Step, now: Duration) -> Option<Duration> {
-        let running = self.running.remove(&step.number)?;
+    /// Ends a step; tells how long it worked, where it did, and why.
+    fn took(&mut self, step: &Step, now: Duration) -> (Option<Duration>, Option<String>) {
+        let Some(running) = self.running.remove(&step.number) else { return (None, None) };
         let works = self.plan.get(&step.number).is_none_or(|planned| planned.work == Work::Layer);
-        works.then(|| running.ended.unwrap_or(now).saturating_sub(running.since))
+        let took = works.then(|| running.ended.unwrap_or(now).saturating_sub(running.since));
+        (took, running.why)
     }
 
     fn fail(&mut self, step: Step, now: Duration) {
         let (text, dropped) = self.running.get(&step.number).map(|r| r.tail.all()).unwrap_or_default();
-        let took = self.took(&step, now);
-        self.kept.push_back(Kept::Step { step, end: End::Failed, took });
+        let (took, why) = self.took(&step, now);
+        self.kept.push_back(Kept::Step { step, end: End::Failed, took, why });
         if dropped > 0 {
             let place = self.log_file.as_ref().map(|path| format!(": {}", path.display()));
             let place = clean_text(&place.unwrap_or_default());
@@ -256,7 +266,15 @@ impl Model {
 
 impl Running {
     fn new(step: Step, since: Duration) -> Running {
-        Running { step, since, ended: None, tail: Tail::default(), silent_since: None, waits: None }
+        Running {
+            step,
+            since,
+            ended: None,
+            why: None,
+            tail: Tail::default(),
+            silent_since: None,
+            waits: None,
+        }
     }
 }
 

@@ -471,3 +471,35 @@ fn silence_and_waiting_stand_at_the_step() {
     play.at(vec![log(&run, "word\n")]);
     assert!(!play.shown().contains("no output for"), "{}", play.shown());
 }
+
+#[test]
+fn why_a_step_is_not_cached_is_below_it() {
+    let show = |columns: usize| {
+        let mut play = Play::new(columns, 12);
+        let run = step(2, None, "RUN make");
+        play.at(vec![
+            plan(std::slice::from_ref(&run)),
+            Event::StepStarted { step: run.clone() },
+            Event::StepMissed { step: run.clone(), why: "src/\x1b[2Jmain.c changed (+12 more)".into() },
+            log(&run, "cc main.c\n"),
+        ]);
+        let live = play.shown();
+        play.at(vec![done(&run)]).end();
+        (live, play.shown())
+    };
+    let (live, kept) = show(60);
+    assert_snapshot!(live, @r"
+    > 2/9 RUN make                                         0.0s
+       not cached: src/main.c changed (+12 more)
+       cc main.c
+    1.0s  0/1 steps done, 0 cached, 1 running, 0 to do
+    ");
+    assert_snapshot!(kept, @r"
+    ✓ 2/9 RUN make                                         1.0s
+       not cached: src/main.c changed (+12 more)
+    ");
+    assert_snapshot!(show(30).1, @r"
+    ✓ 2/9 RUN make           1.0s
+     src/main.c changed (+12 mor…
+    ");
+}

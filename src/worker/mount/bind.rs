@@ -4,7 +4,7 @@
 //! it holds files that .dockerignore leaves out, and it may change while a step runs. So what is
 //! selected of it is copied first, once for all steps that mount the same.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::image::SnapshotId;
 use crate::layer::{Become, merge_layer};
 use crate::plan::graph::CopyOp;
 use crate::sandbox::{BindSource, MountSource, State, Upper};
-use crate::solve::{self, View};
+use crate::solve::View;
 use crate::store::Draft;
 use crate::sys::{RootDir, Snapshotter};
 use crate::worker::copy;
@@ -61,24 +61,8 @@ impl Binds {
 }
 
 impl StoreWorker<'_> {
-    /// Digests what a bind mount shows.
-    pub(in crate::worker) fn select_bind(
-        &self,
-        target: &str,
-        path: &str,
-        view: &View,
-    ) -> Result<solve::Selected, WorkerError> {
-        let selection = self.selected(target, path, view)?;
-        let mut files = BTreeMap::new();
-        if selection.file_count() <= crate::worker::store_worker::LISTED_FILES {
-            let listing = selection.listing().into_iter();
-            files = listing.map(|file| (file.path, file.digest.to_string())).collect();
-        }
-        Ok(solve::Selected { digest: selection.digest, files })
-    }
-
     /// Selects a path; of a context once in a build, so that all steps see the same.
-    pub(super) fn selected(
+    pub(in crate::worker) fn selected(
         &self,
         target: &str,
         path: &str,

@@ -410,9 +410,10 @@ impl Outcome {
     }
 
     /// Tells whether a step's command printed a line that ends so.
-    /// The `Step` lines, which repeat the command, do not count.
+    /// The `Step` lines, which repeat the command, and the reasons, which may, do not count.
     pub fn printed(&self, end: &str) -> bool {
-        self.both.lines().any(|line| line.trim_end().ends_with(end) && !line.contains("Step "))
+        let tells = |line: &str| line.contains("Step ") || line.contains(" ---> Not cached: ");
+        self.both.lines().any(|line| line.trim_end().ends_with(end) && !tells(line))
     }
 
     /// Requires that a step printed this, so that it ran.
