@@ -124,6 +124,11 @@ impl Paths {
     }
 }
 
+/// Tells whether a store of this format is at a directory.
+pub(super) fn is_at(root: &Path) -> bool {
+    root.join(format!("v{VERSION}")).is_dir()
+}
+
 /// Opens or makes the store; see [`super::Store::open`].
 pub(super) fn open(root: &Path, xattrs: OverlayXattrs) -> Result<Paths, StoreError> {
     if let Some(found) = newest_format(root)?
