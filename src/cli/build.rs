@@ -17,7 +17,7 @@ use super::resources::{ConsentArgs, ResourceArgs};
 use super::step_inputs::StepInputArgs;
 use super::ui;
 use super::world::World;
-use super::{contexts, outputs, targets};
+use super::{config, contexts, outputs, targets};
 use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Volume};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
@@ -35,7 +35,8 @@ use crate::plan::graph::{BuildArgs as Arguments, NetworkMode};
     rbuild -o type=oci,dest=image.tar .        write an OCI archive\n  \
     rbuild -o out .                            write the image's files to a directory\n  \
     rbuild -t host.example/app --push .        push it to its registry\n  \
-    rbuild - < Dockerfile                      no build context")]
+    rbuild - < Dockerfile                      no build context\n\n\
+    See also: rbuild check, rbuild context, rbuild images, rbuild builds")]
 pub struct BuildArgs {
     /// The build context: a directory, a URL, a Git repository, or `-` for a Dockerfile or a tar archive on
     /// standard input
@@ -157,7 +158,11 @@ fn shown(
     request.no_cache_filter = args.no_cache_filter.clone();
     (request.cache_from, request.cache_to) = args.cache.parse(&request.build_args)?;
     request.outputs = std::mem::take(&mut outputs.list);
-    if let Some(file) = &args.ca_cert {
+    let ca_cert = match &args.ca_cert {
+        Some(file) => Some(file),
+        None => config::get()?.build.ca_cert.as_ref(),
+    };
+    if let Some(file) = ca_cert {
         let readable = std::fs::File::open(file).and_then(|f| f.metadata());
         let metadata = readable.map_err(|e| {
             CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))

@@ -12,6 +12,8 @@ mod cache_options;
 mod call;
 mod check;
 mod command_line;
+mod completion;
+mod config;
 mod context;
 mod contexts;
 mod csv;
@@ -19,6 +21,7 @@ mod diff;
 mod diff_config;
 mod doctor;
 mod error;
+mod exit_codes;
 mod expand;
 mod export;
 mod filter;
@@ -27,6 +30,8 @@ mod findings;
 mod graph;
 mod groups;
 mod guess;
+mod headings;
+mod help;
 mod history;
 mod image_import;
 mod images;
@@ -37,6 +42,7 @@ mod layers;
 mod load;
 mod login;
 mod logout;
+mod man;
 mod no_effect;
 mod outputs;
 mod parse;
@@ -52,6 +58,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod shell_words;
 mod step_inputs;
 mod system_df;
 mod table;
@@ -63,6 +70,7 @@ mod ui;
 mod units;
 mod when;
 mod world;
+mod wrap;
 
 use std::ffi::OsString;
 
@@ -76,6 +84,13 @@ use world::World;
 
 /// Runs the program and returns its exit code. No other thread may run yet.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut words = words.into_iter().peekable();
+    let program = words.next();
+    if words.peek().is_some_and(|word| word == completion::ASKED) {
+        completion::answer(words.skip(1));
+        return 0;
+    }
+    let words = program.into_iter().chain(words);
     // Described once: it is the larger part of what happens before the work.
     let mut parser = CommandLine::command();
     let words = match command_line::complete(&parser, words) {
@@ -85,6 +100,10 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
             return error.code;
         }
     };
+    if let Some(text) = help::prepare(&mut parser, &words) {
+        ui::out(&text);
+        return 0;
+    }
     let is_run = words.get(1).is_some_and(|word| word == "run");
     let parsed = parser.try_get_matches_from_mut(&words).and_then(|mut matches| {
         CommandLine::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut parser))
@@ -94,7 +113,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    ui::out(&error.render().to_string());
+                    ui::out(&help::drawn(&error.render()));
                     0
                 }
                 _ => {
@@ -129,8 +148,18 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }
-        Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
+        Command::Login(args) => {
+            config::get()?;
+            return login::login(&line.global, args).map(|()| 0);
+        }
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
+        Command::Doctor(args) => return doctor::doctor(&line.global, args).map(|()| 0),
+        Command::Config(args) => return config::config(&line.global, args).map(|()| 0),
+        Command::Completion(args) => {
+            completion::completion(&args);
+            return Ok(0);
+        }
+        Command::Man(args) => return man::man(&args).map(|()| 0),
         _ => {}
     }
     // A program that shows pages must not be in the user namespace that comes now.
@@ -154,7 +183,6 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
-        Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
@@ -169,7 +197,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Parse(_)
         | Command::Expand(_)
         | Command::Login(_)
-        | Command::Logout(_) => {}
+        | Command::Logout(_)
+        | Command::Doctor(_)
+        | Command::Config(_)
+        | Command::Completion(_)
+        | Command::Man(_) => {}
     }
     Ok(0)
 }

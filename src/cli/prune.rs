@@ -17,7 +17,8 @@ use crate::store::{CachePruned, ImagesRemoved, PruneRequest, Store, choose};
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]; \
     a TIME is a duration as `24h`, a time as `2026-01-31T12:00:00` (UTC), or seconds since 1970\n\n\
-    Examples:\n  rbuild image prune\n  rbuild image prune -af --filter until=240h")]
+    Examples:\n  rbuild image prune\n  rbuild image prune -af --filter until=240h\n\n\
+    See also: rbuild rmi, rbuild system df")]
 pub struct ImagePruneArgs {
     /// Remove all images that no container runs from, not only those without a name
     #[arg(short, long)]
@@ -35,7 +36,9 @@ pub struct ImagePruneArgs {
 #[command(after_help = "Filters: until=TIME or unused-for=DURATION (last used before), id=ID, \
     type=TYPE (regular, exec.cachemount, source.git.checkout, source.http, internal), shared=BOOL, \
     private=BOOL\n\n\
-    Example:\n  rbuild builder prune -f --filter unused-for=240h")]
+    Examples:\n  rbuild builder prune\n  rbuild builder prune --keep-storage 10GB\n  \
+    rbuild builder prune -f --filter unused-for=240h\n\n\
+    See also: rbuild system df, rbuild system prune")]
 pub struct BuilderPruneArgs {
     /// Also forget which layers of images the cache knows, and what rbuild keeps for itself: digests
     /// of contexts, logs and records of builds
@@ -61,7 +64,8 @@ pub struct BuilderPruneArgs {
 /// Remove images without a name, and the build cache.
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (of images)\n\n\
-    Examples:\n  rbuild system prune\n  rbuild system prune -af")]
+    Examples:\n  rbuild system prune\n  rbuild system prune -af\n\n\
+    See also: rbuild system df, rbuild builder prune")]
 pub struct SystemPruneArgs {
     /// Remove all images that no container runs from, and all of the build cache
     #[arg(short, long)]

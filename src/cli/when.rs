@@ -32,7 +32,7 @@ fn seconds(text: &str) -> Option<Timestamp> {
 }
 
 /// Reads a duration as Go's `time.ParseDuration` does, in nanoseconds.
-fn duration(text: &str) -> Option<i128> {
+pub fn duration(text: &str) -> Option<i128> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
