@@ -2,9 +2,17 @@
 
 PREFIX ?= /usr/local
 CARGO ?= cargo
+# What is installed; another one than this is not built first.
+BINARY ?= target/release/rbuild
+
+# Where shells and man look, under the prefix of a distribution and under /usr/local.
+MANDIR ?= $(PREFIX)/share/man
+BASH_COMPLETIONS ?= $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS ?= $(PREFIX)/share/zsh/site-functions
+FISH_COMPLETIONS ?= $(PREFIX)/share/fish/vendor_completions.d
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deny fuzz fuzz-nightly bench build install
+.PHONY: help demo test check deny fuzz fuzz-nightly bench build install uninstall man
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,5 +45,18 @@ bench: build ## the numbers, beside other builders where they are installed; ENG
 build: ## the optimised binary, target/release/rbuild
 	$(CARGO) build --release --locked
 
-install: build ## put it into $(PREFIX)/bin
-	install -D -m 0755 target/release/rbuild $(DESTDIR)$(PREFIX)/bin/rbuild
+install: $(if $(filter target/release/rbuild,$(BINARY)),build) ## binary, manual pages and completions into PREFIX (/usr/local), under DESTDIR
+	install -D -m 0755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/rbuild
+	$(BINARY) man $(DESTDIR)$(MANDIR)
+	install -d $(DESTDIR)$(BASH_COMPLETIONS) $(DESTDIR)$(ZSH_COMPLETIONS) $(DESTDIR)$(FISH_COMPLETIONS)
+	$(BINARY) completion bash > $(DESTDIR)$(BASH_COMPLETIONS)/rbuild
+	$(BINARY) completion zsh > $(DESTDIR)$(ZSH_COMPLETIONS)/_rbuild
+	$(BINARY) completion fish > $(DESTDIR)$(FISH_COMPLETIONS)/rbuild.fish
+
+uninstall: ## remove what `make install` with the same PREFIX and DESTDIR put there; stores and settings stay
+	rm -f $(DESTDIR)$(PREFIX)/bin/rbuild
+	rm -f $(DESTDIR)$(MANDIR)/man1/rbuild.1 $(DESTDIR)$(MANDIR)/man1/rbuild-*.1 $(DESTDIR)$(MANDIR)/man5/rbuild-config.5
+	rm -f $(DESTDIR)$(BASH_COMPLETIONS)/rbuild $(DESTDIR)$(ZSH_COMPLETIONS)/_rbuild $(DESTDIR)$(FISH_COMPLETIONS)/rbuild.fish
+
+man: $(if $(filter target/release/rbuild,$(BINARY)),build) ## the manual pages, target/man
+	$(BINARY) man target/man

@@ -22,7 +22,7 @@ use super::step_inputs::StepInputArgs;
 use super::step_network::StepNetworkArgs;
 use super::ui;
 use super::world::World;
-use super::{contexts, outputs, panic, targets};
+use super::{config, contexts, outputs, panic, targets};
 use crate::build::{self, BuildError, BuildRequest, ContextFrom, DockerfileFrom, Volume};
 use crate::context::{self, ContextError};
 use crate::image::Reference;
@@ -41,7 +41,8 @@ use crate::report::Event;
     rbuild -o type=oci,dest=image.tar .        write an OCI archive\n  \
     rbuild -o out .                            write the image's files to a directory\n  \
     rbuild -t host.example/app --push .        push it to its registry\n  \
-    rbuild - < Dockerfile                      no build context")]
+    rbuild - < Dockerfile                      no build context\n\n\
+    See also: rbuild check, rbuild context, rbuild images, rbuild builds")]
 pub struct BuildArgs {
     /// The build context: a directory, a URL, a Git repository, or `-` for a Dockerfile or a tar archive on
     /// standard input
@@ -164,7 +165,11 @@ impl BuildArgs {
         request.pull = self.pull.policy()?;
         request.no_cache_filter = self.no_cache_filter.clone();
         (request.cache_from, request.cache_to) = self.cache.parse(&request.build_args)?;
-        request.ca_cert = self.ca_cert.as_deref().map(certificates).transpose()?;
+        let ca_cert = match &self.ca_cert {
+            Some(file) => Some(file),
+            None => config::get()?.build.ca_cert.as_ref(),
+        };
+        request.ca_cert = ca_cert.map(|file| certificates(file)).transpose()?;
         Ok((request, notes))
     }
 }

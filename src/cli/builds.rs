@@ -26,7 +26,8 @@ use crate::store::{BuildState, KeptBuild, Store, StoreError};
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  rbuild builds\n  rbuild builds --filter status=failed\n  rbuild builds show\n  \
-    rbuild builds logs 3f2a\n  rbuild builds logs --step 4\n  rbuild builds open ^1\n  rbuild builds rm --all"
+    rbuild builds logs 3f2a\n  rbuild builds logs --step 4\n  rbuild builds open ^1\n  rbuild builds rm --all\n\n\
+    See also: rbuild report"
 )]
 pub struct BuildsArgs {
     #[command(subcommand)]

@@ -22,7 +22,8 @@ use crate::report::Diagnostic;
     rbuild check -f ci/Dockerfile --format sarif . > findings.sarif\n  \
     rbuild check - < Dockerfile\n\n\
     The exit code is 0 when nothing was found, 1 when something was, 2 when the Dockerfile cannot be\n\
-    built. `# check=skip=RULE` at the top of the file, or above an instruction, silences a check.")]
+    built. `# check=skip=RULE` at the top of the file, or above an instruction, silences a check.\n\n\
+    See also: rbuild parse, rbuild context")]
 pub struct CheckArgs {
     /// The build context: a directory, or `-` for a Dockerfile or a tar archive on standard input
     #[arg(value_name = "PATH | -", default_value = ".")]

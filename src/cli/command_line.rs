@@ -9,12 +9,13 @@ use clap::{Parser, Subcommand};
 
 use super::error::CommandError;
 use super::guess;
+use super::help;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, builds, cache_mounts, check, context, diff, doctor, du, expand, export, graph, groups, history,
-    image_import, images, inspect, layers, load, login, logout, parse, prune, pull, push, report, reset, rmi,
-    run, save, shell, system_df, tag, why,
+    build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand, export, graph,
+    groups, history, image_import, images, inspect, layers, load, login, logout, man, parse, prune, pull,
+    push, report, reset, rmi, run, save, shell, system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -29,7 +30,8 @@ use super::{
         mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm\n  \
         rbuild -t flask .\n  \
         rbuild run --rm -p 5000:5000 flask\n\n\
-        `rbuild COMMAND --help` says more about a command; a directory that is named like one is `./NAME`."
+        `rbuild COMMAND --help` says more about a command, `rbuild help exit-codes` what it ends with;\n\
+        a directory that is named like a command is `./NAME`."
 )]
 pub struct CommandLine {
     #[command(subcommand)]
@@ -115,6 +117,12 @@ pub enum Command {
     Shell(Box<Late<shell::ShellArgs>>),
     /// Say what this machine has, what it lacks, and how to get it
     Doctor(doctor::DoctorArgs),
+    /// Show the settings in force, and where each comes from
+    Config(config::ConfigArgs),
+    /// Print the script that makes a shell complete rbuild's commands, options and names
+    Completion(completion::CompletionArgs),
+    /// Write the manual pages
+    Man(man::ManArgs),
 }
 
 impl Command {
@@ -156,8 +164,10 @@ pub fn complete(
         words.push("--help".into());
     }
     if first == "help" {
+        if words.get(at + 1).is_some_and(|topic| help::TOPICS.iter().any(|known| topic == known)) {
+            return Ok(words);
+        }
         words.remove(at);
-        words.truncate(at + 1);
         words.push("--help".into());
     } else if !names.contains(&first) && !matches!(first.as_str(), "-h" | "--help" | "-V" | "--version") {
         guess::check_first_word(&first, &names)?;
@@ -168,7 +178,7 @@ pub fn complete(
 
 /// Returns the place of the first word that is no global option, as docker's users write them: before
 /// the command.
-fn first_word(parser: &clap::Command, words: &[OsString]) -> usize {
+pub fn first_word(parser: &clap::Command, words: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(word) = words.get(at).and_then(|word| word.to_str()).and_then(|w| w.strip_prefix("--")) {
         let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
@@ -214,6 +224,8 @@ mod tests {
         check("rbuild", "rbuild");
         check("rbuild help", "rbuild --help");
         check("rbuild help run", "rbuild run --help");
+        check("rbuild help image ls", "rbuild image ls --help");
+        check("rbuild help exit-codes", "rbuild help exit-codes");
         check("rbuild src", "rbuild build src");
         check("rbuild image", "rbuild image --help");
         check("rbuild image ls", "rbuild image ls");

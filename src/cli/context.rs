@@ -29,7 +29,8 @@ use crate::context::{
      \"entries\": [{\"path\": P, \"type\": \"file|directory|link|fifo|socket|device\", \"size\": N}],\n   \
      \"unreadable\": [P]}\n\
     with --why:\n  \
-    {\"path\": P, \"exists\": BOOL, \"seen\": BOOL, \"rule\": {\"file\": F, \"line\": N, \"rule\": TEXT} or null}")]
+    {\"path\": P, \"exists\": BOOL, \"seen\": BOOL, \"rule\": {\"file\": F, \"line\": N, \"rule\": TEXT} or null}\n\n\
+    See also: rbuild check, rbuild build")]
 pub struct ContextArgs {
     /// The build context: a directory
     #[arg(value_name = "PATH", default_value = ".")]

@@ -19,7 +19,10 @@ use crate::store::{Change, Found, Store};
 /// mode, attributes and content count; times do not. Then one for each field of the config that differs: `A`,
 /// `C` or `D` with its name and what it says.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild diff flask:1 flask:2\n  rbuild diff --config flask:1 flask:2")]
+#[command(
+    after_help = "Examples:\n  rbuild diff flask:1 flask:2\n  rbuild diff --config flask:1 flask:2\n\n\
+    See also: rbuild history, rbuild layers"
+)]
 pub struct DiffArgs {
     /// A name or id of an image, or the id of a build step
     #[arg(value_name = "IMAGE")]

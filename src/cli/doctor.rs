@@ -1,52 +1,95 @@
-//! `rbuild doctor`: what this machine has, what it lacks, how to get it.
+//! `rbuild doctor`: what this machine has, what it lacks, what that is needed for, how to get it.
+//!
+//! What sandboxes need is `sandbox::facts`; the rest, by group, is in the files of this folder. Not here:
+//! deciding anything by it (whoever needs a thing tries it).
 
-use std::path::Path;
+mod network;
+mod programs;
+mod settings;
+mod show;
+mod store;
 
-use clap::Args;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
 
 use super::error::{CommandError, chain, code};
-use super::world::World;
-use super::{table, ui};
-use crate::report::clean::without_codes;
-use crate::sandbox::{facts, snapshotter_fact};
+use super::world::{self, Global};
+use crate::sandbox::facts::{self, Fact, Group};
+use crate::sandbox::snapshotter_fact;
+use crate::sys::userns;
 
 /// Say what this machine has, what it lacks, and how to get it.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+#[command(after_help = "Examples:\n  \
+    rbuild doctor\n  \
+    rbuild --root /srv/rbuild doctor           whether the store could be there\n  \
+    rbuild doctor --format json                for scripts: works, and a list of facts\n\n\
+    What is tried is tried for real: an overlay is mounted, a device opened. `missing` is what nothing can be\n\
+    built without, `note` what some builds need; the exit code is 1 where something is `missing`.\n\n\
+    See also: rbuild config, rbuild system df")]
+pub struct DoctorArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
 
-/// The facts without which nothing can be built.
-const NEEDED: [&str; 2] = ["kernel", "user namespaces"];
+/// How the facts are printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, in groups
+    #[default]
+    Text,
+    /// An object: `works`, and `facts` with group, name, status, needed_for, detail, fix
+    Json,
+}
 
-/// Runs the command; the exit code is 1 where something is missing that builds need.
-pub fn doctor(world: &World, _: DoctorArgs) -> Result<(), CommandError> {
-    let identity = match world.identity() {
-        Ok(identity) => identity,
+/// Runs the command; the exit code is 1 where something is missing that nothing can be built without.
+/// No other thread may run yet.
+pub fn doctor(global: &Global, args: DoctorArgs) -> Result<(), CommandError> {
+    // First: whatever makes a thread closes the way into a user namespace.
+    let identity = userns::enter_if_needed();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
+    let settings = settings::facts();
+    // Where the settings are broken, the place is asked for that would be without them.
+    let root = world::root_of(global, rootless).unwrap_or_else(|_| PathBuf::from("/var/lib/rbuild"));
+    // Tried where the store is or will be: what works depends on the file system.
+    let scratch = root.ancestors().find(|path| path.is_dir());
+    let scratch = scratch.map_or_else(std::env::temp_dir, Path::to_path_buf);
+    let mut facts = match &identity {
+        Ok(identity) => facts::inspect(identity, &scratch, &path),
         Err(error) => {
-            ui::line(&format!("missing   user namespaces   {}", without_codes(&chain(error))));
-            return Err(CommandError::silent(code::FAILED));
+            let (why, fix) = (chain(error), "see user_namespaces(7); as root they are not needed");
+            let fact = Fact::new("user namespaces", false, why, fix);
+            vec![fact.of(Group::User, "builds of ordinary users").required()]
         }
     };
-    // Tried where the store is or will be: what works depends on the file system.
-    let scratch = world.store_root.ancestors().find(|path| path.is_dir());
-    let scratch = scratch.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    let mut facts = facts::inspect(identity, &scratch, &std::env::var("PATH").unwrap_or_default());
     let overlay = facts.iter().find(|fact| fact.name == "overlayfs").is_some_and(|fact| fact.ok);
-    facts.push(snapshotter_fact::snapshotter(overlay, &scratch, &std::env::var("PATH").unwrap_or_default()));
-    let rows: Vec<Vec<String>> = facts
-        .iter()
-        .map(|fact| {
-            let mark = if fact.ok { "ok" } else { "missing" };
-            vec![mark.to_owned(), fact.name.to_string(), without_codes(&fact.detail)]
-        })
-        .collect();
-    ui::out(&table::layout(&rows));
-    let mut lacking = false;
-    for fact in facts.iter().filter(|fact| !fact.ok) {
-        lacking |= NEEDED.contains(&fact.name);
-        ui::line(&format!("\n{}: {}", fact.name, fact.fix));
+    facts.push(snapshotter_fact::snapshotter(overlay, &scratch, &path));
+    facts.extend(store::facts(&root, &scratch));
+    facts.extend(network::facts());
+    facts.extend(programs::facts(&path));
+    facts.extend(settings);
+    // Stable: within a group the order is that of the checks.
+    facts.sort_by_key(|fact| fact.group);
+    show::show(&facts, args.format)?;
+    match works(&facts) {
+        true => Ok(()),
+        false => Err(CommandError::silent(code::FAILED)),
     }
-    match lacking {
-        true => Err(CommandError::silent(code::FAILED)),
-        false => Ok(()),
-    }
+}
+
+/// Tells whether anything can be built.
+fn works(facts: &[Fact]) -> bool {
+    facts.iter().all(|fact| fact.ok || !fact.required)
+}
+
+/// Finds a program in the directories of a PATH.
+fn find_in(path: &str, name: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let can_run = |file: &PathBuf| {
+        file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(path).map(|folder| folder.join(name)).find(can_run)
 }

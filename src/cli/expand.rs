@@ -18,7 +18,8 @@ use crate::report::clean::clean_text;
     rbuild expand --env TAG=1.2-rc3 '${TAG%%-*}'\n  \
     rbuild expand '${TAG:?must be given}'\n\n\
     The exit code is 1 when the word is wrong or says that a variable must be set. Variables that are\n\
-    used but not set are named on standard error.")]
+    used but not set are named on standard error.\n\n\
+    See also: rbuild parse")]
 pub struct ExpandArgs {
     /// The word, as it stands in a Dockerfile
     #[arg(value_name = "WORD", allow_hyphen_values = true)]

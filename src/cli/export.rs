@@ -20,7 +20,8 @@ use crate::store::Found;
     Examples:\n  \
     rbuild export -o rootfs.tar flask:1\n  \
     rbuild export flask:1 | tar -x -C rootfs\n  \
-    rbuild export flask:1 | rbuild import -c 'CMD [\"flask\"]' - flask:flat"
+    rbuild export flask:1 | rbuild import -c 'CMD [\"flask\"]' - flask:flat\n\n\
+    See also: rbuild save, rbuild import"
 )]
 pub struct ExportArgs {
     /// A name or id of an image, or the id of a build step

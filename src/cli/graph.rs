@@ -12,7 +12,8 @@ use crate::report::Plain;
 
 /// Show what a Dockerfile's instructions depend on, and which are cached.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild graph .\n  rbuild graph --format svg . > graph.svg")]
+#[command(after_help = "Examples:\n  rbuild graph .\n  rbuild graph --format svg . > graph.svg\n\n\
+    See also: rbuild report, rbuild check")]
 pub struct GraphArgs {
     /// The build context: a directory, or `-` for a Dockerfile or a tar archive on standard input
     #[arg(value_name = "PATH | -", default_value = ".")]

@@ -13,6 +13,8 @@ use super::{
 
 /// Manage images.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild image ls\n  rbuild image prune -a\n\n\
+    See also: rbuild images, rbuild system df")]
 pub struct ImageGroup {
     #[command(subcommand)]
     pub command: ImageCommand,
@@ -51,6 +53,8 @@ pub enum ImageCommand {
 
 /// Manage the store.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild system df\n  rbuild system prune\n\n\
+    See also: rbuild doctor, rbuild images")]
 pub struct SystemGroup {
     #[command(subcommand)]
     pub command: SystemCommand,
@@ -69,6 +73,10 @@ pub enum SystemCommand {
 
 /// Manage builds.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rbuild builder prune --keep-storage 10GB\n  rbuild builder build -t flask .\n\n\
+    See also: rbuild build, rbuild system prune"
+)]
 pub struct BuilderGroup {
     #[command(subcommand)]
     pub command: BuilderCommand,

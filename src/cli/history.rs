@@ -13,7 +13,8 @@ use crate::store::Found;
 /// Show how an image was made.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Fields: ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment\n\nExamples:\n  rbuild history flask\n  rbuild history --no-trunc --format '{{.CreatedBy}}' flask"
+    after_help = "Fields: ID, CreatedSince, CreatedAt, CreatedBy, Size, Comment\n\nExamples:\n  rbuild history flask\n  rbuild history --no-trunc --format '{{.CreatedBy}}' flask\n\n\
+    See also: rbuild layers, rbuild inspect, rbuild diff"
 )]
 pub struct HistoryArgs {
     /// A name or id of an image, or the id of a build step

@@ -23,7 +23,8 @@ use crate::net::{NetError, Problem, Request, show_url};
     mmdebstrap --variant=minbase bookworm - | rbuild import - debian:bookworm\n  \
     rbuild import -c 'CMD [\"/bin/sh\"]' rootfs.tar.gz tools:1\n  \
     rbuild import ./rootfs tools:2\n  \
-    rbuild import https://example.org/rootfs.tar.xz tools:3")]
+    rbuild import https://example.org/rootfs.tar.xz tools:3\n\n\
+    See also: rbuild load, rbuild export")]
 pub struct ImportArgs {
     /// A tar archive (plain or packed with gzip, bzip2, xz or zstd), a directory, a URL, or `-` for standard input
     #[arg(value_name = "FILE | DIR | URL | -")]

@@ -20,7 +20,8 @@ use crate::store::{Found, Store, StoredImage};
     after_help = "Filters: dangling=BOOL, label=KEY[=VALUE], label!=KEY[=VALUE], reference=PATTERN, before=IMAGE, \
     since=IMAGE, until=TIME\nFields: ID, Repository, Tag, Digest, CreatedSince, CreatedAt, Size\n\n\
     Examples:\n  rbuild images\n  rbuild images -q --filter dangling=true\n  \
-    rbuild images --format '{{.Repository}}:{{.Tag}} {{.Size}}'"
+    rbuild images --format '{{.Repository}}:{{.Tag}} {{.Size}}'\n\n\
+    See also: rbuild inspect, rbuild rmi, rbuild system df"
 )]
 pub struct ImagesArgs {
     /// Only images of this repository, or this name

@@ -15,7 +15,8 @@ use crate::store::{Found, Store, StoreError};
 /// Show all that is known of an image or a build step.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.Config.Cmd}}' flask\n  \
-    rbuild inspect -f '{{json .RootFS.Layers}}' flask")]
+    rbuild inspect -f '{{json .RootFS.Layers}}' flask\n\n\
+    See also: rbuild history, rbuild images")]
 pub struct InspectArgs {
     /// Names or ids of images, or ids of build steps
     #[arg(required = true, value_name = "NAME|ID")]

@@ -19,7 +19,8 @@ use crate::store::{FolderFiles, Found, ImageFiles};
 /// Wasted is what a later layer overwrites or deletes: it is in the image, and nobody sees it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  rbuild layers flask\n  rbuild layers --top 30 flask\n  \
-    rbuild layers --format html flask > layers.html")]
+    rbuild layers --format html flask > layers.html\n\n\
+    See also: rbuild history, rbuild diff, rbuild system df")]
 pub struct LayersArgs {
     /// A name or id of an image, or the id of a build step
     #[arg(value_name = "IMAGE")]

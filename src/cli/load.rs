@@ -24,7 +24,8 @@ use crate::report::Transfer;
     zstd) or unpacked in a directory. An image's ID is what it was.\n\nExamples:\n  \
     rbuild load -i images.tar\n  \
     docker save flask | rbuild load\n  \
-    rbuild load -i ./layout --platform linux/arm64"
+    rbuild load -i ./layout --platform linux/arm64\n\n\
+    See also: rbuild save, rbuild import, rbuild pull"
 )]
 pub struct LoadArgs {
     /// Read this file or directory, instead of standard input

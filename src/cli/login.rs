@@ -25,7 +25,8 @@ const LONGEST: u64 = 1024 * 1024;
     credential helpers it names.\n\n\
     Examples:\n  \
     rbuild login registry.example.com\n  \
-    echo \"$TOKEN\" | rbuild login -u me --password-stdin registry.example.com:5000"
+    echo \"$TOKEN\" | rbuild login -u me --password-stdin registry.example.com:5000\n\n\
+    See also: rbuild logout, rbuild push"
 )]
 pub struct LoginArgs {
     /// The registry: HOST or HOST:PORT; Docker Hub where it is left out

@@ -9,7 +9,10 @@ use crate::registry::key_of;
 
 /// Forget the credentials for a registry; without SERVER, for Docker Hub.
 #[derive(Debug, Args)]
-#[command(after_help = "Without SERVER it is docker.io.\n\nExample:\n  rbuild logout registry.lan:5000")]
+#[command(
+    after_help = "Without SERVER it is docker.io.\n\nExamples:\n  rbuild logout\n  rbuild logout registry.lan:5000\n\n\
+    See also: rbuild login"
+)]
 pub struct LogoutArgs {
     /// The registry: HOST or HOST:PORT; Docker Hub where it is left out
     #[arg(value_name = "SERVER")]

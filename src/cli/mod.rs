@@ -15,6 +15,8 @@ mod cache_options;
 mod call;
 mod check;
 mod command_line;
+mod completion;
+mod config;
 mod context;
 mod contexts;
 mod csv;
@@ -23,6 +25,7 @@ mod diff_config;
 mod doctor;
 mod du;
 mod error;
+mod exit_codes;
 mod expand;
 mod export;
 mod filter;
@@ -31,6 +34,8 @@ mod findings;
 mod graph;
 mod groups;
 mod guess;
+mod headings;
+mod help;
 mod history;
 mod image_import;
 mod images;
@@ -41,6 +46,7 @@ mod layers;
 mod load;
 mod login;
 mod logout;
+mod man;
 mod near_files;
 mod no_effect;
 mod on_failure;
@@ -63,6 +69,7 @@ mod run;
 mod run_image;
 mod save;
 mod shell;
+mod shell_words;
 mod snapshotter;
 mod step_inputs;
 mod step_network;
@@ -77,6 +84,7 @@ mod units;
 mod when;
 mod why;
 mod world;
+mod wrap;
 
 use std::ffi::OsString;
 
@@ -90,10 +98,16 @@ use world::World;
 
 /// Runs the program and returns its exit code. No other thread may run yet.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> u8 {
-    panic::guard(|| guarded(words))
+    let mut words = words.into_iter().peekable();
+    let program = words.next();
+    if words.peek().is_some_and(|word| word == completion::ASKED) {
+        completion::answer(words.skip(1));
+        return 0;
+    }
+    panic::guard(|| guarded(program.into_iter().chain(words)))
 }
 
-fn guarded(words: impl IntoIterator<Item = OsString>) -> u8 {
+fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
     world::panic_if_asked();
     // Described once: it is the larger part of what happens before the work.
     let mut parser = CommandLine::command();
@@ -104,6 +118,10 @@ fn guarded(words: impl IntoIterator<Item = OsString>) -> u8 {
             return error.code;
         }
     };
+    if let Some(text) = help::prepare(&mut parser, &words) {
+        ui::out(&text);
+        return 0;
+    }
     let is_run = words.get(1).is_some_and(|word| word == "run");
     let parsed = parser.try_get_matches_from_mut(&words).and_then(|mut matches| {
         CommandLine::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut parser))
@@ -113,7 +131,7 @@ fn guarded(words: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => {
             return match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                    ui::out(&error.render().to_string());
+                    ui::out(&help::drawn(&error.render()));
                     0
                 }
                 _ => {
@@ -153,8 +171,18 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }
-        Command::Login(args) => return login::login(&line.global, args).map(|()| 0),
+        Command::Login(args) => {
+            config::get()?;
+            return login::login(&line.global, args).map(|()| 0);
+        }
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
+        Command::Doctor(args) => return doctor::doctor(&line.global, args).map(|()| 0),
+        Command::Config(args) => return config::config(&line.global, args).map(|()| 0),
+        Command::Completion(args) => {
+            completion::completion(&args);
+            return Ok(0);
+        }
+        Command::Man(args) => return man::man(&args).map(|()| 0),
         _ => {}
     }
     // A program that shows pages must not be in the user namespace that comes now.
@@ -180,7 +208,6 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::History(args) => history::history(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
         Command::Shell(args) => return shell::shell(&world, args.0),
-        Command::Doctor(args) => doctor::doctor(&world, args)?,
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
@@ -198,7 +225,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Parse(_)
         | Command::Expand(_)
         | Command::Login(_)
-        | Command::Logout(_) => {}
+        | Command::Logout(_)
+        | Command::Doctor(_)
+        | Command::Config(_)
+        | Command::Completion(_)
+        | Command::Man(_) => {}
     }
     Ok(0)
 }

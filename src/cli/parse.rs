@@ -15,7 +15,8 @@ use crate::build::{ContextFrom, Findings, Source};
 /// Print a Dockerfile's syntax tree.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild parse Dockerfile\n  rbuild parse - < Dockerfile | jq '.instructions[].name'"
+    after_help = "Examples:\n  rbuild parse Dockerfile\n  rbuild parse - < Dockerfile | jq '.instructions[].name'\n\n\
+    See also: rbuild check, rbuild expand"
 )]
 pub struct ParseArgs {
     /// The Dockerfile; `-` is standard input

@@ -36,22 +36,26 @@ pub fn mode(asked: Option<&str>, quiet: bool) -> Result<Mode, CommandError> {
     if quiet {
         return Ok(Mode::Quiet);
     }
-    let variable = world::progress_variable().filter(|_| asked.is_none());
-    choose(asked.or(variable.as_deref()).unwrap_or("auto"), ui::err_is_terminal(), world::terminal_is_dumb())
+    let setting = world::progress_setting().filter(|_| asked.is_none());
+    let (word, who) = match &setting {
+        Some((word, who)) => (word.as_str(), *who),
+        None => (asked.unwrap_or("auto"), "--progress"),
+    };
+    choose(word, who, ui::err_is_terminal(), world::terminal_is_dumb())
 }
 
-fn choose(word: &str, is_terminal: bool, is_dumb: bool) -> Result<Mode, CommandError> {
+fn choose(word: &str, who: &str, is_terminal: bool, is_dumb: bool) -> Result<Mode, CommandError> {
     match word {
         "auto" if is_terminal && !is_dumb => Ok(Mode::Tty),
         "auto" | "plain" => Ok(Mode::Plain),
         "tty" if is_terminal => Ok(Mode::Tty),
-        "tty" => Err(CommandError::usage("--progress=tty: standard error is not a terminal")
+        "tty" => Err(CommandError::usage(format!("{who}=tty: standard error is not a terminal"))
             .hint("leave --progress out, and what fits is chosen")),
         "rawjson" => Ok(Mode::RawJson),
         "quiet" => Ok(Mode::Quiet),
         "none" => Ok(Mode::None),
         other => Err(CommandError::usage(format!(
-            "BUILDKIT_PROGRESS is `{other}`, which is none of auto, none, plain, quiet, rawjson and tty"
+            "{who} is `{other}`, which is none of auto, none, plain, quiet, rawjson and tty"
         ))),
     }
 }
@@ -344,7 +348,8 @@ mod tests {
     #[test]
     fn what_fits_is_chosen() {
         let check = |word: &str, is_terminal, is_dumb, expect: Result<Mode, &str>| {
-            let found = choose(word, is_terminal, is_dumb).map_err(|error| error.message);
+            let found =
+                choose(word, "BUILDKIT_PROGRESS", is_terminal, is_dumb).map_err(|error| error.message);
             match (found, expect) {
                 (Ok(found), Ok(expect)) => assert_eq!(found, expect, "{word}"),
                 (Err(found), Err(expect)) => assert!(found.contains(expect), "{word}: {found}"),

@@ -17,7 +17,8 @@ use crate::store::{CacheEntry, CachePruned, ImagesRemoved, PruneRequest, Store, 
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: until=TIME (made before), label=KEY[=VALUE], label!=KEY[=VALUE]; \
     a TIME is a duration as `24h`, a time as `2026-01-31T12:00:00` (UTC), or seconds since 1970\n\n\
-    Examples:\n  rbuild image prune\n  rbuild image prune -af --filter until=240h")]
+    Examples:\n  rbuild image prune\n  rbuild image prune -af --filter until=240h\n\n\
+    See also: rbuild rmi, rbuild system df")]
 pub struct ImagePruneArgs {
     /// Remove all images that no container runs from, not only those without a name
     #[arg(short, long)]
@@ -38,7 +39,8 @@ pub struct ImagePruneArgs {
     What a running build, a container or an image needs stays.\n\n\
     Examples:\n  rbuild prune\n  rbuild prune -f --keep-duration 240h\n  \
     rbuild prune -f --max-used-space 20GB --reserved-space 5GB\n  \
-    rbuild prune -f --filter type=exec.cachemount -v", cache_filter::HELP))]
+    rbuild prune -f --filter type=exec.cachemount -v\n\n\
+    See also: rbuild du, rbuild system prune", cache_filter::HELP))]
 pub struct CachePruneArgs {
     /// Also forget which layers of images the cache knows, and what rbuild keeps for itself: digests
     /// of contexts, logs and records of builds
@@ -73,7 +75,8 @@ pub struct CachePruneArgs {
 /// Remove images without a name, and the build cache.
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (of images)\n\n\
-    Examples:\n  rbuild system prune\n  rbuild system prune -af")]
+    Examples:\n  rbuild system prune\n  rbuild system prune -af\n\n\
+    See also: rbuild system df, rbuild builder prune")]
 pub struct SystemPruneArgs {
     /// Remove all images that no container runs from, and all of the build cache
     #[arg(short, long)]

@@ -21,7 +21,8 @@ use crate::store::Store;
     Examples:\n  \
     rbuild pull debian:bookworm\n  \
     rbuild pull registry.example.com:5000/app:1\n  \
-    rbuild pull --platform linux/arm64 debian@sha256:..."
+    rbuild pull --platform linux/arm64 debian@sha256:...\n\n\
+    See also: rbuild push, rbuild login, rbuild images"
 )]
 pub struct PullArgs {
     /// The image; the tag `latest` where there is neither tag nor digest

@@ -24,7 +24,8 @@ use crate::store::Store;
     Examples:\n  \
     rbuild tag app:1 registry.example.com:5000/app:1\n  \
     rbuild push registry.example.com:5000/app:1\n  \
-    rbuild build -t registry.example.com:5000/app:2 --push ."
+    rbuild build -t registry.example.com:5000/app:2 --push .\n\n\
+    See also: rbuild tag, rbuild login, rbuild pull"
 )]
 pub struct PushArgs {
     /// The image, by a name of it

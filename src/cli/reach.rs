@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::config;
 use super::error::CommandError;
 use super::when;
 use super::world::{World, environment_proxies};
@@ -76,7 +77,14 @@ impl ReachArgs {
                 (Vec::new(), Some(format!("warning: no proxies for RUN steps: {}", error.message)))
             }
         };
-        let (reach, steps) = self.read(&environment_proxies(), docker)?;
+        let config = config::get()?;
+        let completed = ReachArgs {
+            retry: self.retry.or(config.build.retry.map(|count| u32::try_from(count).unwrap_or(u32::MAX))),
+            retry_delay: self.retry_delay.clone().or_else(|| config.build.retry_delay.clone()),
+            proxy: self.proxy.clone(),
+            configured: config.proxies(),
+        };
+        let (reach, steps) = completed.read(&environment_proxies(), docker)?;
         world.reach(reach);
         Ok((steps, note))
     }

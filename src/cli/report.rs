@@ -20,7 +20,8 @@ use crate::store::KeptBuild;
 /// The page is one file that runs no scripts and loads nothing; it can be attached to an issue or kept by a CI
 /// job. A build that failed has one, too.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild report -o report.html\n  rbuild report 3f2a > report.html")]
+#[command(after_help = "Examples:\n  rbuild report -o report.html\n  rbuild report 3f2a > report.html\n\n\
+    See also: rbuild builds, rbuild graph")]
 pub struct ReportArgs {
     /// Which build: its id or the start of one; the last one where none is named
     #[arg(value_name = "BUILD")]

@@ -10,7 +10,8 @@ use crate::store::Found;
 /// Remove names of images, and images that have none left.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild rmi flask:1\n  rbuild rmi ba58 debian:bookworm\n  rbuild rmi $(rbuild images -q --filter dangling=true)"
+    after_help = "Examples:\n  rbuild rmi flask:1\n  rbuild rmi ba58 debian:bookworm\n  rbuild rmi $(rbuild images -q --filter dangling=true)\n\n\
+    See also: rbuild images, rbuild image prune"
 )]
 pub struct RmiArgs {
     /// Names or ids

@@ -29,7 +29,8 @@ use crate::sys::terminal::RawMode;
     after_help = "Examples:\n  rbuild run --rm flask\n  rbuild run -it debian:bookworm bash\n  \
         rbuild run --rm -p 5000:5000 -v \"$PWD\":/src:ro -w /src flask python3 app.py\n\n\
         The exit code is the command's own, 128 + n where signal n ended it, 127 where it was not found,\n\
-        126 where it could not be executed, 125 where the container could not be started."
+        126 where it could not be executed, 125 where the container could not be started.\n\n\
+    See also: rbuild images, rbuild build"
 )]
 pub struct RunArgs {
     /// Remove the container when it ends (this version always does: it has no command to start one again)

@@ -20,7 +20,8 @@ use crate::store::{Found, Store};
     Examples:\n  \
     rbuild save -o flask.tar flask:1\n  \
     rbuild save debian flask:1 | ssh host docker load\n  \
-    rbuild save --format oci --compression zstd -o layout.tar flask:1"
+    rbuild save --format oci --compression zstd -o layout.tar flask:1\n\n\
+    See also: rbuild load, rbuild export, rbuild push"
 )]
 pub struct SaveArgs {
     /// Names or ids of images

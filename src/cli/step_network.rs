@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
+use super::config;
 use super::error::CommandError;
 use super::reach::duration;
 use super::world;
@@ -33,9 +34,13 @@ impl StepNetworkArgs {
     /// Puts what was given into the options of steps; returns what there is to say about it.
     pub fn apply(&self, step: &mut StepOptions, network: NetworkMode) -> Result<Vec<String>, CommandError> {
         step.silence = world::silence();
-        step.timeout =
-            self.step_timeout.as_deref().map(|text| duration("--step-timeout", text)).transpose()?;
-        step.dns = self.dns()?;
+        let config = &config::get()?.build;
+        let timeout = self.step_timeout.as_deref().or(config.step_timeout.as_deref());
+        step.timeout = timeout.map(|text| duration("--step-timeout", text)).transpose()?;
+        step.dns = match self.dns.is_empty() {
+            true => self.dns(config.dns.as_deref().unwrap_or_default())?,
+            false => self.dns(&self.dns)?,
+        };
         let mut notes = Vec::new();
         if step.dns.is_default() {
             return Ok(notes);
@@ -57,14 +62,14 @@ impl StepNetworkArgs {
         Ok(notes)
     }
 
-    fn dns(&self) -> Result<DnsOptions, CommandError> {
+    fn dns(&self, servers: &[String]) -> Result<DnsOptions, CommandError> {
         let server = |text: &String| {
             text.trim().parse::<IpAddr>().map_err(|_| {
                 CommandError::usage(format!("bad --dns `{text}`: it is no IP address"))
                     .hint("a DNS server is known by its address, as in `--dns 192.0.2.53`")
             })
         };
-        let servers = self.dns.iter().map(server).collect::<Result<_, _>>()?;
+        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
         let search = self.dns_search.iter().map(|text| domain(text)).collect::<Result<_, _>>()?;
         let options = self.dns_option.iter().map(|text| option(text)).collect::<Result<_, _>>()?;
         Ok(DnsOptions { servers, search, options })
@@ -118,7 +123,8 @@ mod tests {
 
     #[test]
     fn addresses_domains_and_options_are_checked() {
-        let check = |args: StepNetworkArgs, good: bool| assert_eq!(args.dns().is_ok(), good, "{args:?}");
+        let check =
+            |args: StepNetworkArgs, good: bool| assert_eq!(args.dns(&args.dns).is_ok(), good, "{args:?}");
         check(args(&["192.0.2.1", "2001:db8::1"], &["example.com", "a_b.c.", "."], &["ndots:2"]), true);
         for bad in ["", "localhost", "192.0.2", "192.0.2.1:53", "1.1.1.1\nnameserver 2.2.2.2"] {
             check(args(&[bad], &[], &[]), false);

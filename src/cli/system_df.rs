@@ -14,7 +14,8 @@ use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage, bytes_togeth
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
 #[command(after_help = "Fields: Type, TotalCount, Active, Size, Reclaimable; with -v the lists Images, \
-    Containers, Volumes, BuildCache\n\nExamples:\n  rbuild system df\n  rbuild system df -v")]
+    Containers, Volumes, BuildCache\n\nExamples:\n  rbuild system df\n  rbuild system df -v\n\n\
+    See also: rbuild system prune, rbuild layers")]
 pub struct DfArgs {
     /// Print through a Go template, `table TEMPLATE` or `json`
     #[arg(long, value_name = "TEMPLATE")]

@@ -11,7 +11,8 @@ use crate::store::Found;
 /// Give an image one more name.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild tag flask flask:1.2\n  rbuild tag ba58 registry.lan:5000/team/flask:1.2"
+    after_help = "Examples:\n  rbuild tag flask flask:1.2\n  rbuild tag ba58 registry.lan:5000/team/flask:1.2\n\n\
+    See also: rbuild push, rbuild images, rbuild rmi"
 )]
 pub struct TagArgs {
     /// A name or id of an image, or the id of a build step

@@ -88,6 +88,19 @@ pub fn out_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Tells whether standard output is a terminal whose user likes colours.
+pub fn out_in_colour() -> bool {
+    out_is_terminal() && super::world::colours_are_wanted()
+}
+
+/// Returns how many columns the terminal at standard output has; `None` where it is none.
+pub fn out_columns() -> Option<usize> {
+    crate::sys::terminal::size(io::stdout())
+        .ok()
+        .map(|size| size.columns.into())
+        .filter(|columns| *columns > 0)
+}
+
 /// Tells whether standard input is a terminal.
 pub fn in_is_terminal() -> bool {
     io::stdin().is_terminal()

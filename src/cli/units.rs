@@ -39,6 +39,14 @@ fn significant(value: f64, digits: usize) -> String {
     }
 }
 
+/// Shows bytes without loss, in the largest unit that divides them: `50GiB`; [`parse_size`] reads it.
+pub fn whole_size(bytes: u64) -> String {
+    let units = ["", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let zeros = if bytes == 0 { 0 } else { bytes.trailing_zeros() as usize / 10 };
+    let power = zeros.min(units.len() - 1);
+    format!("{}{}", bytes >> (10 * power), units[power])
+}
+
 /// Reads a number of bytes as docker's options have them: `512MB`, `1.5g`, `10GiB`, `100`.
 pub fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -79,6 +87,14 @@ pub fn duration(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_sizes() {
+        for (bytes, text) in [(0, "0"), (1, "1"), (1536, "1536"), (50 << 30, "50GiB"), (3 << 60, "3072PiB")] {
+            assert_eq!(whole_size(bytes), text);
+            assert_eq!(parse_size(text), Some(bytes));
+        }
+    }
 
     #[test]
     fn sizes_as_docker() {

@@ -12,6 +12,7 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::config;
 use super::error::{CommandError, chain};
 use super::quota;
 use super::reach::Reach;
@@ -80,6 +81,7 @@ impl World {
     /// Looks around. An ordinary user's process enters a user namespace here, so no other
     /// thread may run yet; where that fails, only `doctor` goes on.
     pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
+        config::get()?;
         let identity = userns::enter_if_needed();
         if let (Err(error), true) = (&identity, needs_namespace) {
             let mut failed = CommandError::new(chain(error));
@@ -88,10 +90,10 @@ impl World {
         }
         let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
         Ok(World {
-            store_root: store_root(global, rootless)?,
+            store_root: root_of(global, rootless)?,
             identity,
             sync: !global.no_sync,
-            snapshotter: global.snapshotter.wish(std::env::var("RBUILD_SNAPSHOTTER").ok())?,
+            snapshotter: global.snapshotter.wish(snapshotter_setting())?,
             daemon_json: global.daemon_json.clone(),
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
             networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
@@ -106,14 +108,9 @@ impl World {
         })
     }
 
-    /// Returns who we are.
-    pub fn identity(&self) -> Result<&Identity, &UsernsError> {
-        self.identity.as_ref()
-    }
-
     /// Opens the store, making it where there is none.
     pub fn open_store(&self) -> Result<Store, CommandError> {
-        let quota = quota::read(quota_variable)?;
+        let quota = quota::read(|limit| quota_variable(limit).or_else(|| config::limit(limit)))?;
         let opened = Store::open(&self.store_root, self.store_options()).map(|store| store.with_quota(quota));
         let opened = opened.inspect(|store| {
             store.use_snapshotter(self.snapshotter, std::env::var("PATH").unwrap_or_default());
@@ -292,7 +289,7 @@ pub fn registry_options(daemon_json: Option<&Path>) -> RegistryOptions {
         }
     }
     RegistryOptions {
-        proxies: environment_proxies(),
+        proxies: proxies(),
         credentials: CredentialOptions {
             config_file: docker_config(),
             auth_config: std::env::var("DOCKER_AUTH_CONFIG").ok().filter(|text| !text.trim().is_empty()),
@@ -330,13 +327,19 @@ pub fn silence() -> Option<Duration> {
 /// Reads from the environment how to reach the world.
 fn fetch_options() -> FetchOptions {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let proxies = std::env::vars_os().filter_map(|(name, value)| {
+    let variables = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok()?;
         name.to_ascii_lowercase().ends_with("_proxy").then_some((name, value))
     });
+    let from_files = ["http_proxy", "https_proxy", "no_proxy"].into_iter().filter_map(|name| {
+        let is_set =
+            [name.to_owned(), name.to_ascii_uppercase()].iter().any(|name| std::env::var_os(name).is_some());
+        let value = if is_set { None } else { proxy_setting(name) };
+        Some((name.to_owned(), value?.into()))
+    });
     FetchOptions {
-        proxies: environment_proxies(),
-        proxy_variables: proxies.collect(),
+        proxies: proxies(),
+        proxy_variables: variables.chain(from_files).collect(),
         retry: RetryPolicy::default(),
         listener: RetryListener::default(),
         ca_file: None,
@@ -364,9 +367,54 @@ fn quota_variable(limit: &str) -> Option<(String, String)> {
     Some((text, name))
 }
 
-/// Returns how progress is to be shown where the command line does not say: BuildKit's variable.
-pub fn progress_variable() -> Option<String> {
-    std::env::var("BUILDKIT_PROGRESS").ok().filter(|word| !word.is_empty())
+/// Returns the snapshotter that is asked for where the command line does not say.
+fn snapshotter_setting() -> Option<String> {
+    variable("RBUILD_SNAPSHOTTER").or_else(|| config::get_quietly()?.store.snapshotter.clone())
+}
+
+/// Returns the proxies that are in force.
+pub fn proxies() -> ProxySettings {
+    ProxySettings::from_variables(proxy_setting)
+}
+
+/// Returns a variable of a proxy, or what the configuration files have for it where it is set in no spelling.
+fn proxy_setting(name: &str) -> Option<String> {
+    let spellings = [name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase()];
+    if spellings.iter().any(|name| std::env::var_os(name).is_some()) {
+        return std::env::var(name).ok();
+    }
+    let proxy = &config::get_quietly()?.proxy;
+    match name {
+        "http_proxy" => proxy.http.clone(),
+        "https_proxy" => proxy.https.clone(),
+        "no_proxy" => proxy.no.clone(),
+        _ => None,
+    }
+}
+
+/// Returns how progress is to be shown where the command line does not say, and who says so: BuildKit's
+/// variable, else the configuration files.
+pub fn progress_setting() -> Option<(String, &'static str)> {
+    let variable = variable("BUILDKIT_PROGRESS").map(|word| (word, "BUILDKIT_PROGRESS"));
+    variable.or_else(|| Some((config::get_quietly()?.build.progress.clone()?, "build.progress")))
+}
+
+/// Returns a variable that is set and not empty.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns the user's home directory.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Returns the configuration files, whether they are there or not; the later ones count more.
+pub fn config_files() -> Vec<PathBuf> {
+    let folder = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let user = folder.or_else(|| home().map(|home| home.join(".config")));
+    let folders = std::iter::once(PathBuf::from("/etc")).chain(user);
+    folders.map(|folder| folder.join("rbuild/config.toml")).collect()
 }
 
 /// Tells whether colours are welcome on a terminal (https://no-color.org).
@@ -376,7 +424,7 @@ pub fn colours_are_wanted() -> bool {
 
 /// Returns what is to be done when a step fails where the command line does not say.
 pub fn on_failure_variable() -> Option<String> {
-    std::env::var("RBUILD_ON_FAILURE").ok().filter(|word| !word.is_empty())
+    variable("RBUILD_ON_FAILURE").or_else(|| config::get_quietly()?.build.on_failure.clone())
 }
 
 /// Returns the kind of the terminal: term(7).
@@ -397,9 +445,28 @@ pub fn locale_is_utf8() -> bool {
     locale.contains("utf-8") || locale.contains("utf8")
 }
 
-fn store_root(global: &Global, rootless: bool) -> Result<PathBuf, CommandError> {
+/// Returns where the store is or will be; for a process that has entered no user namespace.
+pub fn store_root(global: &Global) -> Result<PathBuf, CommandError> {
+    root_of(global, !rustix::process::geteuid().is_root())
+}
+
+/// As [`store_root`], and says nothing of configuration files that are wrong.
+pub fn store_root_quietly(global: &Global) -> Option<PathBuf> {
+    if global.root.is_none() && std::env::var_os("RBUILD_ROOT").is_none() {
+        config::get_quietly()?;
+    }
+    store_root(global).ok()
+}
+
+/// As [`store_root`]; `rootless`: an ordinary user's process.
+pub fn root_of(global: &Global, rootless: bool) -> Result<PathBuf, CommandError> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let chosen = match (&global.root, variable("RBUILD_ROOT")) {
+    let asked = variable("RBUILD_ROOT");
+    let asked = match asked {
+        None if global.root.is_none() => config::get()?.store.root.clone(),
+        asked => asked,
+    };
+    let chosen = match (&global.root, asked) {
         (Some(root), _) => root.clone(),
         (None, Some(root)) => root,
         (None, None) if !rootless => PathBuf::from("/var/lib/rbuild"),

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use rustix::mount::FsOpenFlags;
 
+use super::cgroup::{Cgroup, CgroupLimits};
 use super::network::NetworkPool;
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::overlay::{self, MountWay, Writable};
@@ -19,11 +20,45 @@ use crate::sys::userns::{self, Identity, UsernsError};
 const OLDEST_KERNEL: (u32, u32) = (5, 11);
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
 
+/// What a fact is about; `doctor` shows them in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    Kernel,
+    User,
+    Store,
+    Network,
+    Programs,
+    Settings,
+}
+
+impl Group {
+    /// All, in the order they are shown in.
+    pub const ALL: [Group; 6] =
+        [Group::Kernel, Group::User, Group::Store, Group::Network, Group::Programs, Group::Settings];
+
+    /// Returns the name, as `doctor` writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Kernel => "kernel",
+            Group::User => "user",
+            Group::Store => "store",
+            Group::Network => "network",
+            Group::Programs => "programs",
+            Group::Settings => "settings",
+        }
+    }
+}
+
 /// One thing that a sandbox needs or can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
+    pub group: Group,
     pub name: &'static str,
     pub ok: bool,
+    /// Nothing can be built without it.
+    pub required: bool,
+    /// What it is for, as the end of "needed for"; empty where the name says so.
+    pub purpose: &'static str,
     /// What was found.
     pub detail: String,
     /// How to get it; empty when it is there.
@@ -31,9 +66,20 @@ pub struct Fact {
 }
 
 impl Fact {
-    fn new(name: &'static str, ok: bool, detail: impl Into<String>, fix: &str) -> Fact {
-        let fix = if ok { String::new() } else { fix.to_owned() };
-        Fact { name, ok, detail: detail.into(), fix }
+    /// Makes a fact about the kernel that builds can do without; the fix is dropped where nothing is wrong.
+    pub fn new(name: &'static str, ok: bool, detail: impl Into<String>, fix: impl Into<String>) -> Fact {
+        let fix = if ok { String::new() } else { fix.into() };
+        Fact { group: Group::Kernel, name, ok, required: false, purpose: "", detail: detail.into(), fix }
+    }
+
+    /// Says what the fact is about, and what it is needed for.
+    pub fn of(self, group: Group, purpose: &'static str) -> Fact {
+        Fact { group, purpose, ..self }
+    }
+
+    /// Says that nothing can be built without it.
+    pub fn required(self) -> Fact {
+        Fact { required: true, ..self }
     }
 }
 
@@ -43,11 +89,20 @@ impl Fact {
 /// the file system of the store, where a layer or two may be made for a moment;
 /// `program_path` is the PATH that programs are looked for in.
 pub fn inspect(identity: &Identity, scratch: &Path, program_path: &str) -> Vec<Fact> {
-    let mut facts = vec![kernel(), user_namespaces(identity), id_programs(identity), id_ranges(identity)];
-    facts.extend([overlayfs(identity, scratch), mount_calls(), seccomp(), control_groups()]);
-    facts.push(network_program(program_path));
-    facts.push(foreign_programs());
-    facts
+    vec![
+        kernel().of(Group::Kernel, "everything").required(),
+        overlayfs(identity, scratch).of(Group::Kernel, "steps that start fast: it merges the layers beneath"),
+        mount_calls().of(Group::Kernel, "fewer system calls per mount; mount(2) does the rest"),
+        seccomp().of(Group::Kernel, "the filter of system calls around RUN steps"),
+        control_groups().of(Group::Kernel, "limits of RUN steps: --memory, --cpu-quota, --cpuset-cpus"),
+        foreign_programs().of(Group::Kernel, "images of other platforms"),
+        user_namespaces(identity).of(Group::User, "builds of ordinary users").required(),
+        id_programs(identity).of(Group::User, "builds with files of more than one user"),
+        id_ranges(identity).of(Group::User, "builds with files of more than one user"),
+        network_program(program_path)
+            .of(Group::Network, "a network of their own for RUN steps and containers"),
+        tun_device().of(Group::Network, "the same: slirp4netns makes an interface with it"),
+    ]
 }
 
 /// Says how user namespaces become possible, for who could not make one.
@@ -85,7 +140,7 @@ fn kernel() -> Fact {
         "kernel",
         ok,
         format!("Linux {release}"),
-        &format!("rbuild needs Linux {major}.{minor} or newer"),
+        format!("rbuild needs Linux {major}.{minor} or newer"),
     )
 }
 
@@ -121,7 +176,7 @@ fn id_ranges(identity: &Identity) -> Fact {
     }
     let count = |ranges: &[userns::IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
     let detail = format!("{} user ids, {} group ids", count(&identity.ids.uids), count(&identity.ids.gids));
-    Fact::new(name, !identity.ids.single, detail, &identity.ids.why)
+    Fact::new(name, !identity.ids.single, detail, identity.ids.why.as_str())
 }
 
 /// Mounts a small writable overlay, in the mount namespace of a thread.
@@ -181,16 +236,51 @@ fn seccomp() -> Fact {
 }
 
 fn control_groups() -> Fact {
+    let name = "control groups";
     let unified =
         rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type as u64 == CGROUP2_SUPER_MAGIC);
     let hybrid = Path::new("/sys/fs/cgroup/unified").is_dir();
-    let detail = match (unified, hybrid) {
+    let version = match (unified, hybrid) {
         (true, _) => "version 2",
         (false, true) => "version 1 with an unused version 2",
-        (false, false) => "version 1, or none",
+        (false, false) if Path::new("/sys/fs/cgroup/memory").is_dir() => "version 1",
+        (false, false) => "none",
     };
-    // Nothing here needs them; what a step may use is not limited yet.
-    Fact::new("control groups", true, detail, "")
+    // Tried with a group that limits next to nothing; it goes away at once.
+    let limits = CgroupLimits { memory: Some(1 << 40), cpu_shares: Some(1024), ..CgroupLimits::default() };
+    match Cgroup::create(&limits) {
+        Ok((_, notes)) if notes.is_empty() => {
+            Fact::new(name, true, format!("{version}; limits can be set"), "")
+        }
+        Ok((_, notes)) => {
+            let why: Vec<String> = notes.iter().map(ToString::to_string).collect();
+            Fact::new(name, false, format!("{version}; {}", why.join("; ")), DELEGATE)
+        }
+        Err(error) => Fact::new(name, false, format!("{version}; no group can be made: {error}"), DELEGATE),
+    }
+}
+
+/// How to get what `control_groups` tries.
+const DELEGATE: &str = "as an ordinary user start builds with `systemd-run --user --scope -p Delegate=yes rbuild ...` \
+    on a machine with version 2; in a container, one whose /sys/fs/cgroup can be written. Without it limits are \
+    not kept, and a build that asks for them says so";
+
+/// Opens the device that a private network's interface is made with.
+fn tun_device() -> Fact {
+    let (name, path) = ("/dev/net/tun", "/dev/net/tun");
+    match fs::OpenOptions::new().read(true).write(true).open(path) {
+        Ok(_) => Fact::new(name, true, "can be opened", ""),
+        Err(error) => {
+            let fix = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "`sudo chmod 666 /dev/net/tun`",
+                _ => {
+                    "`sudo modprobe tun`; in a container, start it with `--device /dev/net/tun`; without it RUN steps \
+                      have the network of this machine"
+                }
+            };
+            Fact::new(name, false, format!("cannot be opened: {error}"), fix)
+        }
+    }
 }
 
 fn network_program(path: &str) -> Fact {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::facts::Fact;
+use super::facts::{Fact, Group};
 use crate::sys::Snapshotter;
 use crate::sys::snapshotter::{find_fuse_overlayfs, is_on_overlay, takes_whiteouts};
 
@@ -38,7 +38,8 @@ pub fn snapshotter(overlay_works: bool, directory: &Path, path: &str) -> Fact {
              `fuse-overlayfs` and give the container the device /dev/fuse"
         }
     };
-    Fact { name: "snapshotter", ok: overlay_works, detail, fix: fix.to_owned() }
+    Fact::new("snapshotter", overlay_works, detail, fix)
+        .of(Group::Store, "merging layers for steps and containers")
 }
 
 /// Tells what is known of why overlayfs does not work.

@@ -133,6 +133,11 @@ impl Paths {
     }
 }
 
+/// Tells whether a store of this format is at a directory.
+pub(super) fn is_at(root: &Path) -> bool {
+    root.join(format!("v{VERSION}")).is_dir()
+}
+
 /// Opens or makes the store; see [`super::Store::open`]. Also returns the form of its marks.
 pub(super) fn open(root: &Path, xattrs: OverlayXattrs) -> Result<(Paths, OverlayXattrs), StoreError> {
     if let Some(found) = newest_format(root)?

@@ -198,6 +198,11 @@ impl Store {
         })
     }
 
+    /// Tells whether a store of this format is at a directory; makes none.
+    pub fn is_at(root: &Path) -> bool {
+        layout::is_at(root)
+    }
+
     /// Returns the directory the store was opened at.
     pub fn root(&self) -> &Path {
         &self.root

@@ -35,6 +35,7 @@ mod fuzz_corpus;
 mod grammar;
 mod graph;
 mod harness;
+mod home;
 mod images;
 mod import;
 mod layering;

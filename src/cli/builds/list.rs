@@ -15,7 +15,9 @@ use crate::store::{BuildState, KeptBuild, Store};
 /// List builds, newest first.
 #[derive(Debug, Args)]
 #[command(after_help = "Filters: status=running|completed|failed|canceled|cut short\n\
-    Fields: ID, Name, Status, CreatedSince, CreatedAt, Duration, Steps, Cached, Image, Tags, Context, Dockerfile")]
+    Fields: ID, Name, Status, CreatedSince, CreatedAt, Duration, Steps, Cached, Image, Tags, Context, Dockerfile\n\n\
+    Examples:\n  rbuild builds ls --filter status=failed\n  rbuild builds ls --format '{{.ID}} {{.Duration}}'\n\n\
+    See also: rbuild builds show, rbuild builds logs")]
 pub struct ListArgs {
     /// Print only ids
     #[arg(short, long)]

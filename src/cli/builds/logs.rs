@@ -13,6 +13,10 @@ use crate::store::{BuildState, KeptBuild, Store};
 
 /// Print what a build said.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  rbuild builds logs\n  rbuild builds logs 3f2a\n  rbuild builds logs --step 4 ^1\n\n\
+    See also: rbuild builds show, rbuild report"
+)]
 pub struct LogsArgs {
     /// Which build; the last one where none is named
     #[arg(value_name = "BUILD")]

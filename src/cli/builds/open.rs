@@ -17,6 +17,8 @@ use crate::store::Store;
 
 /// Show the page about a build in a browser: $BROWSER, or what xdg-open has.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild builds open\n  rbuild builds open ^1\n\n\
+    See also: rbuild report, rbuild builds show")]
 pub struct OpenArgs {
     /// Which build; the last one where none is named
     #[arg(value_name = "BUILD")]

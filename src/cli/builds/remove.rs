@@ -8,6 +8,8 @@ use crate::store::{BuildState, KeptBuild, Store};
 
 /// Forget builds: their logs and records; images and cache stay.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild builds rm 3f2a\n  rbuild builds rm --all\n\n\
+    See also: rbuild builds, rbuild builder prune")]
 pub struct RemoveArgs {
     /// Which builds
     #[arg(value_name = "BUILD", required_unless_present = "all")]

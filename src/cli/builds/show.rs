@@ -16,7 +16,8 @@ use crate::store::{KeptBuild, Store};
 #[derive(Debug, Args)]
 #[command(
     after_help = "`--format json` prints the record as it is kept: docs/builds.md has its fields.\n\nExamples:\n  \
-    rbuild builds show\n  rbuild builds show 3f2a --format '{{.status}} {{len .steps}}'"
+    rbuild builds show\n  rbuild builds show 3f2a --format '{{.status}} {{len .steps}}'\n\n\
+    See also: rbuild builds logs, rbuild report"
 )]
 pub struct ShowArgs {
     /// Which build; the last one where none is named
