@@ -56,5 +56,6 @@ mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;
+mod snapshotters;
 mod targets;
 mod user;
