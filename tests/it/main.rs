@@ -62,6 +62,7 @@ mod reproducible;
 mod run;
 mod sandbox;
 mod shell;
+mod snapshotters;
 mod targets;
 mod user;
 mod why;
