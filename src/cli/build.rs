@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
+use super::isolation::IsolationArg;
 use super::no_effect::{self, NoEffectArgs};
 use super::outputs::{OutputArgs, Outputs};
 use super::progress::{self, Progress};
@@ -79,6 +80,8 @@ pub struct BuildArgs {
     pub output: OutputArgs,
     #[command(flatten)]
     pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub isolation: IsolationArg,
     #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }

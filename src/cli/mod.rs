@@ -31,6 +31,7 @@ mod history;
 mod image_import;
 mod images;
 mod inspect;
+mod isolation;
 mod json;
 mod late;
 mod layers;
@@ -125,7 +126,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Build(args) => {
             // A program that waits for the image must not be in the user namespace that comes now.
             let outputs = args.read_outputs()?;
-            let world = World::new(&line.global, true)?;
+            let wanted = args.isolation.wanted(world::isolation_variable())?;
+            let world = World::isolated(&line.global, true, wanted)?;
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }

@@ -15,8 +15,9 @@ use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
+use crate::sandbox::isolation::{self, Surroundings, WantedIsolation};
 use crate::sandbox::network::{NetworkPool, NoNetwork};
-use crate::sandbox::{LazyLauncher, LazyNetworks};
+use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
 use crate::store::{Store, StoreOptions};
 use crate::sys::OverlayXattrs;
@@ -66,9 +67,37 @@ impl World {
     /// Looks around. An ordinary user's process enters a user namespace here, so no other
     /// thread may run yet; where that fails, only `doctor` goes on.
     pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
-        let identity = userns::enter_if_needed();
-        if let (Err(error), true) = (&identity, needs_namespace) {
-            return Err(CommandError::new(chain(error)).hint("`rbuild doctor` says what this machine lacks"));
+        // A word that is none is told where steps are run.
+        let wanted = isolation_variable().and_then(|word| word.parse().ok()).unwrap_or_default();
+        World::isolated(global, needs_namespace, wanted)
+    }
+
+    /// Does the same, for steps that are to be isolated this way.
+    pub fn isolated(
+        global: &Global,
+        needs_namespace: bool,
+        wanted: WantedIsolation,
+    ) -> Result<World, CommandError> {
+        let mut identity = match wanted {
+            WantedIsolation::Chroot if rustix::process::geteuid().is_root() => Ok(userns::stay()),
+            _ => userns::enter_if_needed(),
+        };
+        let mut isolation = Isolation::Namespaces;
+        if identity.is_err() || wanted == WantedIsolation::Chroot {
+            let surroundings = surroundings();
+            let found = identity.as_ref().map(drop).map_err(|error| chain(error));
+            match isolation::choose(wanted, found, &surroundings) {
+                Ok(chosen) => {
+                    isolation = chosen;
+                    identity = Ok(userns::stay());
+                }
+                Err(error) if needs_namespace => {
+                    let mut told = CommandError::new(error.to_string());
+                    told.hints = error.hints(&surroundings);
+                    return Err(told.hint("`rbuild doctor` says what this machine lacks"));
+                }
+                Err(_) => {}
+            }
         }
         let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
         Ok(World {
@@ -76,7 +105,7 @@ impl World {
             identity,
             sync: !global.no_sync,
             daemon_json: global.daemon_json.clone(),
-            launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
+            launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")).isolated(isolation),
             networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
             registries: OnceLock::new(),
             insecure: OnceLock::new(),
@@ -265,6 +294,16 @@ pub fn locale_is_utf8() -> bool {
     let first = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
     let locale = first.into_iter().find(|value| !value.is_empty()).unwrap_or_default().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// Returns how steps are to be isolated where the command line does not say.
+pub fn isolation_variable() -> Option<String> {
+    std::env::var("RBUILD_ISOLATION").ok().filter(|word| !word.is_empty())
+}
+
+/// Looks for a container around this process.
+pub fn surroundings() -> Surroundings {
+    Surroundings::look(|name| std::env::var(name).ok())
 }
 
 fn store_root(global: &Global, rootless: bool) -> Result<PathBuf, CommandError> {

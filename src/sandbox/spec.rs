@@ -78,6 +78,14 @@ pub enum Root {
         work: PathBuf,
         xattrs: OverlayXattrs,
     },
+    /// A directory that holds all of it, and is changed in place.
+    Directory {
+        #[serde(with = "bytes")]
+        path: PathBuf,
+        /// Empty, outside of `path`, on the same file system.
+        #[serde(with = "bytes")]
+        aside: PathBuf,
+    },
 }
 
 /// One thing to mount. Targets are absolute, and resolve inside the root whatever links stand there.

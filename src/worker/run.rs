@@ -14,9 +14,11 @@ use crate::image::SnapshotId;
 use crate::layer::inherit_root;
 use crate::plan::graph::{NetworkMode, RunOp, Security};
 use crate::report::{Event, Stream};
+use crate::sandbox::isolation::CHROOT_WARNING;
 use crate::sandbox::network::{PrivateNetwork, private_resolv_conf};
 use crate::sandbox::{
-    self, BindSource, Exit, Network, Root, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
+    self, BindSource, Exit, Isolation, Network, Root, Stdio, StepEnvironment, User, Volume, hosts_file,
+    step_spec,
 };
 use crate::solve::{Cancel, InputView, Log};
 use crate::store::Draft;
@@ -54,6 +56,7 @@ impl StoreWorker<'_> {
             }
         }
         let command = op.args.join(" ");
+        self.warn_of_chroot();
         let mut mounts = self.step_mounts(op, inputs, cancel)?;
         let network = self.network(op.network)?;
         let result = self.run_in(op, base, view, &layer.draft, user, &mut mounts, &network, log, cancel);
@@ -98,8 +101,23 @@ impl StoreWorker<'_> {
         Ok(())
     }
 
+    /// Says once in a build that its steps are less apart than usual.
+    fn warn_of_chroot(&self) {
+        let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.options.launcher.isolation() == Isolation::Chroot && noted.insert("chroot".to_owned()) {
+            self.options.reporter.event(Event::Warning { text: CHROOT_WARNING.to_owned() });
+        }
+    }
+
     /// Takes the network a step asks for.
     fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
+        if self.options.launcher.isolation() == Isolation::Chroot {
+            // The warning about the isolation says so already.
+            return match mode {
+                NetworkMode::None => Err(WorkerError::NotIsolated("`--network none`".to_owned())),
+                NetworkMode::Host | NetworkMode::Default => Ok(Joined::Host),
+            };
+        }
         match mode {
             NetworkMode::None => return Ok(Joined::Empty(self.empty_networks.take()?)),
             NetworkMode::Host => return Ok(Joined::Host),
