@@ -28,10 +28,13 @@ use rbuild::sys::overlay::MountWay;
 use rbuild::sys::userns::{Identity, enter_if_needed};
 use rustix::thread::UnshareFlags;
 
-const APPLETS: [&str; 28] = [
-    "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "logger", "ls",
-    "mkdir", "mknod", "mount", "mv", "rm", "pwd", "sleep", "stat", "stty", "tail", "touch", "tr", "true",
-    "tty", "unshare",
+#[path = "sandbox/chroot.rs"]
+mod chroot;
+
+const APPLETS: [&str; 29] = [
+    "chroot", "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln",
+    "logger", "ls", "mkdir", "mknod", "mount", "mv", "rm", "pwd", "sleep", "stat", "stty", "tail", "touch",
+    "tr", "true", "tty", "unshare",
 ];
 /// A 32-bit program for x86: `exit(42)`.
 const EXIT_42_I386: [u8; 96] = [
@@ -208,7 +211,7 @@ impl World {
 }
 
 fn upper_of(step: &StepEnvironment) -> PathBuf {
-    let Root::Overlay { upper, .. } = &step.root;
+    let Root::Overlay { upper, .. } = &step.root else { unreachable!("these steps have overlays") };
     upper.clone()
 }
 
@@ -276,6 +279,11 @@ const CHECKS: &[Check] = &[
     ("hosts, shared memory, privileges", small_wishes),
     ("the helper's program cannot be written", helper_is_protected),
     ("steps end with their launcher", steps_end_with_their_launcher),
+    ("a chroot leaves no trace", chroot::leaves_no_trace),
+    ("a chroot after a failure", chroot::after_a_failure),
+    ("the rights in a chroot", chroot::rights),
+    ("of a chroot nobody is left", chroot::nobody_is_left),
+    ("chroots at once", chroot::at_once),
 ];
 
 fn exit_codes(world: &World) {
@@ -1051,7 +1059,9 @@ fn secrets(world: &World) {
     let mut step =
         world.shell("stat -c '%a %u %g %s' /run/secrets/s; cat /run/secrets/s; echo >>/run/secrets/s");
     step.mounts = vec![mount_at("/run/secrets/s", secret(0, 0))];
-    let (upper, Root::Overlay { work, .. }) = (upper_of(&step), &step.root);
+    let (upper, Root::Overlay { work, .. }) = (upper_of(&step), &step.root) else {
+        unreachable!("these steps have overlays")
+    };
     let work = work.clone();
     let said = world.run(step).unwrap();
     assert!(said.text.starts_with(&format!("400 0 0 {}\n{canary}", canary.len())), "{said:?}");

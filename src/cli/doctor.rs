@@ -23,13 +23,21 @@ pub fn doctor(world: &World, _: DoctorArgs) -> Result<(), CommandError> {
         Ok(identity) => identity,
         Err(error) => {
             ui::line(&format!("missing   user namespaces   {}", without_codes(&chain(error))));
+            for fact in world.isolation_facts() {
+                let mark = if fact.ok { "ok     " } else { "missing" };
+                ui::line(&format!("{mark}   {}   {}", fact.name, without_codes(&fact.detail)));
+                if !fact.ok {
+                    ui::line(&format!("\n{}: {}", fact.name, fact.fix));
+                }
+            }
             return Err(CommandError::silent(code::FAILED));
         }
     };
     // Tried where the store is or will be: what works depends on the file system.
     let scratch = world.store_root.ancestors().find(|path| path.is_dir());
     let scratch = scratch.map_or_else(std::env::temp_dir, Path::to_path_buf);
-    let facts = facts::inspect(identity, &scratch, &std::env::var("PATH").unwrap_or_default());
+    let mut facts = facts::inspect(identity, &scratch, &std::env::var("PATH").unwrap_or_default());
+    facts.extend(world.isolation_facts());
     let rows: Vec<Vec<String>> = facts
         .iter()
         .map(|fact| {

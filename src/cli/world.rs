@@ -15,6 +15,7 @@ use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
+use crate::sandbox::facts::{self, Fact};
 use crate::sandbox::isolation::{self, Surroundings, WantedIsolation};
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
@@ -46,6 +47,8 @@ pub struct Global {
 
 /// What commands work with.
 pub struct World {
+    /// Why no namespaces can be had, if so.
+    no_namespaces: Option<String>,
     identity: Result<Identity, UsernsError>,
     /// Where the store is.
     pub store_root: PathBuf,
@@ -83,9 +86,11 @@ impl World {
             _ => userns::enter_if_needed(),
         };
         let mut isolation = Isolation::Namespaces;
+        let mut no_namespaces = None;
         if identity.is_err() || wanted == WantedIsolation::Chroot {
             let surroundings = surroundings();
             let found = identity.as_ref().map(drop).map_err(|error| chain(error));
+            no_namespaces = found.clone().err();
             match isolation::choose(wanted, found, &surroundings) {
                 Ok(chosen) => {
                     isolation = chosen;
@@ -102,6 +107,7 @@ impl World {
         let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
         Ok(World {
             store_root: store_root(global, rootless)?,
+            no_namespaces,
             identity,
             sync: !global.no_sync,
             daemon_json: global.daemon_json.clone(),
@@ -119,6 +125,12 @@ impl World {
     /// Returns who we are.
     pub fn identity(&self) -> Result<&Identity, &UsernsError> {
         self.identity.as_ref()
+    }
+
+    /// Returns what `doctor` says of the container around, and of how steps are isolated.
+    pub fn isolation_facts(&self) -> Vec<Fact> {
+        let isolation = self.identity.is_ok().then(|| self.launcher.isolation());
+        facts::around(&surroundings(), self.no_namespaces.as_deref(), isolation)
     }
 
     /// Opens the store, making it where there is none.

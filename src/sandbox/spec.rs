@@ -25,7 +25,7 @@ pub const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
 /// One process to run, and all it sees.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Spec<F = OwnedFd> {
-    pub root: Root,
+    pub root: Root<F>,
     /// A read-only view of the root's layers merged, where its upper directory has nothing that they
     /// lack: looked at instead of mounting one more.
     pub view: Option<F>,
@@ -64,8 +64,8 @@ pub struct Spec<F = OwnedFd> {
 }
 
 /// Where the root file system comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Root {
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Root<F = OwnedFd> {
     Overlay {
         /// Topmost first.
         #[serde(with = "bytes::list")]
@@ -78,14 +78,32 @@ pub enum Root {
         work: PathBuf,
         xattrs: OverlayXattrs,
     },
-    /// A directory that holds all of it, and is changed in place.
+    /// A directory that shows everything already, and is written to; see [`RootPlan`].
+    ///
+    /// Mount points that are missing are made in it, and listed for the caller to take off again.
     Directory {
         #[serde(with = "bytes")]
         path: PathBuf,
-        /// Empty, outside of `path`, on the same file system.
+        /// A mount of it, attached nowhere; without one the path is bound.
+        mount: Option<F>,
+        /// Empty; covered in the mount namespace of the sandbox alone.
         #[serde(with = "bytes")]
-        aside: PathBuf,
+        scratch: PathBuf,
+        /// The file for [`write_points`](crate::sys::snapshotter::write_points).
+        #[serde(with = "bytes")]
+        points: PathBuf,
     },
+}
+
+impl<F> Root<F> {
+    fn map_fds<G, E>(self, map: &mut impl FnMut(F) -> Result<G, E>) -> Result<Root<G>, E> {
+        Ok(match self {
+            Root::Overlay { lowers, upper, work, xattrs } => Root::Overlay { lowers, upper, work, xattrs },
+            Root::Directory { path, mount, scratch, points } => {
+                Root::Directory { path, mount: mount.map(map).transpose()?, scratch, points }
+            }
+        })
+    }
 }
 
 /// One thing to mount. Targets are absolute, and resolve inside the root whatever links stand there.
@@ -221,13 +239,14 @@ impl<F> Spec<F> {
     pub(super) fn map_fds<G, E>(self, map: &mut impl FnMut(F) -> Result<G, E>) -> Result<Spec<G>, E> {
         let mounts = self.mounts.into_iter().map(|mount| mount.map_fds(map)).collect::<Result<_, E>>()?;
         let view = self.view.map(&mut *map).transpose()?;
+        let root = self.root.map_fds(map)?;
         let network = match self.network {
             Network::Host => Network::Host,
             Network::None => Network::None,
             Network::Join(fd) => Network::Join(map(fd)?),
         };
         Ok(Spec {
-            root: self.root,
+            root,
             view,
             mounts,
             hostname: self.hostname,

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -120,7 +121,7 @@ impl Covers {
             rustix::fs::renameat(&cover.parent, &cover.name, self.aside.fd(), &aside)?;
             cover.covered = Some(aside);
         }
-        let made = fill(&mut cover, new);
+        let made = fill(&mut cover, new, &self.root);
         let kept = set_times(&cover.parent, times.mtime_seconds, times.mtime_nanos);
         // Listed whatever came of it: what is half done is taken back.
         self.list.push(cover);
@@ -256,7 +257,7 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
 }
 
 /// Makes the thing itself.
-fn fill(cover: &mut Cover, new: New) -> io::Result<()> {
+fn fill(cover: &mut Cover, new: New, root: &RootDir) -> io::Result<()> {
     let (parent, name) = (cover.parent.as_fd(), cover.name.as_os_str());
     match new {
         New::Directory { mode } => {
@@ -277,6 +278,12 @@ fn fill(cover: &mut Cover, new: New) -> io::Result<()> {
         New::Copy(source) => tree::copy(source.as_fd(), parent, name),
         New::Moved(source) => {
             let home = home(&source)?;
+            if lies_in(&source, root)? {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "one cache cannot be in two places of a step",
+                ));
+            }
             match rustix::fs::renameat(&home.parent, &home.name, parent, name) {
                 Ok(()) => cover.home = Some(home),
                 Err(Errno::XDEV) => {
@@ -290,14 +297,23 @@ fn fill(cover: &mut Cover, new: New) -> io::Result<()> {
     }
 }
 
+/// Tells whether an open directory lies in a root: it was moved there.
+fn lies_in(directory: &OwnedFd, root: &RootDir) -> io::Result<bool> {
+    Ok(path_of(directory.as_fd())?.starts_with(path_of(root.fd())?))
+}
+
+fn path_of(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    let path = rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())?;
+    Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
+}
+
 fn is_socket(fd: &OwnedFd) -> io::Result<bool> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Socket)
 }
 
 /// Finds the name of an open directory, and makes sure that it is it.
 fn home(directory: &OwnedFd) -> io::Result<Home> {
-    let path = rustix::fs::readlink(format!("/proc/self/fd/{}", directory.as_raw_fd()), Vec::new())?;
-    let path = PathBuf::from(<OsString as std::os::unix::ffi::OsStringExt>::from_vec(path.into_bytes()));
+    let path = path_of(directory.as_fd())?;
     let lost = || io::Error::new(io::ErrorKind::NotFound, "it is mounted twice, or was moved away");
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(lost()) };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -44,7 +44,7 @@ pub enum ChrootError {
 /// Returns what has to be taken out after the step, and what of the spec has no effect.
 pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootError> {
     let impossible = |what: &str| Err(ChrootError::Impossible(what.to_owned()));
-    let Root::Directory { path, aside } = &spec.root else {
+    let Root::Directory { path, mount: None, scratch: aside, .. } = &spec.root else {
         return impossible("a root that is mounted");
     };
     match spec.network {
