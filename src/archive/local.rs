@@ -18,9 +18,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::image::SnapshotId;
 use crate::store::{Store, StoreError};
-use crate::sys::RootDir;
 use crate::sys::dir::{DirStack, read_dir, remove_tree};
 use crate::sys::root_dir::{fstat, open_no_follow, reopen};
+use crate::sys::{OverlayXattrs, RootDir};
 
 use super::ArchiveError;
 use place::{Copies, Place};
@@ -60,7 +60,7 @@ pub fn write_local(
     let root = RootDir::open(dest).map_err(failed)?;
     let source = match layers {
         // A layer alone needs no overlay, and its file system may share blocks with the destination's.
-        [layer] => {
+        [layer] if store.options().xattrs != OverlayXattrs::Files => {
             store.hold()?;
             RootDir::open(&store.snapshot_dir(layer)).map_err(StoreError::View)?
         }

@@ -12,6 +12,8 @@ pub enum LayerError {
     Changed { path: String },
     #[error("`{path}` cannot be in a layer: a name that starts with `.wh.` means that a file was deleted")]
     ReservedName { path: String },
+    #[error("`{path}` cannot be in a layer: a character device 0:0 means that a file was deleted")]
+    Whiteout { path: String },
     /// The receiver of the tar or of the unpacked bytes failed.
     #[error("cannot write the layer's tar")]
     Write { source: io::Error },

@@ -16,6 +16,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 
 use crate::sys::root_dir::fstat;
+use crate::sys::upper::is_whiteout;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{OverlayXattrs, RootDir};
 
@@ -260,8 +261,14 @@ fn hides(
 
 fn look(upper: &RootDir, marks: OverlayXattrs, path: &[u8]) -> Result<There, LayerError> {
     let on_disk = Path::new(OsStr::from_bytes(path));
-    let Some(stat) = upper.try_stat(on_disk, false).map_err(LayerError::file("read", path))? else {
-        return Ok(There::Nothing);
+    let failed = || LayerError::file("read", path);
+    let Some(stat) = upper.try_stat(on_disk, false).map_err(failed())? else {
+        let hides = marks == OverlayXattrs::Files
+            && match upper.parent_and_name(on_disk) {
+                Ok((dir, name)) => is_whiteout(&dir, &name, marks).map_err(failed())?,
+                Err(_) => false,
+            };
+        return Ok(if hides { There::Hides } else { There::Nothing });
     };
     if !stat.is_dir() {
         return Ok(There::Hides);

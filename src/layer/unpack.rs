@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use crate::sys::copy::{set_times, set_times_at, write_all};
 use crate::sys::dir::remove_tree;
 use crate::sys::root_dir::{Escape, open_no_follow, stat_at};
+use crate::sys::upper::{make_opaque, make_whiteout, remove_whiteout};
 use crate::sys::users::Owner;
 use crate::sys::xattr::{self, Target};
 use crate::sys::{OverlayXattrs, RootDir};
@@ -260,7 +261,10 @@ impl Unpacker<'_> {
         for component in real.components() {
             let name = component.as_os_str();
             let made = match rustix::fs::mkdirat(&dir, name, Mode::RWXU) {
-                Ok(()) => true,
+                Ok(()) => {
+                    self.uncovered(&dir, name)?;
+                    true
+                }
                 Err(Errno::EXIST) => self.uncover(&dir, name)?,
                 Err(e) => return Err(LayerError::file("create", path)(e.into())),
             };
@@ -289,17 +293,32 @@ impl Unpacker<'_> {
         }
         rustix::fs::unlinkat(dir, name, AtFlags::empty()).map_err(|e| failed(e.into()))?;
         rustix::fs::mkdirat(dir, name, Mode::RWXU).map_err(|e| failed(e.into()))?;
-        let fd =
-            open_no_follow(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).map_err(failed)?;
-        // The lower directory was deleted: it must not shine through the new one.
-        self.mark_opaque(&fd, name.as_bytes())?;
+        self.hide_below(dir, name)?;
         Ok(true)
+    }
+
+    /// Does the same where a directory was made beside a whiteout that is a file.
+    fn uncovered(&mut self, dir: &OwnedFd, name: &OsStr) -> Result<(), LayerError> {
+        if self.options.whiteouts == Whiteouts::Apply && self.options.xattrs == OverlayXattrs::Files {
+            let there = remove_whiteout(dir, name, self.options.xattrs);
+            if there.map_err(LayerError::file("replace", name.as_bytes()))? {
+                self.hide_below(dir, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a new directory opaque: the lower one was deleted, and must not shine through it.
+    fn hide_below(&mut self, dir: &OwnedFd, name: &OsStr) -> Result<(), LayerError> {
+        let fd = open_no_follow(dir, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .map_err(LayerError::file("replace", name.as_bytes()))?;
+        self.mark_opaque(&fd, name.as_bytes())
     }
 
     fn directory(&mut self, parent: &OwnedFd, name: &OsStr, entry: &TarEntry) -> Result<OwnedFd, LayerError> {
         let failed = |e: Errno| LayerError::file("create", &entry.name)(e.into());
         match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
-            Ok(()) => {}
+            Ok(()) => self.uncovered(parent, name)?,
             Err(Errno::EXIST) => {
                 let there = stat_at(parent, name).map_err(LayerError::file("read", &entry.name))?;
                 if !there.is_dir() && !self.uncover(parent, name)? {
@@ -485,10 +504,10 @@ impl Unpacker<'_> {
         }
         let parent = self.take_parent(parent_name, entry)?;
         let name = OsStr::from_bytes(name);
-        match rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        match make_whiteout(&parent, name, self.options.xattrs) {
             Ok(()) => {}
             // The layer itself has such a file: whiteouts hide only what is below the layer.
-            Err(Errno::EXIST) => {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 let there = stat_at(&parent, name).map_err(LayerError::file("read", &entry.name))?;
                 if there.is_dir() {
                     let fd = open_no_follow(&parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
@@ -496,7 +515,7 @@ impl Unpacker<'_> {
                     self.mark_opaque(&fd, &entry.name)?;
                 }
             }
-            Err(e) => return Err(LayerError::file("create", &entry.name)(e.into())),
+            Err(e) => return Err(LayerError::file("create", &entry.name)(e)),
         }
         self.parent = Some((parent_name.to_vec(), parent));
         Ok(())
@@ -512,8 +531,7 @@ impl Unpacker<'_> {
     }
 
     fn mark_opaque(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), LayerError> {
-        xattr::set(xattr::of(dir), self.options.xattrs.opaque().as_bytes(), b"y")
-            .map_err(LayerError::file("mark as opaque", path))
+        make_opaque(dir, self.options.xattrs).map_err(LayerError::file("mark as opaque", path))
     }
 
     /// Removes what is in an entry's place, a directory with all that is in it.

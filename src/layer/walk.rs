@@ -18,8 +18,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::image::FileDigest;
-use crate::sys::dir::{DirStack, read_dir};
+use crate::sys::dir::DirStack;
 use crate::sys::root_dir::{fstat, open_no_follow, read_link_at, stat_at};
+use crate::sys::upper::{self, WHITEOUT_FILE, read_layer_dir};
 use crate::sys::xattr::{self, Target};
 use crate::sys::{OverlayXattrs, RootDir, Stat};
 
@@ -49,10 +50,15 @@ pub(super) fn read_xattrs(
 ) -> Result<Xattrs, LayerError> {
     let failed = || LayerError::file("read the attributes of", path);
     let mut found = Xattrs::default();
+    if marks == OverlayXattrs::Files
+        && let Target::Fd(fd) = target
+    {
+        found.opaque = upper::is_opaque(fd, marks).map_err(failed())?;
+    }
     for name in xattr::list(target).map_err(failed())? {
         let own = xattr::is_overlay(&name);
         let is_mark = own && name == mark_name(marks).as_bytes();
-        let is_opaque = own && name == marks.opaque().as_bytes();
+        let is_opaque = own && marks != OverlayXattrs::Files && name == marks.opaque().as_bytes();
         if (own || xattr::is_of_host(&name)) && !is_mark && !is_opaque {
             continue;
         }
@@ -166,7 +172,7 @@ impl<'s, S: Sink> Walk<'s, S> {
     }
 
     fn level(&self, dir: &OwnedFd) -> Result<Level, LayerError> {
-        let entries = read_dir(dir).map_err(LayerError::file("read", &self.path))?;
+        let entries = read_layer_dir(dir, self.marks).map_err(LayerError::file("read", &self.path))?;
         Ok(Level { entries: entries.into_iter(), path_length: self.path.len() })
     }
 
@@ -179,6 +185,7 @@ impl<'s, S: Sink> Walk<'s, S> {
     ) -> Result<Option<OwnedFd>, LayerError> {
         match kind {
             FileType::Socket => Ok(None),
+            WHITEOUT_FILE => self.emit_bare(Kind::Whiteout).map(|()| None),
             FileType::RegularFile | FileType::Directory => {
                 let directory = match kind {
                     FileType::Directory => OFlags::DIRECTORY,

@@ -103,6 +103,8 @@ pub enum StepError {
     TooManyLayers(usize),
     #[error("cannot mount the root file system (overlay): {0}")]
     Overlay(Os),
+    #[error("cannot mount the root file system (a directory): {0}")]
+    Root(Os),
     #[error("cannot make the mount point `{target}`: {error}")]
     MountPoint { target: String, error: Os },
     #[error("`{0}` of the image is a link; the file system that belongs there needs a directory")]

@@ -11,6 +11,7 @@
 mod cgroup;
 mod child;
 mod chroot;
+mod directory;
 mod error;
 mod exec;
 pub mod facts;

@@ -3,7 +3,8 @@
 //! Runs in the child, in its own mount namespace, before the root is changed.
 //! Targets are opened inside the new root first and mounted on by descriptor
 //! (`/proc/self/fd/N` of the host's /proc), so that no link of an image leads
-//! anywhere else. Nothing is ever created in an upper directory.
+//! anywhere else. Nothing is ever created in an upper directory; a root that is no overlay has its
+//! missing mount points made in itself (`directory`).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+use super::directory;
 use super::error::{Os, StepError};
 use super::note::Note;
 use super::spec::{BindSource, Mount, Root, Spec};
@@ -47,24 +49,27 @@ const DEV_LINKS: [(&str, &str); 5] = [
 /// With it, what is not as it was asked for.
 pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepError> {
     let mounts = std::mem::take(&mut spec.mounts);
-    let Root::Overlay { lowers, upper, work, xattrs } = &spec.root else {
-        return Err(StepError::Order("a root that is no overlay".to_owned()));
-    };
-    let given = spec.view.take();
-    let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
     // First: whether one is a file or a directory decides which mount point it needs.
-    let mut states = OtherStates::new(&base.scratch, spec.mount_way);
-    let mounts = mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()?;
-    let root = base.mount(&mounts, given)?;
-    let mut table = Table {
-        root,
-        scratch: base.scratch,
-        files: 0,
-        open_to_points: Vec::new(),
-        null: None,
-        nothing: None,
-        notes: Vec::new(),
+    let open = |mounts: Vec<Mount>, scratch: &OwnedFd| {
+        let mut states = OtherStates::new(scratch, spec.mount_way);
+        mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()
     };
+    let (root, scratch, mounts) = match &mut spec.root {
+        Root::Overlay { lowers, upper, work, xattrs } => {
+            let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
+            let mounts = open(mounts, &base.scratch)?;
+            (base.mount(&mounts, spec.view.take())?, base.scratch, mounts)
+        }
+        Root::Directory { path, mount, scratch, points } => {
+            let mount = mount.take().map_or_else(|| directory::bind(path), Ok)?;
+            let scratch = scratch_over(scratch)?;
+            let mounts = open(mounts, &scratch)?;
+            let root = directory::attach(mount, &scratch)?;
+            directory::make_points(&root, &missing(&mounts, &root)?, points)?;
+            (root, scratch, mounts)
+        }
+    };
+    let mut table = Table { root, scratch, files: 0, open_to_points: Vec::new(), null: None, nothing: None, notes: Vec::new() };
     for mount in mounts {
         table.mount(mount)?;
     }
@@ -73,6 +78,19 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepErr
             .map_err(|error| StepError::ReadOnly { target: "/".into(), error: error.into() })?;
     }
     Ok((table.root, table.notes))
+}
+
+/// Mounts a scratch file system over a directory, in this namespace alone, with a place for the root.
+fn scratch_over(directory: &Path) -> Result<OwnedFd, StepError> {
+    (|| {
+        let flags = MountFlags::NODEV | MountFlags::NOSUID;
+        rustix::mount::mount("tmpfs", directory, "tmpfs", flags, c"mode=0755")?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let scratch = rustix::fs::open(directory, flags, Mode::empty())?;
+        rustix::fs::mkdirat(&scratch, "root", Mode::from_raw_mode(0o755))?;
+        Ok(scratch)
+    })()
+    .map_err(|errno: Errno| StepError::Scratch(errno.into()))
 }
 
 /// The open layers, and a scratch file system that only this namespace sees.
@@ -106,16 +124,8 @@ impl Base {
         };
         let open_lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
         let (open_upper, open_work) = (open(upper)?, open(work)?);
-        // It covers the upper directory, which is open, in this namespace alone.
-        let scratch = (|| {
-            let flags = MountFlags::NODEV | MountFlags::NOSUID;
-            rustix::mount::mount("tmpfs", upper, "tmpfs", flags, c"mode=0755")?;
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let scratch = rustix::fs::open(upper, flags, Mode::empty())?;
-            rustix::fs::mkdirat(&scratch, "root", Mode::from_raw_mode(0o755))?;
-            Ok(scratch)
-        })()
-        .map_err(|errno: Errno| StepError::Scratch(errno.into()))?;
+        // It covers the upper directory, which is open.
+        let scratch = scratch_over(upper)?;
         Ok(Base { lowers: open_lowers, upper: open_upper, work: open_work, scratch, xattrs, way })
     }
 
@@ -234,7 +244,7 @@ fn missing(mounts: &[Mount], view: &OwnedFd) -> Result<Vec<(PathBuf, Kind)>, Ste
     Ok(missing)
 }
 
-fn mount_point(path: &Path, errno: Errno) -> StepError {
+pub(super) fn mount_point(path: &Path, errno: Errno) -> StepError {
     StepError::MountPoint { target: Path::new("/").join(path).display().to_string(), error: errno.into() }
 }
 

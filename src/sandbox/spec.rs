@@ -14,6 +14,7 @@ use super::cgroup::CgroupLimits;
 use super::limit::Limit;
 use super::seccomp::Profile;
 use crate::sys::overlay::{MountWay, OverlayXattrs};
+use crate::sys::snapshotter::RootPlan;
 pub use crate::sys::terminal::Size as TerminalSize;
 
 /// The capabilities of a container that asks for none: what Docker gives, bit by number.
@@ -93,6 +94,19 @@ pub enum Root<F = OwnedFd> {
         #[serde(with = "bytes")]
         points: PathBuf,
     },
+}
+
+impl From<RootPlan> for Root {
+    fn from(plan: RootPlan) -> Root {
+        match plan {
+            RootPlan::Overlay { lowers, upper, work, xattrs } => {
+                Root::Overlay { lowers, upper, work, xattrs }
+            }
+            RootPlan::Directory { path, mount, scratch, points } => {
+                Root::Directory { path, mount, scratch, points }
+            }
+        }
+    }
 }
 
 impl<F> Root<F> {

@@ -17,8 +17,9 @@ use rustix::fs::{FileType, Mode, OFlags};
 use crate::image::SnapshotId;
 use crate::sys::dir::{DirStack, read_dir};
 use crate::sys::root_dir::{open_no_follow, read_link_at, stat_at};
+use crate::sys::upper::{is_opaque, read_layer_dir};
 use crate::sys::xattr::{self, Target};
-use crate::sys::{RootDir, Stat};
+use crate::sys::{OverlayXattrs, RootDir, Stat};
 
 use super::error::failed;
 use super::{Store, StoreError};
@@ -66,7 +67,7 @@ impl Store {
         let mut touched = Touched::default();
         for layer in own {
             let path = self.snapshot_dir(layer);
-            let read = RootDir::open(&path).and_then(|root| touched.add(&root, self.options.xattrs.opaque()));
+            let read = RootDir::open(&path).and_then(|root| touched.add(&root, self.options.xattrs));
             read.map_err(failed("read", &path))?;
         }
         let mut walk =
@@ -119,13 +120,13 @@ impl Default for Touched {
 
 impl Touched {
     /// Adds the names of an overlay upper directory.
-    fn add(&mut self, upper: &RootDir, opaque: &str) -> io::Result<()> {
+    fn add(&mut self, upper: &RootDir, form: OverlayXattrs) -> io::Result<()> {
         let top = open_no_follow(upper.fd(), ".", DIRECTORY, Mode::empty())?;
-        if is_opaque(&top, opaque)? {
+        if is_opaque(&top, form)? {
             self.0[TOP].whole = true;
             return Ok(());
         }
-        let mut levels = vec![(TOP, read_dir(&top)?)];
+        let mut levels = vec![(TOP, read_layer_dir(&top, form)?)];
         let mut stack = DirStack::new(top)?;
         while let Some((node, entries)) = levels.last_mut() {
             let node = *node;
@@ -140,10 +141,10 @@ impl Touched {
                 continue;
             }
             let below = open_no_follow(stack.current(), &name, DIRECTORY, Mode::empty())?;
-            if is_opaque(&below, opaque)? {
+            if is_opaque(&below, form)? {
                 self.0[child].whole = true;
             } else if !self.0[child].whole {
-                levels.push((child, read_dir(&below)?));
+                levels.push((child, read_layer_dir(&below, form)?));
                 stack.push(below)?;
             }
         }
@@ -159,10 +160,6 @@ impl Touched {
         self.0[node].below.insert(name.to_owned(), child);
         child
     }
-}
-
-fn is_opaque(dir: &OwnedFd, opaque: &str) -> io::Result<bool> {
-    Ok(xattr::get(xattr::of(dir), opaque.as_bytes())?.is_some_and(|value| value == b"y"))
 }
 
 /// A directory whose names are being compared.

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::image::{Digest, ImageId, SnapshotId};
+use crate::layer::LayerError;
+use crate::sys::Snapshotter;
 use crate::sys::read::read_small;
 
 /// An error of the store.
@@ -39,6 +41,14 @@ pub enum StoreError {
     NoSnapshot(SnapshotId),
     #[error("cannot merge the layers")]
     View(#[source] io::Error),
+    #[error("cannot use the snapshotter `{snapshotter}`: {why}")]
+    Snapshotter { snapshotter: Snapshotter, why: String },
+    #[error("cannot merge the layers into a tree of files")]
+    Merge(#[source] LayerError),
+    #[error("cannot tell what the step changed")]
+    Difference(#[source] LayerError),
+    #[error("cannot merge the layers with fuse-overlayfs")]
+    Fuse(#[source] io::Error),
     /// The entry is there, but what it needs is not, or is not what it should be.
     #[error("{entry} is broken: {why}")]
     Broken { entry: String, why: String },

@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::image::SnapshotId;
-use crate::sys::dir::{DirStack, read_dir};
+use crate::sys::dir::DirStack;
 use crate::sys::root_dir::{open_no_follow, stat_at};
-use crate::sys::xattr;
-use crate::sys::{RootDir, Stat};
+use crate::sys::upper::{WHITEOUT_FILE, is_opaque, read_layer_dir};
+use crate::sys::{OverlayXattrs, RootDir, Stat};
 
 use super::error::failed;
 use super::{Store, StoreError};
@@ -91,7 +91,7 @@ impl Store {
             }
             let path = self.snapshot_dir(id);
             let mut layer = Layer { place, tree: &mut tree, added: BTreeMap::new(), linked: HashSet::new() };
-            let read = RootDir::open(&path).and_then(|root| layer.read(&root, self.options.xattrs.opaque()));
+            let read = RootDir::open(&path).and_then(|root| layer.read(&root, self.options.xattrs));
             read.map_err(failed("read", &path))?;
             let added = std::mem::take(&mut layer.added);
             let (folders, whole) = tree.folders(added, top);
@@ -264,10 +264,10 @@ struct Layer<'a> {
 
 impl Layer<'_> {
     /// Reads an overlay upper directory.
-    fn read(&mut self, upper: &RootDir, opaque: &str) -> io::Result<()> {
+    fn read(&mut self, upper: &RootDir, form: OverlayXattrs) -> io::Result<()> {
         let top = open_no_follow(upper.fd(), ".", DIRECTORY, Mode::empty())?;
-        self.directory(TOP, is_opaque(&top, opaque)?);
-        let mut levels = vec![(TOP, sorted(&top)?)];
+        self.directory(TOP, is_opaque(&top, form)?);
+        let mut levels = vec![(TOP, sorted(&top, form)?)];
         let mut stack = DirStack::new(top)?;
         while let Some((node, entries)) = levels.last_mut() {
             let node = *node;
@@ -280,6 +280,10 @@ impl Layer<'_> {
                 continue;
             }
             let child = self.tree.child(node, &name);
+            if kind == WHITEOUT_FILE {
+                self.whiteout(child);
+                continue;
+            }
             if kind != FileType::Directory {
                 let stat = stat_at(stack.current(), &name)?;
                 self.file(child, &stat);
@@ -290,8 +294,8 @@ impl Layer<'_> {
                 self.replace(child, false);
             }
             let child = self.tree.child(node, &name);
-            self.directory(child, is_opaque(&below, opaque)?);
-            levels.push((child, sorted(&below)?));
+            self.directory(child, is_opaque(&below, form)?);
+            levels.push((child, sorted(&below, form)?));
             stack.push(below)?;
         }
         Ok(())
@@ -307,15 +311,21 @@ impl Layer<'_> {
         }
     }
 
-    fn file(&mut self, node: usize, stat: &Stat) {
-        let was_there = self.tree.nodes[node].file.is_some() || !self.tree.nodes[node].below.is_empty();
-        let node = match (was_there, stat.is_whiteout()) {
-            (true, deleted) => self.replace(node, deleted),
-            (false, _) => node,
-        };
-        if stat.is_whiteout() {
-            return;
+    fn was_there(&self, node: usize) -> bool {
+        self.tree.nodes[node].file.is_some() || !self.tree.nodes[node].below.is_empty()
+    }
+
+    fn whiteout(&mut self, node: usize) {
+        if self.was_there(node) {
+            self.replace(node, true);
         }
+    }
+
+    fn file(&mut self, node: usize, stat: &Stat) {
+        if stat.is_whiteout() {
+            return self.whiteout(node);
+        }
+        let node = if self.was_there(node) { self.replace(node, false) } else { node };
         let counts = stat.is_file() && (stat.nlink < 2 || self.linked.insert((stat.dev, stat.ino)));
         let bytes = if counts { stat.size } else { 0 };
         self.tree.nodes[node].file = Some((self.place, bytes));
@@ -333,14 +343,10 @@ impl Layer<'_> {
 }
 
 /// Lists a directory, last name first: the order decides which name of a file counts.
-fn sorted(dir: &std::os::fd::OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
-    let mut entries = read_dir(dir)?;
+fn sorted(dir: &std::os::fd::OwnedFd, form: OverlayXattrs) -> io::Result<Vec<(OsString, FileType)>> {
+    let mut entries = read_layer_dir(dir, form)?;
     entries.sort_unstable_by(|a, b| b.0.cmp(&a.0));
     Ok(entries)
-}
-
-fn is_opaque(dir: &std::os::fd::OwnedFd, opaque: &str) -> io::Result<bool> {
-    Ok(xattr::get(xattr::of(dir), opaque.as_bytes())?.is_some_and(|value| value == b"y"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::image::{CacheKey, Digest, ImageId, OpDigest, SnapshotId};
 use crate::sys::atomic;
 use crate::sys::overlay::OverlayXattrs;
 use crate::sys::read::read_small;
+use crate::sys::snapshotter::takes_whiteouts;
 
 use super::error::failed;
 use super::temporary::remove_tree;
@@ -124,8 +125,8 @@ impl Paths {
     }
 }
 
-/// Opens or makes the store; see [`super::Store::open`].
-pub(super) fn open(root: &Path, xattrs: OverlayXattrs) -> Result<Paths, StoreError> {
+/// Opens or makes the store; see [`super::Store::open`]. Also returns the form of its marks.
+pub(super) fn open(root: &Path, xattrs: OverlayXattrs) -> Result<(Paths, OverlayXattrs), StoreError> {
     if let Some(found) = newest_format(root)?
         && found > VERSION
     {
@@ -145,8 +146,8 @@ pub(super) fn open(root: &Path, xattrs: OverlayXattrs) -> Result<Paths, StoreErr
         return Err(StoreError::OtherOwner { root: root.to_owned(), owner: metadata.uid(), user });
     }
     let paths = Paths::new(base);
-    check_format(root, &paths, xattrs)?;
-    Ok(paths)
+    let form = check_format(root, &paths, xattrs)?;
+    Ok((paths, form))
 }
 
 /// Returns the highest N of the folders `vN`; `None` where the root holds none or is not there.
@@ -169,6 +170,7 @@ fn format_text(xattrs: OverlayXattrs) -> &'static str {
     match xattrs {
         OverlayXattrs::Trusted => "rbuild store\noverlay trusted\n",
         OverlayXattrs::User => "rbuild store\noverlay user\n",
+        OverlayXattrs::Files => "rbuild store\noverlay files\n",
     }
 }
 
@@ -176,16 +178,19 @@ fn kind_of_user(xattrs: OverlayXattrs) -> &'static str {
     match xattrs {
         OverlayXattrs::Trusted => "as root",
         OverlayXattrs::User => "in a user namespace (rootless)",
+        OverlayXattrs::Files => "on a file system without whiteouts",
     }
 }
 
-fn check_format(root: &Path, paths: &Paths, xattrs: OverlayXattrs) -> Result<(), StoreError> {
+fn check_format(root: &Path, paths: &Paths, xattrs: OverlayXattrs) -> Result<OverlayXattrs, StoreError> {
     let path = paths.base.join("format");
     let bytes = read_small(&path).map_err(failed("open the store", &path))?;
     let text = String::from_utf8_lossy(&bytes);
     let found = match &*text {
         t if t == format_text(OverlayXattrs::Trusted) => OverlayXattrs::Trusted,
         t if t == format_text(OverlayXattrs::User) => OverlayXattrs::User,
+        // Of no user's kind, since overlayfs never mounts them.
+        t if t == format_text(OverlayXattrs::Files) => return Ok(OverlayXattrs::Files),
         _ => {
             let why = format!("`{}` is not what rbuild writes there", path.display());
             return Err(StoreError::Damaged { root: root.to_owned(), why });
@@ -198,7 +203,7 @@ fn check_format(root: &Path, paths: &Paths, xattrs: OverlayXattrs) -> Result<(),
             wanted: kind_of_user(xattrs),
         });
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Makes an empty store beside its place and renames it there; another process may be first.
@@ -220,7 +225,8 @@ fn make(root: &Path, base: &Path, xattrs: OverlayXattrs) -> Result<(), StoreErro
         builder.create(draft.join("locks"))?;
         // The root of an image without layers, which anybody in a container may look at.
         std::fs::set_permissions(draft.join("empty"), PermissionsExt::from_mode(0o755))?;
-        std::fs::write(draft.join("format"), format_text(xattrs))?;
+        let form = if takes_whiteouts(&draft.join("tmp"))? { xattrs } else { OverlayXattrs::Files };
+        std::fs::write(draft.join("format"), format_text(form))?;
         atomic::rename_new(&draft, base)
     })();
     if !matches!(made, Ok(true)) {

@@ -67,6 +67,7 @@ mod digests;
 mod durability;
 mod error;
 mod find;
+mod fuse;
 mod image_files;
 mod images;
 mod known;
@@ -80,11 +81,13 @@ mod prune;
 mod records;
 mod references;
 mod removal;
+mod roots;
 mod snapshots;
 mod step_locks;
 mod steps;
 mod sweep;
 mod temporary;
+mod trees;
 mod usage;
 
 #[cfg(test)]
@@ -116,6 +119,7 @@ pub use partials::{PARTIAL_KEPT, Partial};
 pub use prune::{CachePruned, PruneRequest, choose};
 pub use records::Record;
 pub use removal::{ImagesRemoved, Removal};
+pub use roots::{Chosen, PreparedRoot};
 pub use snapshots::{Draft, LayerBlob, SnapshotKind, SnapshotMeta};
 pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
@@ -145,6 +149,10 @@ pub struct Store {
     dirty: AtomicBool,
     /// What was seen of layers since the store is held.
     known: Mutex<known::Known>,
+    /// How merged roots are made.
+    way: Mutex<roots::Way>,
+    /// Where nothing can be mounted.
+    trees: Arc<Mutex<trees::Pool>>,
 }
 
 impl Store {
@@ -153,15 +161,17 @@ impl Store {
     /// A handful of system calls; no lock is taken. Errors: the store is of a newer
     /// format, belongs to another user, or its layers carry the other overlay attributes.
     pub fn open(root: &Path, options: StoreOptions) -> Result<Store, StoreError> {
-        let paths = layout::open(root, options.xattrs)?;
+        let (paths, xattrs) = layout::open(root, options.xattrs)?;
         Ok(Store {
             root: root.to_owned(),
             paths,
-            options,
+            options: StoreOptions { xattrs, ..options },
             hold: Mutex::new(None),
             unmarked: Mutex::new(BTreeSet::new()),
             dirty: AtomicBool::new(false),
             known: Mutex::default(),
+            way: Mutex::default(),
+            trees: Arc::default(),
         })
     }
 

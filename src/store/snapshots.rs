@@ -15,12 +15,14 @@ use serde::{Deserialize, Serialize};
 use crate::image::{Digest, SnapshotId};
 use crate::layer::{Compression, LeftOut};
 use crate::sys::RootDir;
+use crate::sys::Snapshotter;
 use crate::sys::atomic;
 use crate::sys::overlay::mount_view;
 use crate::sys::read::read_opened;
 
 use super::error::failed;
 use super::temporary::remove_tree;
+use super::trees::Tree;
 use super::{Store, StoreError, TempDir, durability, locked};
 
 /// What made a layer.
@@ -84,6 +86,38 @@ pub struct Draft {
     /// An empty directory beside it, for overlayfs to work in; used for one mount only.
     pub work: PathBuf,
     temporary: TempDir,
+    /// The tree that the layer was made in.
+    pub(super) tree: Option<Tree>,
+    /// Whether something was done to the layer that the tree lacks.
+    was_changed: bool,
+}
+
+impl Draft {
+    /// Tells that files of the draft were changed after its root was finished ([`Store::finish_root`]).
+    pub fn changed(&mut self) {
+        self.was_changed = true;
+    }
+
+    /// Returns where a sandbox lists the mount points that it makes.
+    pub(super) fn points(&self) -> PathBuf {
+        self.temporary.path().join("points")
+    }
+
+    /// Makes the directory that fuse-overlayfs works in.
+    pub(super) fn fuse_work(&self) -> Result<PathBuf, StoreError> {
+        let path = self.temporary.path().join("fuse");
+        std::fs::create_dir(&path).map_err(failed("make", &path))?;
+        Ok(path)
+    }
+
+    /// Removes what lies beside the layer for the sake of its root.
+    pub(super) fn clear(&self) -> Result<(), StoreError> {
+        for name in ["points", "fuse"] {
+            let path = self.temporary.path().join(name);
+            remove_tree(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,11 +175,11 @@ impl Store {
         }
         // Whatever the umask is.
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).map_err(failed("make", &dir))?;
-        Ok(Draft { dir, work, temporary })
+        Ok(Draft { dir, work, temporary, tree: None, was_changed: false })
     }
 
     /// Makes a draft a layer of its own; nothing is copied. Nothing may be mounted on it any more.
-    pub fn commit(&self, draft: Draft, meta: SnapshotMeta) -> Result<SnapshotId, StoreError> {
+    pub fn commit(&self, mut draft: Draft, meta: SnapshotMeta) -> Result<SnapshotId, StoreError> {
         remove_tree(&draft.work).map_err(failed("remove", &draft.work))?;
         let from = draft.temporary.path();
         let bytes = meta_bytes(&meta);
@@ -155,8 +189,12 @@ impl Store {
             let bits = atomic::random_bits().map_err(failed("commit", from))?;
             let id = SnapshotId::from_bits(bits);
             if atomic::rename_new(from, &self.paths.snapshot(&id)).map_err(failed("commit", from))? {
+                let (tree, was_changed) = (draft.tree.take(), draft.was_changed);
                 draft.temporary.keep();
                 locked(&self.unmarked).insert(id.clone());
+                if let Some(tree) = tree {
+                    self.keep_tree(tree, &id, was_changed);
+                }
                 return Ok(id);
             }
         }
@@ -227,8 +265,8 @@ impl Store {
 
     /// Returns a merged read-only view of layers, lowest first.
     ///
-    /// It is attached nowhere and lives as long as the `RootDir`. Needs the right to
-    /// mount for two layers or more, and for one.
+    /// It lives as long as the `RootDir`, and is attached nowhere; or a tree of links where nothing can
+    /// be mounted, which nobody may write to.
     pub fn view(&self, layers: &[SnapshotId]) -> Result<RootDir, StoreError> {
         self.hold()?;
         if layers.is_empty() {
@@ -239,13 +277,23 @@ impl Store {
                 return Err(StoreError::NoSnapshot(id.clone()));
             }
         }
+        if self.snapshotter()?.snapshotter != Snapshotter::Overlay {
+            return self.tree_to_read(layers);
+        }
         let mut paths = self.lowers(layers);
         if paths.len() == 1 {
             // Overlayfs wants two; the merged root then still has the attributes of the first.
             paths.push(self.paths.empty.clone());
         }
-        let fd = mount_view(&paths, self.options.xattrs).map_err(StoreError::View)?;
-        Ok(RootDir::from_fd(fd))
+        match mount_view(&paths, self.options.xattrs) {
+            Ok(fd) => Ok(RootDir::from_fd(fd)),
+            // Too many layers are too many whatever mounts them.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput && error.raw_os_error().is_none() => {
+                Err(StoreError::View(error))
+            }
+            Err(error) if self.overlay_failed(&error.to_string()) => self.tree_to_read(layers),
+            Err(error) => Err(StoreError::View(error)),
+        }
     }
 
     pub(super) fn snapshot_state(&self, id: &SnapshotId) -> Result<State, StoreError> {

@@ -19,12 +19,15 @@ pub mod overlay;
 pub mod process;
 pub mod read;
 pub mod root_dir;
+pub mod snapshotter;
 pub mod spawn;
 pub mod syscalls;
 pub mod terminal;
+pub mod upper;
 pub mod userns;
 pub mod users;
 pub mod xattr;
 
 pub use overlay::OverlayXattrs;
 pub use root_dir::{RootDir, Stat};
+pub use snapshotter::Snapshotter;

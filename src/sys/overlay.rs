@@ -23,13 +23,16 @@ use serde::{Deserialize, Serialize};
 /// The most lower directories the kernel takes in one overlay.
 pub const MAX_LOWERS: usize = 500;
 
-/// The name space that overlayfs keeps its own extended attributes in.
+/// Where a layer has its marks: the name space of overlayfs's own extended attributes, or files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OverlayXattrs {
     /// `trusted.overlay.*`: as root of the initial user namespace.
     Trusted,
     /// `user.overlay.*`: inside a user namespace (mount option `userxattr`, Linux 5.11).
     User,
+    /// Files, as in a layer's tar ([`super::upper`]): on a file system that takes no whiteouts, where
+    /// overlayfs can never write. What is rbuild's own is under `user.overlay.` then.
+    Files,
 }
 
 impl OverlayXattrs {
@@ -37,7 +40,7 @@ impl OverlayXattrs {
     pub fn prefix(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.",
-            OverlayXattrs::User => "user.overlay.",
+            OverlayXattrs::User | OverlayXattrs::Files => "user.overlay.",
         }
     }
 
@@ -45,7 +48,7 @@ impl OverlayXattrs {
     pub fn opaque(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.opaque",
-            OverlayXattrs::User => "user.overlay.opaque",
+            OverlayXattrs::User | OverlayXattrs::Files => "user.overlay.opaque",
         }
     }
 
@@ -55,7 +58,7 @@ impl OverlayXattrs {
         match self {
             OverlayXattrs::Trusted => &[("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")],
             // `userxattr` takes no `redirect_dir=off`: that may mean `follow`, which it forbids.
-            OverlayXattrs::User => {
+            OverlayXattrs::User | OverlayXattrs::Files => {
                 &[("userxattr", ""), ("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow")]
             }
         }

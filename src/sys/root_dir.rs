@@ -6,6 +6,7 @@
 //! chroot, with no race) and RESOLVE_NO_MAGICLINKS. Not here: reading a whole
 //! tree (`sys::dir`), extended attributes (`sys::xattr`).
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 use rustix::fs::FileType;
@@ -177,6 +179,8 @@ pub enum Escape {
 #[derive(Debug)]
 pub struct RootDir {
     fd: OwnedFd,
+    /// What must last as long as any handle of it.
+    keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl AsFd for RootDir {
@@ -189,12 +193,17 @@ impl RootDir {
     /// Opens a directory of the host as a root. The path itself is trusted and resolved as usual.
     pub fn open(path: &Path) -> io::Result<RootDir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(RootDir { fd: rustix::fs::open(path, flags, Mode::empty())? })
+        Ok(RootDir::from_fd(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
     /// Makes a root of an open directory (O_PATH and detached mounts too).
     pub fn from_fd(fd: OwnedFd) -> RootDir {
-        RootDir { fd }
+        RootDir { fd, keep: None }
+    }
+
+    /// Keeps a value for as long as there is a handle of this root, or of one opened inside it.
+    pub fn keeping(self, keep: Arc<dyn Any + Send + Sync>) -> RootDir {
+        RootDir { keep: Some(keep), ..self }
     }
 
     /// Returns the root's descriptor.
@@ -204,7 +213,7 @@ impl RootDir {
 
     /// Returns a second handle of the same root.
     pub fn try_clone(&self) -> io::Result<RootDir> {
-        Ok(RootDir { fd: self.fd.try_clone()? })
+        Ok(RootDir { fd: self.fd.try_clone()?, keep: self.keep.clone() })
     }
 
     /// Opens a file; links are followed inside the root unless O_NOFOLLOW is given.
@@ -217,7 +226,7 @@ impl RootDir {
     /// Opens a directory inside the root as a root of its own.
     pub fn open_dir(&self, path: &Path) -> io::Result<RootDir> {
         let fd = self.open_at(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(RootDir { fd })
+        Ok(RootDir { fd, keep: self.keep.clone() })
     }
 
     /// Opens a directory, and fails with EXDEV where a link or `..` leads above the root.

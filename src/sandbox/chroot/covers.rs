@@ -18,6 +18,7 @@ use super::tree;
 use crate::sys::RootDir;
 use crate::sys::copy::{set_times, write_all};
 use crate::sys::dir::remove_tree;
+use crate::sys::snapshotter::write_points;
 use crate::sys::root_dir::{Escape, fstat, open_no_follow, stat_at};
 
 /// The devices of a step, the harmless ones, by their numbers: the kernel's devices.txt.
@@ -65,6 +66,8 @@ impl New {
 pub(in crate::sandbox) struct Covers {
     root: RootDir,
     aside: RootDir,
+    /// The file that lists for the store what was put: [`write_points`].
+    points: PathBuf,
     next: u32,
     /// In the order they were put.
     list: Vec<Cover>,
@@ -73,6 +76,8 @@ pub(in crate::sandbox) struct Covers {
 #[derive(Debug)]
 struct Cover {
     target: PathBuf,
+    /// The path without links, relative to the root.
+    real: PathBuf,
     parent: OwnedFd,
     name: OsString,
     /// The name aside of what was there.
@@ -94,8 +99,23 @@ struct Home {
 
 impl Covers {
     /// Will put things into `root`, and what they cover into the directory `aside`.
-    pub(super) fn new(root: RootDir, aside: &Path) -> io::Result<Covers> {
-        Ok(Covers { root, aside: RootDir::open(aside)?, next: 0, list: Vec::new() })
+    pub(super) fn new(root: RootDir, aside: &Path, points: &Path) -> io::Result<Covers> {
+        let (aside, points) = (RootDir::open(aside)?, points.to_owned());
+        Ok(Covers { root, aside, points, next: 0, list: Vec::new() })
+    }
+
+    /// Lists what was put for whoever looks for the step's changes.
+    pub(super) fn list(&self) -> io::Result<()> {
+        let mut points = Vec::new();
+        for cover in &self.list {
+            let above: Vec<&Path> = cover.real.ancestors().skip(1).take(cover.made.len()).collect();
+            points.extend(above.into_iter().rev().map(Path::to_owned));
+            points.push(match cover.covered {
+                Some(_) => Path::new("/").join(&cover.real),
+                None => cover.real.clone(),
+            });
+        }
+        write_points(&self.points, &points)
     }
 
     /// Puts something at an absolute path; links in it are followed inside the root.
@@ -113,7 +133,7 @@ impl Covers {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root itself cannot be covered"));
         };
         let (parent, made) = self.make_parents(&real)?;
-        let mut cover = Cover { target: target.to_owned(), parent, name, covered: None, home: None, made };
+        let mut cover = Cover { target: target.to_owned(), real, parent, name, covered: None, home: None, made };
         let times = fstat(&cover.parent)?;
         if stat_at(&cover.parent, &cover.name).is_ok() {
             let aside = OsString::from(format!("covered-{}", self.next));

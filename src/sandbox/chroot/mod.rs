@@ -44,7 +44,7 @@ pub enum ChrootError {
 /// Returns what has to be taken out after the step, and what of the spec has no effect.
 pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootError> {
     let impossible = |what: &str| Err(ChrootError::Impossible(what.to_owned()));
-    let Root::Directory { path, mount: None, scratch: aside, .. } = &spec.root else {
+    let Root::Directory { path, mount: None, scratch: aside, points } = &spec.root else {
         return impossible("a root that is mounted");
     };
     match spec.network {
@@ -65,10 +65,11 @@ pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootErro
     spec.no_new_privs = true;
     spec.view = None;
     let root = RootDir::open(path).map_err(ChrootError::Root)?;
-    let mut covers = Covers::new(root, aside).map_err(ChrootError::Root)?;
+    let mut covers = Covers::new(root, aside, points).map_err(ChrootError::Root)?;
     for mount in std::mem::take(&mut spec.mounts) {
         put(&mut covers, mount, &mut notes)?;
     }
+    covers.list().map_err(ChrootError::Root)?;
     Ok((covers, notes))
 }
 
