@@ -228,8 +228,18 @@ fn change_root(root: &OwnedFd) -> Result<(), StepError> {
     };
     rustix::process::fchdir(root).map_err(failed("fchdir"))?;
     // The old root is put over the new one, and taken off from there: pivot_root(2).
-    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount"))?;
+    match rustix::process::pivot_root(".", ".") {
+        // A filter around this process that lets it mount (docker's, with CAP_SYS_ADMIN alone). Moved over
+        // the old root, the new one is what every way up ends in: nothing beneath it can be named.
+        Err(Errno::PERM) => {
+            rustix::mount::mount_move(".", "/").map_err(failed("move"))?;
+            rustix::process::chroot(".").map_err(failed("chroot"))?;
+        }
+        other => {
+            other.map_err(failed("pivot_root"))?;
+            rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount"))?;
+        }
+    }
     rustix::process::chdir("/").map_err(failed("chdir"))
 }
 

@@ -18,8 +18,8 @@ use super::tree;
 use crate::sys::RootDir;
 use crate::sys::copy::{set_times, write_all};
 use crate::sys::dir::remove_tree;
-use crate::sys::snapshotter::write_points;
 use crate::sys::root_dir::{Escape, fstat, open_no_follow, stat_at};
+use crate::sys::snapshotter::write_points;
 
 /// The devices of a step, the harmless ones, by their numbers: the kernel's devices.txt.
 const DEVICES: [(&str, u32, u32); 6] =
@@ -133,7 +133,8 @@ impl Covers {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root itself cannot be covered"));
         };
         let (parent, made) = self.make_parents(&real)?;
-        let mut cover = Cover { target: target.to_owned(), real, parent, name, covered: None, home: None, made };
+        let mut cover =
+            Cover { target: target.to_owned(), real, parent, name, covered: None, home: None, made };
         let times = fstat(&cover.parent)?;
         if stat_at(&cover.parent, &cover.name).is_ok() {
             let aside = OsString::from(format!("covered-{}", self.next));
@@ -296,6 +297,8 @@ fn fill(cover: &mut Cover, new: New, root: &RootDir) -> io::Result<()> {
             Ok(rustix::fs::linkat(rustix::fs::CWD, path, parent, name, AtFlags::SYMLINK_FOLLOW)?)
         }
         New::Copy(source) => tree::copy(source.as_fd(), parent, name),
+        // A file of a state that may be written: it is thrown away.
+        New::Moved(source) if !fstat(&source)?.is_dir() => tree::copy(source.as_fd(), parent, name),
         New::Moved(source) => {
             let home = home(&source)?;
             if lies_in(&source, root)? {
