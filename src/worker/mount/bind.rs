@@ -15,7 +15,7 @@ use super::MountError;
 use crate::context::{self, SelectOptions, Selected, Selection, Source, Tree};
 use crate::image::SnapshotId;
 use crate::plan::graph::CopyOp;
-use crate::sandbox::{BindSource, Isolation, MountSource, State, Upper};
+use crate::sandbox::{BindSource, MountSource, State, Upper};
 use crate::solve::{self, View};
 use crate::store::Draft;
 use crate::sys::RootDir;
@@ -98,9 +98,6 @@ impl StoreWorker<'_> {
         view: &View,
         writable: bool,
     ) -> Result<Bound, WorkerError> {
-        if self.options.launcher.isolation() == Isolation::Chroot {
-            return self.bind_without_mounts(target, path, view);
-        }
         let store = self.options.store;
         let written = if writable { Some(store.draft()?) } else { None };
         let upper =
@@ -134,24 +131,6 @@ impl StoreWorker<'_> {
             }
         };
         Ok(Bound { source, copied, written })
-    }
-
-    /// Opens what is copied into the root of a step in a chroot, where all that it writes is thrown away.
-    fn bind_without_mounts(&self, target: &str, path: &str, view: &View) -> Result<Bound, WorkerError> {
-        let (fd, copied) = match view {
-            View::State(layers) => {
-                let failed = |source| MountError::Source { target: target.into(), path: path.into(), source };
-                let root = self.options.store.view(layers)?;
-                let inside = if path.is_empty() { Path::new(".") } else { Path::new(path) };
-                (root.open_at(inside, OFlags::PATH, Mode::empty()).map_err(failed)?, None)
-            }
-            View::Context(name) => {
-                let copied = self.copied(target, path, name, view)?;
-                (copied.open(target, path)?, Some(copied))
-            }
-        };
-        let source = MountSource::Bind { source: BindSource::Fd(fd), read_only: true, make_points: false };
-        Ok(Bound { source, copied, written: None })
     }
 
     /// Gives the directory that writes go to the metadata of the state's root, which it covers.
