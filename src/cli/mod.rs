@@ -53,6 +53,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod snapshotter;
 mod step_inputs;
 mod system_df;
 mod table;

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::error::{CommandError, chain};
+use super::snapshotter::SnapshotterOption;
 use crate::build::Engine;
 use crate::net::{Client, ClientOptions, ProxySettings};
 use crate::registry::{CredentialOptions, Registries, RegistryOptions, SettingsFile};
@@ -21,9 +22,9 @@ use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
 use crate::store::{Store, StoreOptions};
-use crate::sys::OverlayXattrs;
 use crate::sys::read::read_small;
 use crate::sys::userns::{self, Identity, UsernsError};
+use crate::sys::{OverlayXattrs, Snapshotter};
 use crate::worker::FetchOptions;
 
 /// Options of every command.
@@ -38,6 +39,8 @@ pub struct Global {
     /// Do not wait until what was written is safe on the disk
     #[arg(long, global = true, help_heading = "Global options")]
     pub no_sync: bool,
+    #[command(flatten)]
+    pub snapshotter: SnapshotterOption,
     /// Docker's settings for registries: insecure-registries, registry-mirrors, proxies
     ///
     /// Without it: /etc/docker/daemon.json and ~/.config/docker/daemon.json, if they are there.
@@ -53,6 +56,7 @@ pub struct World {
     /// Where the store is.
     pub store_root: PathBuf,
     sync: bool,
+    snapshotter: Option<Snapshotter>,
     daemon_json: Option<PathBuf>,
     /// Starts sandboxes.
     pub launcher: LazyLauncher,
@@ -110,6 +114,7 @@ impl World {
             no_namespaces,
             identity,
             sync: !global.no_sync,
+            snapshotter: global.snapshotter.wish(std::env::var("RBUILD_SNAPSHOTTER").ok())?,
             daemon_json: global.daemon_json.clone(),
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")).isolated(isolation),
             networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
@@ -136,7 +141,14 @@ impl World {
     /// Opens the store, making it where there is none.
     pub fn open_store(&self) -> Result<Store, CommandError> {
         let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
-        Store::open(&self.store_root, StoreOptions { xattrs, sync: self.sync }).map_err(|error| {
+        let opened = Store::open(&self.store_root, StoreOptions { xattrs, sync: self.sync });
+        let opened = opened.inspect(|store| {
+            // A root for a chroot is made without mounts.
+            let chroot = self.launcher.isolation() == Isolation::Chroot;
+            let wish = if chroot { Some(Snapshotter::Copy) } else { self.snapshotter };
+            store.use_snapshotter(wish, std::env::var("PATH").unwrap_or_default());
+        });
+        opened.map_err(|error| {
             let hint = match &error {
                 crate::store::StoreError::Io { source, .. }
                     if source.kind() == std::io::ErrorKind::PermissionDenied =>

@@ -17,10 +17,10 @@ use crate::sandbox::network::{
     NetworkError, NetworkPool, NoNetwork, PrivateNetwork, PublishedPort, private_resolv_conf,
 };
 use crate::sandbox::{
-    LazyLauncher, Network, Root, Running, SandboxError, Stdio, StepEnvironment, TerminalSize, User, Volume,
+    LazyLauncher, Network, Running, SandboxError, Stdio, StepEnvironment, TerminalSize, User, Volume,
     step_spec,
 };
-use crate::store::{Draft, Store, StoreError};
+use crate::store::{Draft, PreparedRoot, Store, StoreError};
 use crate::sys::RootDir;
 use crate::sys::root_dir::Escape;
 use crate::sys::users::{self, UserError};
@@ -84,6 +84,7 @@ pub struct Container {
     /// Whether it shares the host's network for want of a program that makes private ones.
     pub shares_network: bool,
     _network: Option<PrivateNetwork>,
+    _root: PreparedRoot,
     _draft: Draft,
 }
 
@@ -118,12 +119,8 @@ pub fn start(request: StartRequest<'_>) -> Result<Container, ContainerError> {
         _ => None,
     };
     let shares_network = request.network == NetworkChoice::Default && private.is_none();
-    let root = Root::Overlay {
-        lowers: store.lowers(request.layers),
-        upper: draft.dir.clone(),
-        work: draft.work.clone(),
-        xattrs,
-    };
+    let mut prepared = store.prepare_root(request.layers, &draft)?;
+    let root = prepared.take_plan().expect("a root that was just prepared has its plan").into();
     let mut step = StepEnvironment::new(root, start.args.iter().map(Into::into).collect());
     step.env = start.env.iter().map(Into::into).collect();
     step.home = user.home;
@@ -148,7 +145,7 @@ pub fn start(request: StartRequest<'_>) -> Result<Container, ContainerError> {
     // It may run for days: from here on only its own layers are kept from a sweep.
     store.let_go()?;
     let terminal = running.take_terminal();
-    Ok(Container { running, terminal, shares_network, _network: private, _draft: draft })
+    Ok(Container { running, terminal, shares_network, _network: private, _root: prepared, _draft: draft })
 }
 
 /// Returns a container's /etc/hosts.

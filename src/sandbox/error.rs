@@ -39,6 +39,16 @@ pub enum SandboxError {
 }
 
 impl SandboxError {
+    /// Returns the reason where overlayfs could not be mounted: before anything ran.
+    pub fn overlay_refused(&self) -> Option<String> {
+        match self {
+            SandboxError::Step(StepError::Overlay(error) | StepError::OtherState { error, .. }) => {
+                Some(error.to_string())
+            }
+            _ => None,
+        }
+    }
+
     /// Returns what kept the program itself from starting, when that is the reason.
     pub fn exec(&self) -> Option<&ExecError> {
         match self {

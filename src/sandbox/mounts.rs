@@ -69,7 +69,15 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepErr
             (root, scratch, mounts)
         }
     };
-    let mut table = Table { root, scratch, files: 0, open_to_points: Vec::new(), null: None, nothing: None, notes: Vec::new() };
+    let mut table = Table {
+        root,
+        scratch,
+        files: 0,
+        open_to_points: Vec::new(),
+        null: None,
+        nothing: None,
+        notes: Vec::new(),
+    };
     for mount in mounts {
         table.mount(mount)?;
     }

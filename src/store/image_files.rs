@@ -439,7 +439,7 @@ mod tests {
             write(dir.join("f"), 12);
             write(dir.join("opaque/z"), 1);
             let opaque = RootDir::open(&dir.join("opaque")).unwrap();
-            xattr::set(xattr::of(&opaque), b"trusted.overlay.opaque", b"y").unwrap();
+            crate::sys::xattr::set(crate::sys::xattr::of(&opaque), b"trusted.overlay.opaque", b"y").unwrap();
             write(dir.join("to-dir/in"), 2);
             write(dir.join("to-file"), 2);
             whiteout(&dir.join("never-was"));

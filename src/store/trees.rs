@@ -139,6 +139,17 @@ impl Store {
         Ok(tree)
     }
 
+    /// Merges layers (lowest first) into an empty directory, for somebody to write to.
+    pub fn merge_into(&self, layers: &[SnapshotId], directory: &Path) -> Result<(), StoreError> {
+        let tree = RootDir::open(directory).map_err(failed("open", directory))?;
+        for layer in each_once(layers) {
+            let path = self.snapshot_dir(&layer);
+            let layer = RootDir::open(&path).map_err(failed("open", &path))?;
+            merge_layer(&layer, self.options.xattrs, &tree, Become::Copies).map_err(StoreError::Merge)?;
+        }
+        Ok(())
+    }
+
     /// Keeps the tree a layer was made in, for the step on top of it.
     pub(super) fn keep_tree(&self, mut tree: Tree, layer: &SnapshotId, was_changed: bool) {
         tree.layers.push(layer.clone());

@@ -83,6 +83,15 @@ fn signal_name(number: i32) -> String {
 }
 
 impl WorkerError {
+    /// Tells whether a step did not start since overlayfs could not be mounted, and `other_way`, given the
+    /// reason, says that it can go another way.
+    pub(super) fn may_go_another_way(&self, other_way: impl FnOnce(&str) -> bool) -> bool {
+        match self {
+            WorkerError::Sandbox { error, .. } => error.overlay_refused().is_some_and(|why| other_way(&why)),
+            _ => false,
+        }
+    }
+
     /// Returns the word for a finding's code.
     pub fn code(&self) -> &'static str {
         match self {

@@ -23,6 +23,7 @@ use crate::plan::graph::{MountKind, RunMount, RunOp};
 use crate::sandbox::{BindSource, MountSource, StepMount};
 use crate::solve::{Cancel, InputView, Selected, View};
 use crate::store::{CacheMount, Draft, EmptiedMounts, StoreError};
+use crate::sys::RootDir;
 
 /// The variable by which programs find an agent: ssh-agent(1).
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
@@ -45,6 +46,8 @@ pub(super) struct StepMounts {
     _caches: Vec<CacheMount>,
     _copied: Vec<std::sync::Arc<bind::Copied>>,
     _written: Vec<Draft>,
+    /// Trees that files are shown of.
+    _views: Vec<RootDir>,
 }
 
 impl StoreWorker<'_> {
@@ -86,6 +89,7 @@ impl StoreWorker<'_> {
             _caches: Vec::new(),
             _copied: Vec::new(),
             _written: Vec::new(),
+            _views: Vec::new(),
         };
         for (index, mount) in op.mounts.iter().enumerate() {
             if let Some(source) = self.source(mount, inputs, &mut step)? {
@@ -127,6 +131,7 @@ impl StoreWorker<'_> {
                 let bound = self.bind(&mount.target, source, view, *writable)?;
                 step._copied.extend(bound.copied);
                 step._written.extend(bound.written);
+                step._views.extend(bound.view);
                 Ok(Some(bound.source))
             }
             MountKind::Secret { id, file, env, required, mode, uid, gid } => {

@@ -17,11 +17,10 @@ use crate::report::{Event, Stream};
 use crate::sandbox::isolation::CHROOT_WARNING;
 use crate::sandbox::network::{PrivateNetwork, private_resolv_conf};
 use crate::sandbox::{
-    self, BindSource, Exit, Isolation, Network, Root, Stdio, StepEnvironment, User, Volume, hosts_file,
-    step_spec,
+    self, BindSource, Exit, Isolation, Network, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
 };
 use crate::solve::{Cancel, InputView, Log};
-use crate::store::Draft;
+use crate::store::{Draft, PreparedRoot};
 use crate::sys::RootDir;
 use crate::sys::users::{self, Owner};
 
@@ -41,7 +40,7 @@ impl StoreWorker<'_> {
         let base = base_of(inputs);
         let store = self.options.store;
         let xattrs = store.options().xattrs;
-        let layer = self.new_layer(base)?;
+        let mut layer = self.new_layer(base)?;
         let user = users::lookup(&layer.base, &op.user)?;
         let mut view = None;
         match layer.base.try_stat(Path::new(&op.workdir), true) {
@@ -73,8 +72,8 @@ impl StoreWorker<'_> {
             Err(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
-            Ok((Exit::Code(0), _)) => {}
-            Ok((exit, oom)) => return Err(WorkerError::Exit { command, exit, oom }),
+            Ok((Exit::Code(0), _, root)) => store.finish_root(root, &layer.base, &mut layer.draft)?,
+            Ok((exit, oom, _)) => return Err(WorkerError::Exit { command, exit, oom }),
         }
         for name in MOUNT_POINTS {
             let missing =
@@ -84,6 +83,7 @@ impl StoreWorker<'_> {
                     .upper
                     .create_dir(Path::new(name), 0o755)
                     .map_err(|source| WorkerError::Io { what: format!("cannot make `/{name}`"), source })?;
+                layer.draft.changed();
             }
         }
         Ok(layer)
@@ -147,15 +147,12 @@ impl StoreWorker<'_> {
         network: &Joined,
         log: Log<'_>,
         cancel: &Cancel,
-    ) -> Result<(Exit, bool), WorkerError> {
+    ) -> Result<(Exit, bool, PreparedRoot), WorkerError> {
         let options = &self.options;
         let pipe = |what: &'static str| move |source| WorkerError::Io { what: what.to_owned(), source };
-        let root = Root::Overlay {
-            lowers: options.store.lowers(base),
-            upper: draft.dir.clone(),
-            work: draft.work.clone(),
-            xattrs: options.store.options().xattrs,
-        };
+        let mut prepared = options.store.prepare_root(base, draft)?;
+        self.note_snapshotter()?;
+        let root = prepared.take_plan().expect("a root that was just prepared has its plan").into();
         let mut step = StepEnvironment::new(root, op.args.iter().map(Into::into).collect());
         let shared = view.map(|view| view.fd().try_clone_to_owned()).transpose();
         step.view = shared.map_err(pipe("cannot share the view of the layers"))?;
@@ -222,7 +219,17 @@ impl StoreWorker<'_> {
         let _hook = cancel.on_cancel(move || drop(stop.kill()));
         pump(stdout.into(), stderr.into(), log).map_err(pipe("cannot read the output of the step"))?;
         let exit = running.wait().map_err(failed)?;
-        Ok((exit, running.oom_killed()))
+        Ok((exit, running.oom_killed(), prepared))
+    }
+
+    /// Tells what is taken instead of overlayfs, once in a build.
+    fn note_snapshotter(&self) -> Result<(), WorkerError> {
+        if let Some(notice) = self.options.store.snapshotter()?.notice()
+            && self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(notice.clone())
+        {
+            self.options.reporter.event(Event::Warning { text: format!("warning: {notice}") });
+        }
+        Ok(())
     }
 
     /// Tells what of the options has no effect here, once in a build.

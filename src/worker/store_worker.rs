@@ -463,8 +463,17 @@ impl Worker for StoreWorker<'_> {
             Op::Run(op) => {
                 // By the clock of files: what the step makes at once must not seem older than it.
                 let from = file_clock();
-                let NewLayer { draft, base, upper } = self.run(op, inputs, log, cancel)?;
-                self.clamp(&upper, op.source_date_epoch)?;
+                let NewLayer { mut draft, base, upper } = match self.run(op, inputs, log, cancel) {
+                    // Nothing ran yet; another way of merging layers may do.
+                    Err(error) if error.may_go_another_way(|why| self.options.store.overlay_failed(why)) => {
+                        self.run(op, inputs, log, cancel)?
+                    }
+                    other => other?,
+                };
+                if op.source_date_epoch.is_some() {
+                    self.clamp(&upper, op.source_date_epoch)?;
+                    draft.changed();
+                }
                 let now = Timestamp::now();
                 let until = (now.as_second(), now.subsec_nanosecond().unsigned_abs());
                 let produced = self.commit(draft, SnapshotKind::Run)?;

@@ -14,11 +14,12 @@ use rustix::fs::{Mode, OFlags};
 use super::MountError;
 use crate::context::{self, SelectOptions, Selected, Selection, Source, Tree};
 use crate::image::SnapshotId;
+use crate::layer::{Become, merge_layer};
 use crate::plan::graph::CopyOp;
 use crate::sandbox::{BindSource, MountSource, State, Upper};
 use crate::solve::{self, View};
 use crate::store::Draft;
-use crate::sys::RootDir;
+use crate::sys::{RootDir, Snapshotter};
 use crate::worker::copy;
 use crate::worker::error::WorkerError;
 use crate::worker::parts::literal;
@@ -48,6 +49,7 @@ pub(super) struct Bound {
     pub(super) source: MountSource,
     pub(super) copied: Option<Arc<Copied>>,
     pub(super) written: Option<Draft>,
+    pub(super) view: Option<RootDir>,
 }
 
 impl StoreWorker<'_> {
@@ -100,6 +102,9 @@ impl StoreWorker<'_> {
     ) -> Result<Bound, WorkerError> {
         let store = self.options.store;
         let written = if writable { Some(store.draft()?) } else { None };
+        if store.snapshotter()?.snapshotter != Snapshotter::Overlay {
+            return self.bind_files(target, path, view, written);
+        }
         let upper =
             written.as_ref().map(|draft| Upper { upper: draft.dir.clone(), work: draft.work.clone() });
         let xattrs = store.options().xattrs;
@@ -130,7 +135,53 @@ impl StoreWorker<'_> {
                 (source, Some(copied))
             }
         };
-        Ok(Bound { source, copied, written })
+        Ok(Bound { source, copied, written, view: None })
+    }
+
+    /// Does the same where no state can be mounted: shows files of a tree that is only read, or copies.
+    fn bind_files(
+        &self,
+        target: &str,
+        path: &str,
+        view: &View,
+        written: Option<Draft>,
+    ) -> Result<Bound, WorkerError> {
+        let store = self.options.store;
+        let failed = |source| MountError::Source { target: target.into(), path: path.into(), source };
+        let open = |root: &RootDir, path: &Path| {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            root.open_at(path, OFlags::PATH, Mode::empty()).map_err(failed)
+        };
+        let (copied, view, inside) = match view {
+            View::State(layers) => {
+                if let Some(draft) = &written {
+                    store.merge_into(layers, &draft.dir)?;
+                }
+                let view = if written.is_none() { Some(store.view(layers)?) } else { None };
+                (None, view, Path::new("/").join(path))
+            }
+            View::Context(name) => {
+                let copied = self.copied(target, path, name, view)?;
+                if let Some(draft) = &written {
+                    let (from, to) = (RootDir::open(&copied.draft.dir), RootDir::open(&draft.dir));
+                    let (from, to) = (from.map_err(failed)?, to.map_err(failed)?);
+                    merge_layer(&from, store.options().xattrs, &to, Become::Copies)?;
+                }
+                let name = copied.name.clone();
+                (Some(copied), None, name)
+            }
+        };
+        let fd = match (&written, &view, &copied) {
+            (Some(draft), ..) => open(&RootDir::open(&draft.dir).map_err(failed)?, &inside)?,
+            (None, Some(view), _) => open(view, &inside)?,
+            (None, None, Some(copied)) => copied.open(target, path)?,
+            (None, None, None) => return Err(failed(std::io::ErrorKind::NotFound.into()).into()),
+        };
+        let read_only = written.is_none();
+        let source = BindSource::Fd(fd);
+        // What is written to it is thrown away, so mount points may be made in it too.
+        let source = MountSource::Bind { source, read_only, make_points: !read_only };
+        Ok(Bound { source, copied, written, view })
     }
 
     /// Gives the directory that writes go to the metadata of the state's root, which it covers.
