@@ -117,7 +117,10 @@ impl World {
             snapshotter: global.snapshotter.wish(std::env::var("RBUILD_SNAPSHOTTER").ok())?,
             daemon_json: global.daemon_json.clone(),
             launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")).isolated(isolation),
-            networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
+            networks: match isolation {
+                Isolation::Chroot => LazyNetworks::without(NoNetwork::NoNamespaces),
+                Isolation::Namespaces => LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
+            },
             registries: OnceLock::new(),
             insecure: OnceLock::new(),
             resolv_conf: read_small(Path::new("/etc/resolv.conf"))

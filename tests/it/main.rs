@@ -19,6 +19,7 @@ mod cache;
 mod cancel;
 mod cases;
 mod check;
+mod containers;
 mod context;
 mod contexts;
 mod cookbook;
