@@ -8,14 +8,14 @@ use super::error::{CommandError, chain, code};
 use super::world::World;
 use super::{table, ui};
 use crate::report::clean::without_codes;
-use crate::sandbox::facts;
+use crate::sandbox::{facts, snapshotter_fact};
 
 /// Say what this machine has, what it lacks, and how to get it.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {}
 
 /// The facts without which nothing can be built.
-const NEEDED: [&str; 3] = ["kernel", "user namespaces", "overlayfs"];
+const NEEDED: [&str; 2] = ["kernel", "user namespaces"];
 
 /// Runs the command; the exit code is 1 where something is missing that builds need.
 pub fn doctor(world: &World, _: DoctorArgs) -> Result<(), CommandError> {
@@ -38,6 +38,8 @@ pub fn doctor(world: &World, _: DoctorArgs) -> Result<(), CommandError> {
     let scratch = scratch.map_or_else(std::env::temp_dir, Path::to_path_buf);
     let mut facts = facts::inspect(identity, &scratch, &std::env::var("PATH").unwrap_or_default());
     facts.extend(world.isolation_facts());
+    let overlay = facts.iter().find(|fact| fact.name == "overlayfs").is_some_and(|fact| fact.ok);
+    facts.push(snapshotter_fact::snapshotter(overlay, &scratch, &std::env::var("PATH").unwrap_or_default()));
     let rows: Vec<Vec<String>> = facts
         .iter()
         .map(|fact| {

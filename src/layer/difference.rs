@@ -1,8 +1,8 @@
 //! What a step changed in a tree that held layers, written as a layer: an overlay upper directory.
 //!
 //! The outcome is what overlayfs would have left there. A file that was touched is in it whole; a directory
-//! as soon as it or something in it was; what is gone as a whiteout; a directory that is new in one that the
-//! lower layers have, too, is opaque. Two things cannot be told from outside: that a file was opened
+//! as soon as it or something in it was; what is gone as a whiteout; a directory that took the place
+//! of something is opaque. Two things cannot be told from outside: that a file was opened
 //! for writing and not written to, which overlayfs copies up all the same, and through which of several
 //! names a file was written to, so all of them are in the layer. Files are cloned into the upper directory:
 //! the tree stays what it is, for the next step. Not here: making the tree (`merge`).
@@ -55,6 +55,7 @@ pub fn write_difference(
         names: Vec::new(),
         path: Vec::new(),
         written: HashMap::new(),
+        linked: HashSet::new(),
         cloner: Cloner::default(),
     };
     match difference.walk(tree) {
@@ -97,6 +98,8 @@ struct Difference<'a> {
     path: Vec<u8>,
     /// The first names of files with several, in the upper directory, by inode.
     written: HashMap<u64, PathBuf>,
+    /// Lower files with several names that got further ones.
+    linked: HashSet<u64>,
     cloner: Cloner,
 }
 
@@ -210,7 +213,9 @@ impl Difference<'_> {
                 Err(errno) => return Err(errno.into()),
             };
             let fd = open_no_follow(targets.current(), name, DIRECTORY, Mode::empty())?;
-            if made && levels[at - 1].merged && !levels[at].merged {
+            let path = &self.path[..levels[at].path_length];
+            let hides = levels[at - 1].merged && !levels[at].merged && self.before.files.contains_key(path);
+            if made && hides {
                 make_opaque(&fd, self.form)?;
             }
             targets.push(fd)?;
@@ -240,12 +245,12 @@ impl Difference<'_> {
         if self.doubtful.contains(&self.path) && old.has_same_metadata(now) {
             return Ok(false);
         }
-        // Another of its names may have been taken away, which moves the change time, too.
-        let lost_a_name = old.stat.nlink > 1 && now.stat.nlink <= old.stat.nlink;
-        if lost_a_name && old.has_same_metadata(now) {
-            return Ok(!self.is_as_below(dir, name)?);
+        // Names that are given or taken away move the change time of all, too. Overlayfs copies up
+        // the one name that a new one was made of.
+        if old.stat.nlink < 2 || !old.has_same_metadata(now) || !self.is_as_below(dir, name)? {
+            return Ok(true);
         }
-        Ok(true)
+        Ok(now.stat.nlink > old.stat.nlink && self.linked.insert(now.stat.ino))
     }
 
     /// Compares a file's content and attributes with those that the layers have at its path.

@@ -2,8 +2,8 @@
 //!
 //! It marks opaque directories by files (`.wh..wh..opq`, and a whiteout of that name), whiteouts by
 //! character devices or, where it may not make those, by files (`.wh.NAME`), and keeps notes in
-//! attributes of its own. Overlayfs also marks each new directory as opaque that is in one of a lower
-//! layer; layers of equal steps are to be equal bytes, so that is done here, too.
+//! attributes of its own. It also marks directories as opaque that hide nothing; layers of equal steps
+//! are to be equal bytes, so those marks are only taken off.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -42,10 +42,11 @@ pub fn from_fuse_overlayfs(
     form: OverlayXattrs,
     points: &[PathBuf],
 ) -> Result<(), LayerError> {
-    let folders = take_off(upper, points)?;
     let mut path = Vec::new();
     let marks = Marks { base, form };
     marks.walk(upper, &mut path).map_err(|error| LayerError::file("read", &path)(error))?;
+    // Only now: a mark in a mount point would have it look used.
+    let folders = take_off(upper, points)?;
     for folder in folders {
         let mut at = Path::new(OsStr::from_bytes(&folder));
         while !at.as_os_str().is_empty() {
@@ -112,17 +113,18 @@ impl Marks<'_> {
             }
         }
         entries.retain(|(name, _)| !OPAQUE.contains(&name.as_bytes()));
-        let below = || -> io::Result<bool> {
-            let path = Path::new(OsStr::from_bytes(path));
-            Ok(self.base.try_stat(path, false)?.is_some_and(|stat| stat.is_dir()))
-        };
         let merged = match parent_is_merged {
             None => true,
-            Some(parent) => parent && !opaque && below()?,
+            Some(false) => false,
+            Some(true) => {
+                let below = self.base.try_stat(Path::new(OsStr::from_bytes(path)), false)?;
+                let merged = !opaque && below.is_some_and(|stat| stat.is_dir());
+                if below.is_some() && !merged {
+                    make_opaque(dir, self.form)?;
+                }
+                merged
+            }
         };
-        if parent_is_merged == Some(true) && !merged {
-            make_opaque(dir, self.form)?;
-        }
         Ok(Level { entries: entries.into_iter(), stat, merged, path_length: path.len() })
     }
 

@@ -37,6 +37,8 @@ mod view;
 mod walk;
 
 #[cfg(test)]
+mod difference_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod round_trip_tests;

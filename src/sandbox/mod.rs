@@ -26,6 +26,7 @@ mod note;
 mod seccomp;
 mod security;
 pub mod size;
+pub mod snapshotter_fact;
 mod spec;
 mod states;
 mod step;

@@ -68,27 +68,35 @@ impl Served {
             Err(errno) => {
                 drop(mount);
                 let _ = child.kill();
-                let mut said = String::new();
-                if let Some(stderr) = child.stderr.take() {
-                    let _ = stderr.take(4096).read_to_string(&mut said);
-                }
+                let said = last_words(&mut child);
                 let _ = child.wait();
-                let said = said.lines().next_back().unwrap_or_default();
                 Err(io::Error::other(format!("fuse-overlayfs does not serve ({errno}): {said}")))
             }
         }
     }
 
+    /// Tells what it ended of, where it ended before its mount did.
+    pub fn failure(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("fuse-overlayfs ended: {status}: {}", last_words(&mut self.child)))
+    }
+
     /// Waits until it has written everything and ended, which it does once the mount is gone.
     pub fn finish(mut self) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                return Err(io::Error::other("fuse-overlayfs does not end"));
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => {
+                    let said = last_words(&mut self.child);
+                    return Err(io::Error::other(format!("fuse-overlayfs ended: {status}: {said}")));
+                }
+                None if Instant::now() > deadline => {
+                    return Err(io::Error::other("fuse-overlayfs does not end"));
+                }
+                None => std::thread::sleep(Duration::from_millis(1)),
             }
-            std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
     }
 }
 
@@ -97,6 +105,16 @@ impl Drop for Served {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the last line that an ended program wrote as an error.
+fn last_words(child: &mut Child) -> String {
+    let mut said = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let _ = stderr.take(16 * 1024).read_to_end(&mut said);
+    }
+    let said = String::from_utf8_lossy(&said);
+    said.lines().next_back().unwrap_or_default().to_owned()
 }
 
 /// Writes a path such that the options' `,` and the list's `:` in it are ordinary characters.

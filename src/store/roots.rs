@@ -70,6 +70,14 @@ impl PreparedRoot {
         self.plan.take()
     }
 
+    /// Tells why the root did not last as long as the step, whose failure that explains.
+    pub fn failure(&mut self) -> Option<String> {
+        match &mut self.kind {
+            Kind::Fuse(served) => served.failure(),
+            Kind::Overlay | Kind::Copy(_) => None,
+        }
+    }
+
     /// Returns the directory that is the root, where it is one.
     pub fn directory(&self) -> Option<&Path> {
         match &self.kind {

@@ -31,7 +31,7 @@ pub enum OverlayXattrs {
     /// `user.overlay.*`: inside a user namespace (mount option `userxattr`, Linux 5.11).
     User,
     /// Files, as in a layer's tar ([`super::upper`]): on a file system that takes no whiteouts, where
-    /// overlayfs can never write. What is rbuild's own is under `user.overlay.` then.
+    /// overlayfs can never write. What is rbuild's own is under `user.rbuild.overlay.` then.
     Files,
 }
 
@@ -40,7 +40,8 @@ impl OverlayXattrs {
     pub fn prefix(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.",
-            OverlayXattrs::User | OverlayXattrs::Files => "user.overlay.",
+            OverlayXattrs::User => "user.overlay.",
+            OverlayXattrs::Files => "user.rbuild.overlay.",
         }
     }
 
@@ -48,7 +49,8 @@ impl OverlayXattrs {
     pub fn opaque(self) -> &'static str {
         match self {
             OverlayXattrs::Trusted => "trusted.overlay.opaque",
-            OverlayXattrs::User | OverlayXattrs::Files => "user.overlay.opaque",
+            OverlayXattrs::User => "user.overlay.opaque",
+            OverlayXattrs::Files => "user.rbuild.overlay.opaque",
         }
     }
 

@@ -124,11 +124,14 @@ pub fn remove(target: Target<'_>, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Tells whether an attribute is overlayfs's own (`trusted.overlay.*`, `user.overlay.*`).
+/// Tells whether an attribute is overlayfs's own (`trusted.overlay.*`, `user.overlay.*`), or stands for
+/// one of those where overlayfs itself is below (`user.rbuild.overlay.*`).
 ///
 /// Such a name must never come from outside: it could hide files of lower layers.
 pub fn is_overlay(name: &[u8]) -> bool {
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.rbuild.overlay."]
+        .iter()
+        .any(|own| name.starts_with(own))
 }
 
 /// Tells whether an attribute describes the machine or filesystem rather than the file.

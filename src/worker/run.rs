@@ -73,7 +73,12 @@ impl StoreWorker<'_> {
             Err(error) => return Err(error),
             Ok(_) if cancel.is_cancelled() => return Err(WorkerError::Cancelled),
             Ok((Exit::Code(0), _, root)) => store.finish_root(root, &layer.base, &mut layer.draft)?,
-            Ok((exit, oom, _)) => return Err(WorkerError::Exit { command, exit, oom }),
+            Ok((exit, oom, mut root)) => {
+                if let Some(why) = root.failure() {
+                    self.options.reporter.event(Event::Warning { text: format!("warning: {why}") });
+                }
+                return Err(WorkerError::Exit { command, exit, oom });
+            }
         }
         for name in MOUNT_POINTS {
             let missing =

@@ -57,5 +57,6 @@ mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;
+mod snapshotters;
 mod targets;
 mod user;
