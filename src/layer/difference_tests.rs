@@ -92,7 +92,11 @@ fn check(change: impl Fn(&Path), points: &[&str], expect: &[&str]) {
 fn what_was_touched_is_in_the_layer_and_nothing_else() {
     check(|_| {}, &[], &[]);
     check(|t| fs::write(t.join("keep"), "more").unwrap(), &[], &["keep"]);
-    check(|t| fs::set_permissions(t.join("a/1"), PermissionsExt::from_mode(0)).unwrap(), &[], &["a", "a/1"]);
+    check(
+        |t| fs::set_permissions(t.join("a/1"), PermissionsExt::from_mode(0o0)).unwrap(),
+        &[],
+        &["a", "a/1"],
+    );
     check(|t| fs::remove_file(t.join("a/1")).unwrap(), &[], &["a", "a/.wh.1"]);
     check(|t| fs::remove_dir_all(t.join("a")).unwrap(), &[], &[".wh.a"]);
     check(|t| write(t.join("n/m/o"), ""), &[], &["n", "n/m", "n/m/o"]);

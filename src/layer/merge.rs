@@ -263,14 +263,21 @@ impl Merge<'_> {
         if stat.nlink > 1 && self.further_name(to, name, &stat)? {
             return Ok(());
         }
-        remove(to, name)?;
         if !stat.is_file() {
+            remove(to, name)?;
             make_special(from, to, name, &stat)?;
             return Ok(());
         }
         let source = open_no_follow(from, name, OFlags::RDONLY, Mode::empty())?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let made = open_no_follow(to, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let make = || open_no_follow(to, name, flags, Mode::RUSR | Mode::WUSR);
+        let made = match make() {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                remove(to, name)?;
+                make()?
+            }
+            other => other?,
+        };
         if self.how == Become::Links {
             return fill(&mut Cloner::default(), &source, &made, &stat);
         }
