@@ -148,7 +148,13 @@ fn start_error(error: ContainerError) -> CommandError {
         return CommandError::new(chain(sandbox)).code(exec.exit_code());
     }
     let message = chain(&error);
-    CommandError::new(message).code(code::RUN_FAILED)
+    let failed = CommandError::new(message).code(code::RUN_FAILED);
+    match &error {
+        ContainerError::Sandbox(sandbox) if sandbox.overlay_refused().is_some() => {
+            failed.hint("`--snapshotter copy` mounts no overlay; `rbuild doctor` says what there is")
+        }
+        _ => failed,
+    }
 }
 
 /// Our ends of a container's standard streams.
