@@ -150,8 +150,8 @@ impl NoIsolation {
 
 /// How a container is made to allow namespaces.
 pub const ALLOW: &str = "to allow namespaces in the container: `docker run --security-opt seccomp=unconfined \
-    --security-opt apparmor=unconfined --security-opt systempaths=unconfined`; in Kubernetes `hostUsers: false` \
-    and a seccomp profile that has unshare and mount";
+    --security-opt apparmor=unconfined`; in Kubernetes `hostUsers: false` and a seccomp profile that has unshare \
+    and mount";
 
 /// Chooses; `namespaces` says why none can be had, if so.
 pub fn choose(
@@ -181,9 +181,13 @@ pub fn choose(
     Ok(Isolation::Chroot)
 }
 
+/// The one line that `rbuild run` says in a chroot.
+pub const CHROOT_CONTAINER_WARNING: &str = "warning: no namespaces are used here, so the container is but a chroot: it \
+    shares processes, network and limits with what is around it, and has no /proc";
+
 /// The one line that a build in a chroot says.
-pub const CHROOT_WARNING: &str = "warning: this container allows no namespaces, so RUN steps run in a chroot: they \
-    share the container's processes, network and limits, and have no /proc; build only what you trust here \
+pub const CHROOT_WARNING: &str = "warning: no namespaces are used here, so RUN steps run in a chroot: they share \
+    processes, network and limits with what is around them, and have no /proc; build only what you trust \
     (`rbuild doctor` says how to allow namespaces)";
 
 impl fmt::Display for Isolation {

@@ -43,7 +43,7 @@ RUN --mount=type=secret,id=s wc -c < /run/secrets/s > /len; rm -rf /opt/a
 const SECRET: &str = "sh''h-never-told";
 
 /// What a container says whose steps are in a chroot.
-const IN_CHROOT: &str = "warning: this container allows no namespaces, so RUN steps run in a chroot";
+const IN_CHROOT: &str = "warning: no namespaces are used here, so RUN steps run in a chroot";
 
 /// The place of what containers see at `/d`.
 struct Place<'e> {
