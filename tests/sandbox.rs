@@ -28,10 +28,13 @@ use rbuild::sys::overlay::MountWay;
 use rbuild::sys::userns::{Identity, enter_if_needed};
 use rustix::thread::UnshareFlags;
 
-const APPLETS: [&str; 28] = [
-    "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "logger", "ls",
-    "mkdir", "mknod", "mount", "mv", "rm", "pwd", "sleep", "stat", "stty", "tail", "touch", "tr", "true",
-    "tty", "unshare",
+#[path = "sandbox/chroot.rs"]
+mod chroot;
+
+const APPLETS: [&str; 29] = [
+    "chroot", "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln",
+    "logger", "ls", "mkdir", "mknod", "mount", "mv", "rm", "pwd", "sleep", "stat", "stty", "tail", "touch",
+    "tr", "true", "tty", "unshare",
 ];
 /// A 32-bit program for x86: `exit(42)`.
 const EXIT_42_I386: [u8; 96] = [
@@ -276,6 +279,11 @@ const CHECKS: &[Check] = &[
     ("hosts, shared memory, privileges", small_wishes),
     ("the helper's program cannot be written", helper_is_protected),
     ("steps end with their launcher", steps_end_with_their_launcher),
+    ("a chroot leaves no trace", chroot::leaves_no_trace),
+    ("a chroot after a failure", chroot::after_a_failure),
+    ("the rights in a chroot", chroot::rights),
+    ("of a chroot nobody is left", chroot::nobody_is_left),
+    ("chroots at once", chroot::at_once),
 ];
 
 fn exit_codes(world: &World) {

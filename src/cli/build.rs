@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, code};
+use super::isolation::IsolationArg;
 use super::near_files;
 use super::no_effect::{self, NoEffectArgs};
 use super::on_failure::{Asker, OnFailureArgs};
@@ -96,6 +97,8 @@ pub struct BuildArgs {
     pub step_network: StepNetworkArgs,
     #[command(flatten)]
     pub reach: ReachArgs,
+    #[command(flatten)]
+    pub isolation: IsolationArg,
     #[command(flatten)]
     pub no_effect: NoEffectArgs,
 }

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use super::error::{CommandError, chain, code};
 use super::world::{self, Global};
 use crate::sandbox::facts::{self, Fact, Group};
-use crate::sandbox::snapshotter_fact;
+use crate::sandbox::{Isolation, isolation, snapshotter_fact};
 use crate::sys::userns;
 
 /// Say what this machine has, what it lacks, and how to get it.
@@ -49,6 +49,12 @@ pub enum Format {
 pub fn doctor(global: &Global, args: DoctorArgs) -> Result<(), CommandError> {
     // First: whatever makes a thread closes the way into a user namespace.
     let identity = userns::enter_if_needed();
+    let surroundings = world::surroundings();
+    let no_namespaces = identity.as_ref().err().map(|error| chain(error));
+    let wanted = world::isolation_setting().and_then(|word| word.parse().ok()).unwrap_or_default();
+    let isolation = isolation::choose(wanted, no_namespaces.clone().map_or(Ok(()), Err), &surroundings).ok();
+    // There builds work as they are.
+    let identity = if isolation == Some(Isolation::Chroot) { Ok(userns::stay()) } else { identity };
     let path = std::env::var("PATH").unwrap_or_default();
     let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
     let settings = settings::facts();
@@ -65,6 +71,7 @@ pub fn doctor(global: &Global, args: DoctorArgs) -> Result<(), CommandError> {
             vec![fact.of(Group::User, "builds of ordinary users").required()]
         }
     };
+    facts.extend(facts::around(&surroundings, no_namespaces.as_deref(), isolation));
     let overlay = facts.iter().find(|fact| fact.name == "overlayfs").is_some_and(|fact| fact.ok);
     facts.push(snapshotter_fact::snapshotter(overlay, &scratch, &path));
     facts.extend(store::facts(&root, &scratch));

@@ -40,6 +40,7 @@ mod history;
 mod image_import;
 mod images;
 mod inspect;
+mod isolation;
 mod json;
 mod late;
 mod layers;
@@ -167,7 +168,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             // A program that waits for the image must not be in the user namespace that comes now.
             let early = |error| progress::early(args.progress.as_deref(), args.quiet, error);
             let outputs = args.read_outputs().map_err(early)?;
-            let world = World::new(&line.global, true).map_err(early)?;
+            let wanted = args.isolation.wanted(world::isolation_setting()).map_err(early)?;
+            let world = World::isolated(&line.global, true, wanted).map_err(early)?;
             build::build(&world, *args, outputs)?;
             return Ok(0);
         }

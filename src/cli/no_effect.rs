@@ -22,9 +22,6 @@ pub struct NoEffectArgs {
     /// Content trust (Notary) is no more
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub disable_content_trust: Option<bool>,
-    /// On Linux there is one isolation, `default`
-    #[arg(long, value_name = "default")]
-    pub isolation: Option<String>,
 }
 
 impl NoEffectArgs {
@@ -43,14 +40,6 @@ impl NoEffectArgs {
         }
         if self.disable_content_trust.is_some() {
             note("--disable-content-trust", "images are known by their digests; Notary is not used");
-        }
-        match self.isolation.as_deref() {
-            None => {}
-            Some("" | "default") => note("--isolation", "`default` is the only isolation on Linux"),
-            Some(other) => {
-                return Err(CommandError::usage(format!("the isolation `{other}` does not exist on Linux"))
-                    .hint("leave the option out, or write `default`"));
-            }
         }
         Ok(notes)
     }
@@ -107,12 +96,11 @@ mod tests {
     #[test]
     fn each_says_why() {
         assert_eq!(notes("").unwrap(), Vec::<String>::new());
-        let all = "--compress --rm=false --force-rm --disable-content-trust --isolation default";
+        let all = "--compress --rm=false --force-rm --disable-content-trust";
         let lines = notes(all).unwrap();
-        assert_eq!(lines.len(), 5);
+        assert_eq!(lines.len(), 4);
         assert!(lines.iter().all(|line| line.starts_with("note: --") && line.contains(" has no effect: ")));
         assert!(notes("--compress=false").unwrap().is_empty());
-        assert!(notes("--isolation hyperv").unwrap_err().contains("does not exist on Linux"));
         assert!(notes("--rm=perhaps").is_err());
     }
 }

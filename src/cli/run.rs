@@ -18,6 +18,8 @@ use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
 use super::world::World;
 use crate::container::{self, ContainerError, NetworkChoice, StartRequest, Wishes};
+use crate::sandbox::Isolation;
+use crate::sandbox::isolation::CHROOT_CONTAINER_WARNING;
 use crate::sandbox::network::PublishedPort;
 use crate::sandbox::{BindSource, Running, SandboxError, Stdio, TerminalSize, Volume};
 use crate::sys::terminal::RawMode;
@@ -134,7 +136,9 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
         stdio,
     })
     .map_err(start_error)?;
-    if container.shares_network {
+    if world.launcher.isolation() == Isolation::Chroot {
+        ui::note(&format!("{CHROOT_CONTAINER_WARNING}\n"));
+    } else if container.shares_network {
         ui::note(
             "warning: the container uses the network of this machine, for it can have none of its own; see `rbuild doctor`\n",
         );

@@ -22,8 +22,9 @@ use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolic
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::facts;
+use crate::sandbox::isolation::{self, Surroundings, WantedIsolation};
 use crate::sandbox::network::{NetworkPool, NoNetwork};
-use crate::sandbox::{LazyLauncher, LazyNetworks};
+use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
 use crate::store::{Store, StoreOptions};
 use crate::sys::read::read_small;
@@ -81,12 +82,41 @@ impl World {
     /// Looks around. An ordinary user's process enters a user namespace here, so no other
     /// thread may run yet; where that fails, only `doctor` goes on.
     pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
+        // A word that is none is told where steps are run.
+        let wanted = isolation_setting().and_then(|word| word.parse().ok()).unwrap_or_default();
+        World::isolated(global, needs_namespace, wanted)
+    }
+
+    /// Does the same, for steps that are to be isolated this way.
+    pub fn isolated(
+        global: &Global,
+        needs_namespace: bool,
+        wanted: WantedIsolation,
+    ) -> Result<World, CommandError> {
         config::get()?;
-        let identity = userns::enter_if_needed();
-        if let (Err(error), true) = (&identity, needs_namespace) {
-            let mut failed = CommandError::new(chain(error));
-            failed.hints = facts::enabling(error);
-            return Err(failed);
+        let mut identity = match wanted {
+            WantedIsolation::Chroot if rustix::process::geteuid().is_root() => Ok(userns::stay()),
+            _ => userns::enter_if_needed(),
+        };
+        let mut isolation = Isolation::Namespaces;
+        if identity.is_err() || wanted == WantedIsolation::Chroot {
+            let surroundings = surroundings();
+            let found = identity.as_ref().map(drop).map_err(|error| chain(error));
+            match isolation::choose(wanted, found, &surroundings) {
+                Ok(chosen) => {
+                    isolation = chosen;
+                    identity = Ok(userns::stay());
+                }
+                Err(error) if needs_namespace => {
+                    let mut told = CommandError::new(error.to_string());
+                    told.hints = match &identity {
+                        Err(cause) if surroundings.container.is_none() => facts::enabling(cause),
+                        _ => error.hints(&surroundings),
+                    };
+                    return Err(told);
+                }
+                Err(_) => {}
+            }
         }
         let rootless = identity.as_ref().map_or(true, |identity| identity.rootless);
         Ok(World {
@@ -95,8 +125,11 @@ impl World {
             sync: !global.no_sync,
             snapshotter: global.snapshotter.wish(snapshotter_setting())?,
             daemon_json: global.daemon_json.clone(),
-            launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")),
-            networks: LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
+            launcher: LazyLauncher::new(PathBuf::from("/proc/self/exe")).isolated(isolation),
+            networks: match isolation {
+                Isolation::Chroot => LazyNetworks::without(NoNetwork::NoNamespaces),
+                Isolation::Namespaces => LazyNetworks::new(std::env::var("PATH").unwrap_or_default()),
+            },
             registries: OnceLock::new(),
             insecure: OnceLock::new(),
             reach: OnceLock::new(),
@@ -113,7 +146,10 @@ impl World {
         let quota = quota::read(|limit| quota_variable(limit).or_else(|| config::limit(limit)))?;
         let opened = Store::open(&self.store_root, self.store_options()).map(|store| store.with_quota(quota));
         let opened = opened.inspect(|store| {
-            store.use_snapshotter(self.snapshotter, std::env::var("PATH").unwrap_or_default());
+            // A root for a chroot is made without mounts.
+            let chroot = self.launcher.isolation() == Isolation::Chroot;
+            let wish = if chroot { Some(Snapshotter::Copy) } else { self.snapshotter };
+            store.use_snapshotter(wish, std::env::var("PATH").unwrap_or_default());
         });
         opened.map_err(|error| {
             let hint = error.hint();
@@ -443,6 +479,16 @@ pub fn locale_is_utf8() -> bool {
     let first = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(|name| std::env::var(name).ok());
     let locale = first.into_iter().find(|value| !value.is_empty()).unwrap_or_default().to_ascii_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
+}
+
+/// Returns how steps are to be isolated where the command line does not say.
+pub fn isolation_setting() -> Option<String> {
+    variable("RBUILD_ISOLATION").or_else(|| config::get_quietly()?.build.isolation.clone())
+}
+
+/// Looks for a container around this process.
+pub fn surroundings() -> Surroundings {
+    Surroundings::look(|name| std::env::var(name).ok())
 }
 
 /// Returns where the store is or will be; for a process that has entered no user namespace.

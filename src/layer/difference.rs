@@ -90,7 +90,7 @@ struct Difference<'a> {
     base: &'a RootDir,
     upper: &'a RootDir,
     form: OverlayXattrs,
-    /// Directories that were touched for mount points.
+    /// Directories that were touched for mount points, and what was moved aside and back for them.
     doubtful: HashSet<Vec<u8>>,
     now: Stamps,
     /// Those of the directories on the way, without the top.
@@ -239,6 +239,10 @@ impl Difference<'_> {
     ) -> Result<bool, Failed> {
         let Some(old) = old.filter(|old| old.is_same_file(now)) else { return Ok(true) };
         if old.is_untouched(now) {
+            return Ok(false);
+        }
+        // Nobody could reach it where it was.
+        if self.doubtful.contains(&self.path) && old.has_same_metadata(now) {
             return Ok(false);
         }
         // Names that are given or taken away move the change time of all, too. Overlayfs copies up

@@ -17,10 +17,18 @@ use super::LayerError;
 
 /// Removes the mount points that are still what was made: empty directories and files.
 ///
-/// `points` has outer ones first. The directories they are in keep their times; returns their paths.
+/// `points` has outer ones first. One with a leading `/` is of what was there already, and was moved aside
+/// and back meanwhile: it stays. The directories they are in keep their times; returns the paths of
+/// those, and of what was moved: all whose change times say nothing.
 pub(super) fn take_off(root: &RootDir, points: &[PathBuf]) -> Result<HashSet<Vec<u8>>, LayerError> {
     let mut folders = HashSet::new();
     for point in points.iter().rev() {
+        if let Ok(moved) = point.strip_prefix("/") {
+            for path in [moved, moved.parent().unwrap_or(Path::new(""))] {
+                folders.insert(path.as_os_str().as_bytes().to_vec());
+            }
+            continue;
+        }
         let failed = LayerError::file("take off the mount point", point.as_os_str().as_bytes());
         match take(root, point) {
             Ok(()) => {}

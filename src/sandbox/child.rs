@@ -22,12 +22,14 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ExecError, ExecFailure, Os, StepError};
 use super::helper::{self, Reply};
+use super::isolation::Isolation;
 use super::limit::Limit;
 use super::note::Note;
-use super::spec::{Network, Spec, TerminalSize, User};
+use super::spec::{Network, Root, Spec, TerminalSize, User};
 use super::{exec, mounts, stub};
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::process::{self, BpfInstruction};
+use crate::sys::{descendants, landlock};
 
 /// What a child says before its exec.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,10 +58,10 @@ pub(super) struct Channels {
 ///
 /// It may close every descriptor of this process but the error channel: nothing else may be
 /// used after it.
-pub(super) fn run(spec: Spec, channels: Channels, filter: Filter<'_>) {
+pub(super) fn run(spec: Spec, channels: Channels, filter: Filter<'_>, isolation: Isolation) {
     let errors = channels.errors.try_clone();
     let result = match &errors {
-        Ok(errors) => set_up(spec, channels, errors, filter),
+        Ok(errors) => set_up(spec, channels, errors, filter, isolation),
         Err(_) => return,
     };
     if let (Err(error), Ok(errors)) = (result, errors) {
@@ -74,38 +76,23 @@ fn say(errors: &OwnedFd, said: &Said) {
     }
 }
 
-fn set_up(spec: Spec, channels: Channels, errors: &OwnedFd, filter: Filter<'_>) -> Result<(), StepError> {
+fn set_up(
+    spec: Spec,
+    channels: Channels,
+    errors: &OwnedFd,
+    filter: Filter<'_>,
+    isolation: Isolation,
+) -> Result<(), StepError> {
     // Its descriptors are closed by number below, and must not be closed again on the way out.
     let mut spec = ManuallyDrop::new(spec);
+    let parent = descendants::parent_pid();
     rustix::process::setsid().map_err(|errno| StepError::Session(errno.into()))?;
     process::new_session_keyring();
-    join_cgroup(std::mem::take(&mut spec.cgroup_procs))?;
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|errno| StepError::Private(errno.into()))?;
-    // Before /sys is mounted: it shows the network namespace of its mounter.
-    // Taken out of the spec: no descriptor may be left in it when all are closed below.
-    match std::mem::replace(&mut spec.network, Network::None) {
-        Network::Host => {}
-        Network::None => process::loopback_up().map_err(|error| StepError::Loopback(error.into()))?,
-        Network::Join(fd) => {
-            rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| StepError::JoinNetwork(errno.into()))?;
-        }
-    }
-    rustix::system::sethostname(spec.hostname.as_bytes())
-        .map_err(|errno| StepError::Hostname { name: spec.hostname.clone(), error: errno.into() })?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-
-    let root = mounts::mount_all(&mut spec)?;
-    let terminal = match spec.terminal {
-        Some(size) => Some(make_terminal(&root, size, &spec.user, &channels.channel)?),
-        None => None,
+    join_cgroup(std::mem::take(&mut spec.cgroup_procs), isolation)?;
+    let terminal = match isolation {
+        Isolation::Namespaces => in_namespaces(&mut spec, &channels, errors)?,
+        Isolation::Chroot => in_chroot(&spec, &channels)?,
     };
-    if let Some(profile) = &spec.apparmor {
-        set_apparmor(profile)?;
-    }
-    change_root(&root)?;
-    drop(root);
 
     match terminal {
         Some(terminal) => use_terminal(terminal)?,
@@ -123,7 +110,15 @@ fn set_up(spec: Spec, channels: Channels, errors: &OwnedFd, filter: Filter<'_>) 
             say(errors, &Said::Note(note));
         }
     }
+    if isolation == Isolation::Chroot {
+        hold_in_root()?;
+    }
     become_user(&spec, filter)?;
+    if isolation == Isolation::Chroot {
+        // Here, since a change of the user takes it back: prctl(2).
+        descendants::end_with_parent(parent, nix::sys::signal::Signal::SIGKILL)
+            .map_err(|error| StepError::Keeper(error.into()))?;
+    }
     if !entered && !enter_directory(&spec.cwd)? {
         let path = spec.cwd.display().to_string();
         return Err(StepError::WorkingDirectory { path, error: Errno::ACCESS.into() });
@@ -131,15 +126,97 @@ fn set_up(spec: Spec, channels: Channels, errors: &OwnedFd, filter: Filter<'_>) 
     Err(StepError::Exec(exec::exec(std::mem::take(&mut spec.args), std::mem::take(&mut spec.env))))
 }
 
+/// Makes all mounts and enters the root; returns the terminal where there is to be one.
+fn in_namespaces(
+    spec: &mut Spec,
+    channels: &Channels,
+    errors: &OwnedFd,
+) -> Result<Option<OwnedFd>, StepError> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|errno| StepError::Private(errno.into()))?;
+    // Before /sys is mounted: it shows the network namespace of its mounter.
+    // Taken out of the spec: no descriptor may be left in it when all are closed below.
+    match std::mem::replace(&mut spec.network, Network::None) {
+        Network::Host => {}
+        Network::None => process::loopback_up().map_err(|error| StepError::Loopback(error.into()))?,
+        Network::Join(fd) => {
+            rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| StepError::JoinNetwork(errno.into()))?;
+        }
+    }
+    match rustix::system::sethostname(spec.hostname.as_bytes()) {
+        // A filter around this process that lets it make namespaces (podman's own).
+        Err(Errno::PERM) => {
+            let note = Note::new("the host name of a step", "setting it is not permitted here");
+            say(errors, &Said::Note(note));
+        }
+        other => {
+            other.map_err(|errno| StepError::Hostname { name: spec.hostname.clone(), error: errno.into() })?
+        }
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+
+    let (root, notes) = mounts::mount_all(spec)?;
+    notes.into_iter().for_each(|note| say(errors, &Said::Note(note)));
+    let terminal = match spec.terminal {
+        Some(size) => Some(make_terminal(&root, size, &spec.user, &channels.channel)?),
+        None => None,
+    };
+    if let Some(profile) = &spec.apparmor {
+        set_apparmor(profile)?;
+    }
+    change_root(&root)?;
+    Ok(terminal)
+}
+
+/// Enters a root that was made ready, without a mount; returns the terminal where there is to be one.
+fn in_chroot(spec: &Spec, channels: &Channels) -> Result<Option<OwnedFd>, StepError> {
+    // The keeper waits for two signals that it has blocked.
+    process::reset_signals().map_err(|error| StepError::Keeper(error.into()))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let terminal = match spec.terminal {
+        Some(size) => Some(outer_terminal(size, &spec.user, &channels.channel)?),
+        None => None,
+    };
+    if let Some(profile) = &spec.apparmor {
+        set_apparmor(profile)?;
+    }
+    let Root::Directory { path, .. } = &spec.root else {
+        return Err(StepError::Order("a root that is no directory".to_owned()));
+    };
+    let failed = |call: &'static str| {
+        move |errno: Errno| StepError::ChangeRoot { call: call.to_owned(), error: errno.into() }
+    };
+    rustix::process::chdir(path).map_err(failed("chdir"))?;
+    rustix::process::chroot(".").map_err(failed("chroot"))?;
+    rustix::process::chdir("/").map_err(failed("chdir"))?;
+    Ok(terminal)
+}
+
+/// Takes all files outside of the root away, and signals to processes outside, where the kernel can.
+///
+/// Without, what holds the step in is that it may not call chroot(2) again and has nothing open.
+fn hold_in_root() -> Result<(), StepError> {
+    let failed = |error: std::io::Error| StepError::Landlock(error.into());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    rustix::thread::set_no_new_privs(true).map_err(|errno| failed(errno.into()))?;
+    landlock::hold_below(&root).map(drop).map_err(failed)
+}
+
 /// Joins control groups by their open `cgroup.procs` files, and sees none above them from then on.
-fn join_cgroup(procs: Vec<OwnedFd>) -> Result<(), StepError> {
+fn join_cgroup(procs: Vec<OwnedFd>, isolation: Isolation) -> Result<(), StepError> {
     if procs.is_empty() {
         return Ok(());
     }
     for file in procs {
         rustix::io::write(&file, b"0").map_err(|errno| StepError::JoinCgroup(errno.into()))?;
     }
-    unshare_for_this_thread(UnshareFlags::NEWCGROUP).map_err(|error| StepError::JoinCgroup(error.into()))
+    match isolation {
+        Isolation::Chroot => Ok(()),
+        Isolation::Namespaces => unshare_for_this_thread(UnshareFlags::NEWCGROUP)
+            .map_err(|error| StepError::JoinCgroup(error.into())),
+    }
 }
 
 /// Asks for an AppArmor profile from exec on. The host's /proc is still there.
@@ -159,8 +236,18 @@ fn change_root(root: &OwnedFd) -> Result<(), StepError> {
     };
     rustix::process::fchdir(root).map_err(failed("fchdir"))?;
     // The old root is put over the new one, and taken off from there: pivot_root(2).
-    rustix::process::pivot_root(".", ".").map_err(failed("pivot_root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount"))?;
+    match rustix::process::pivot_root(".", ".") {
+        // A filter around this process that lets it mount (docker's, with CAP_SYS_ADMIN alone). Moved over
+        // the old root, the new one is what every way up ends in: nothing beneath it can be named.
+        Err(Errno::PERM) => {
+            rustix::mount::mount_move(".", "/").map_err(failed("move"))?;
+            rustix::process::chroot(".").map_err(failed("chroot"))?;
+        }
+        other => {
+            other.map_err(failed("pivot_root"))?;
+            rustix::mount::unmount(".", UnmountFlags::DETACH).map_err(failed("umount"))?;
+        }
+    }
     rustix::process::chdir("/").map_err(failed("chdir"))
 }
 
@@ -197,13 +284,7 @@ fn make_terminal(
     let flags = OFlags::RDWR | OFlags::NOCTTY;
     let control =
         stub::open_inside(root, Path::new("/dev/pts/ptmx"), flags).map_err(failed("open /dev/pts/ptmx"))?;
-    rustix::pty::unlockpt(&control).map_err(failed("unlockpt"))?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let terminal = rustix::pty::ioctl_tiocgptpeer(&control, flags).map_err(failed("TIOCGPTPEER"))?;
-    let size =
-        rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&control, size).map_err(failed("set size"))?;
-    rustix::fs::fchown(&terminal, Some(Uid::from_raw(user.uid)), None).map_err(failed("chown"))?;
+    let terminal = other_end(&control, size, user)?;
     let dev = stub::open_inside(root, Path::new("/dev"), OFlags::PATH).map_err(failed("open /dev"))?;
     stub::make(dev.as_fd(), Path::new("console"), stub::Kind::File, None).map_err(failed("console"))?;
     let console =
@@ -212,6 +293,33 @@ fn make_terminal(
     rustix::mount::mount(name(&terminal), name(&console), "", MountFlags::BIND, None)
         .map_err(failed("mount /dev/console"))?;
     helper::reply(channel, &Reply::Terminal, Some(control.as_fd()));
+    Ok(terminal)
+}
+
+/// Takes a terminal of the machine's own instance, which the step cannot name but has open.
+fn outer_terminal(size: TerminalSize, user: &User, channel: &OwnedFd) -> Result<OwnedFd, StepError> {
+    let failed = |call: &'static str| {
+        move |errno: Errno| StepError::Terminal { call: call.to_owned(), error: errno.into() }
+    };
+    let control = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .map_err(failed("open /dev/ptmx"))?;
+    let terminal = other_end(&control, size, user)?;
+    helper::reply(channel, &Reply::Terminal, Some(control.as_fd()));
+    Ok(terminal)
+}
+
+/// Opens the end of a terminal that a program gets.
+fn other_end(control: &OwnedFd, size: TerminalSize, user: &User) -> Result<OwnedFd, StepError> {
+    let failed = |call: &'static str| {
+        move |errno: Errno| StepError::Terminal { call: call.to_owned(), error: errno.into() }
+    };
+    rustix::pty::unlockpt(control).map_err(failed("unlockpt"))?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let terminal = rustix::pty::ioctl_tiocgptpeer(control, flags).map_err(failed("TIOCGPTPEER"))?;
+    let size =
+        rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(control, size).map_err(failed("set size"))?;
+    rustix::fs::fchown(&terminal, Some(Uid::from_raw(user.uid)), None).map_err(failed("chown"))?;
     Ok(terminal)
 }
 
@@ -273,8 +381,11 @@ fn become_user(spec: &Spec, filter: Filter<'_>) -> Result<(), StepError> {
             _ => StepError::BecomeUser { uid, call: call.to_owned(), error: errno.into() },
         }
     };
-    process::limit_bounding_set(spec.capabilities)
-        .map_err(|error| capabilities("bounding set", error.into()))?;
+    match process::limit_bounding_set(spec.capabilities) {
+        // No CAP_SETPCAP. No program then gets more than this process has: execve(2), no_new_privs.
+        Err(error) if spec.no_new_privs && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        other => other.map_err(|error| capabilities("bounding set", error.into()))?,
+    }
     if spec.no_new_privs {
         rustix::thread::set_no_new_privs(true).map_err(|errno| capabilities("no_new_privs", errno.into()))?;
     }

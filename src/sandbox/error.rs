@@ -9,6 +9,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CgroupError;
+use super::chroot::ChrootError;
 
 /// Why a sandbox did not start, or was lost.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub enum SandboxError {
     Message(#[source] serde_json::Error),
     #[error("cannot take the source of the mount at `{target}`: {source}")]
     BindSource { target: String, source: io::Error },
+    #[error(transparent)]
+    Chroot(#[from] ChrootError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
     #[error("cannot signal the step: {0}")]
@@ -94,6 +97,10 @@ pub enum StepError {
     Order(String),
     #[error("cannot make the process and its namespaces: {0}")]
     Clone(Os),
+    #[error("cannot make the process that watches over the step: {0}")]
+    Keeper(Os),
+    #[error("cannot keep the step to its root (Landlock): {0}")]
+    Landlock(Os),
     #[error("cannot start a session: {0}")]
     Session(Os),
     #[error("cannot make the mounts private: {0}")]

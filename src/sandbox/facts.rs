@@ -4,6 +4,10 @@
 //! harmless, rather than guessed from a version. Not here: deciding anything by
 //! it (whoever needs a thing tries it), networks in use (`network`).
 
+mod container;
+
+pub use container::around;
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -152,6 +156,11 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 fn user_namespaces(identity: &Identity) -> Fact {
     let name = "user namespaces";
+    let entered = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
+    if identity.rootless && !entered {
+        return Fact::new(name, true, "none entered: steps run in a chroot", "");
+    }
     if identity.rootless {
         return Fact::new(name, true, format!("in one: root here is user {} outside", identity.uid), "");
     }
@@ -165,7 +174,7 @@ fn id_programs(identity: &Identity) -> Fact {
     let found: Vec<_> = ["newuidmap", "newgidmap"].into_iter().filter_map(userns::find_program).collect();
     let detail: Vec<_> = found.iter().map(|path| path.display().to_string()).collect();
     let detail = if detail.is_empty() { "missing".to_owned() } else { detail.join(", ") };
-    let ok = found.len() == 2 || !identity.rootless;
+    let ok = found.len() == 2 || !identity.rootless || !identity.ids.single;
     Fact::new("newuidmap, newgidmap", ok, detail, "install the package `uidmap` (Debian) or `shadow-utils`")
 }
 

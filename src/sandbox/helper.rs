@@ -15,16 +15,21 @@ use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
 use super::child::{self, Channels};
+use super::chroot::keeper;
 use super::error::StepError;
+use super::isolation::Isolation;
 use super::seccomp;
 use super::spec::{Network, Seccomp, Spec};
-use crate::sys::message;
 use crate::sys::process::{
-    BpfInstruction, Cloned, Ended, Namespaces, clone_child, close_all_from, exit_now, reset_signals, try_reap,
+    BpfInstruction, Cloned, Ended, Namespaces, clone_child, close_all_from, exit_now, fork_child,
+    reset_signals, try_reap,
 };
+use crate::sys::{descendants, message};
 
 /// The name (argument 0) that asks this program to be the helper.
 pub(super) const HELPER_NAME: &str = "rbuild-sandbox-helper";
+/// The argument that says that no namespaces can be made.
+pub(super) const CHROOT_ARGUMENT: &str = "chroot";
 /// The longest reply.
 pub(super) const MESSAGE_LIMIT: usize = 64 * 1024;
 /// Descriptors that come before those of the spec: order, errors, channel, three streams.
@@ -55,10 +60,15 @@ pub(super) enum ExitStatus {
 /// Must be the first thing in main: no thread may exist and no descriptor be open but the
 /// standard ones.
 pub fn run_helper_if_asked() -> Option<ExitCode> {
-    if std::env::args_os().next()? != HELPER_NAME {
+    let mut words = std::env::args_os();
+    if words.next()? != HELPER_NAME {
         return None;
     }
-    Some(match serve() {
+    let isolation = match words.next() {
+        Some(word) if word == CHROOT_ARGUMENT => Isolation::Chroot,
+        _ => Isolation::Namespaces,
+    };
+    Some(match serve(isolation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     })
@@ -69,15 +79,20 @@ struct Step {
     pidfd: OwnedFd,
     channel: OwnedFd,
     oom_kills_before: u64,
+    /// The number of the step's keeper, which tells of its end itself.
+    keeper: Option<u32>,
 }
 
-fn serve() -> io::Result<()> {
+fn serve(isolation: Isolation) -> io::Result<()> {
     // What the caller's caller forgot to close would stay open as long as we live.
     close_all_from(3)?;
     // For the children, which inherit it: the runtime ignores SIGPIPE and handles faults.
     reset_signals()?;
     // A terminal's signals are for the caller; it tells us what to stop.
     let _ = rustix::process::setsid();
+    if isolation == Isolation::Chroot {
+        descendants::adopt_orphans()?;
+    }
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut steps: Vec<Step> = Vec::new();
     let mut filters = Filters::default();
@@ -91,41 +106,56 @@ fn serve() -> io::Result<()> {
                 Err(errno) => return Err(errno.into()),
             }
         };
+        let keepers: Vec<u32> = steps.iter().filter_map(|step| step.keeper).collect();
         let mut index = 0;
         steps.retain(|step| {
             index += 1;
-            !(ready[index] && report_end(step))
+            !(ready[index] && report_end(step, &keepers))
         });
         if ready[0] {
             match message::receive(&socket, 16)? {
-                None => return Ok(()),
-                Some((_, fds)) => steps.extend(start(fds, &mut filters)),
+                None => {
+                    keeper::end_all(steps.iter().filter_map(|step| step.keeper));
+                    return Ok(());
+                }
+                Some((_, fds)) => steps.extend(start(fds, &mut filters, isolation)),
             }
         }
     }
 }
 
 /// Tells the caller that a step has ended, if it has.
-fn report_end(step: &Step) -> bool {
+fn report_end(step: &Step, keepers: &[u32]) -> bool {
     let ended = match try_reap(&step.pidfd) {
         Ok(Some(ended)) => ended,
         Ok(None) => return false,
         // It cannot be waited for: gone, in a way we cannot know.
         Err(_) => Ended::Signal(rustix::process::Signal::KILL.as_raw()),
     };
-    let killed = rustix::process::Signal::KILL.as_raw();
-    let may_be_memory = matches!(ended, Ended::Signal(signal) if signal == killed)
-        || matches!(ended, Ended::Code(code) if code == 128 + killed);
-    let status = if may_be_memory && oom_kills() > step.oom_kills_before {
-        ExitStatus::OutOfMemory
-    } else {
-        match ended {
-            Ended::Code(code) => ExitStatus::Code(code),
-            Ended::Signal(signal) => ExitStatus::Signal(signal),
+    let status = match step.keeper {
+        Some(_) if ended == Ended::Code(0) => return true,
+        Some(own) => {
+            // Killed, by its own step or for want of memory: what it kept is ours now.
+            let others: Vec<u32> = keepers.iter().copied().filter(|keeper| *keeper != own).collect();
+            descendants::end_children(&others);
+            ExitStatus::Signal(rustix::process::Signal::KILL.as_raw())
         }
+        None => status(ended, step.oom_kills_before),
     };
     reply(&step.channel, &Reply::Exited(status), None);
     true
+}
+
+/// Says how a program ended, and takes a kill for want of memory where the kernel's count moved.
+pub(super) fn status(ended: Ended, oom_kills_before: u64) -> ExitStatus {
+    let killed = rustix::process::Signal::KILL.as_raw();
+    let may_be_memory = matches!(ended, Ended::Signal(signal) if signal == killed)
+        || matches!(ended, Ended::Code(code) if code == 128 + killed);
+    match ended {
+        _ if may_be_memory && oom_kills() > oom_kills_before => ExitStatus::OutOfMemory,
+        Ended::Code(code) => ExitStatus::Code(code),
+        Ended::Signal(signal) => ExitStatus::Signal(signal),
+    }
 }
 
 /// Sends a reply; a caller that is gone needs none.
@@ -136,7 +166,7 @@ pub(super) fn reply(channel: &OwnedFd, reply: &Reply, fd: Option<BorrowedFd<'_>>
 }
 
 /// Reads an order and makes its child.
-fn start(fds: Vec<OwnedFd>, filters: &mut Filters) -> Option<Step> {
+fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Option<Step> {
     let mut fds = fds.into_iter();
     let mut fixed = fds.by_ref().take(FIXED_FDS).collect::<Vec<_>>().into_iter();
     let (Some(order), Some(errors), Some(channel), Some(stdin), Some(stdout), Some(stderr)) =
@@ -160,7 +190,7 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters) -> Option<Step> {
     // Made before the child is, so that it is made once.
     let own;
     let filter = match &spec.seccomp {
-        Seccomp::Default => Some((filters.program(spec.capabilities), 0)),
+        Seccomp::Default => Some((filters.program(spec.capabilities, isolation), 0)),
         Seccomp::Unconfined => None,
         Seccomp::Profile(profile) => {
             own = profile.clone();
@@ -171,15 +201,27 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters) -> Option<Step> {
         namespaces = namespaces.with_callers_cgroups();
     }
     let oom_kills_before = oom_kills();
+    if isolation == Isolation::Chroot {
+        let parent = descendants::own_pid();
+        return match fork_child() {
+            Ok(None) => {
+                let channels = Channels { errors, channel, stdin, stdout, stderr };
+                keeper::keep(spec, channels, filter, parent, oom_kills_before);
+                exit_now(0)
+            }
+            Ok(Some((pid, pidfd))) => Some(Step { pidfd, channel, oom_kills_before, keeper: Some(pid) }),
+            Err(error) => refuse(StepError::Clone(error.into())),
+        };
+    }
     match clone_child(namespaces) {
         Ok(Cloned::Child) => {
             let channels = Channels { errors, channel, stdin, stdout, stderr };
-            child::run(spec, channels, filter);
+            child::run(spec, channels, filter, isolation);
             exit_now(1)
         }
         Ok(Cloned::Parent { pidfd }) => {
             reply(&channel, &Reply::Started, Some(pidfd.as_fd()));
-            Some(Step { pidfd, channel, oom_kills_before })
+            Some(Step { pidfd, channel, oom_kills_before, keeper: None })
         }
         Err(error) => refuse(StepError::Clone(error.into())),
     }
@@ -201,11 +243,11 @@ fn read_order(order: OwnedFd, fds: Vec<OwnedFd>) -> Result<Spec, String> {
 struct Filters(Vec<(u64, Vec<BpfInstruction>)>);
 
 impl Filters {
-    fn program(&mut self, capabilities: u64) -> &[BpfInstruction] {
+    fn program(&mut self, capabilities: u64, isolation: Isolation) -> &[BpfInstruction] {
         let at = match self.0.iter().position(|(key, _)| *key == capabilities) {
             Some(at) => at,
             None => {
-                self.0.push((capabilities, seccomp::program(capabilities)));
+                self.0.push((capabilities, seccomp::program(capabilities, isolation)));
                 self.0.len() - 1
             }
         };

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::OpenTreeFlags;
@@ -19,8 +19,10 @@ use rustix::thread::UnshareFlags;
 
 use super::cgroup::Cgroup;
 use super::child::Said;
+use super::chroot::{self, Covers};
 use super::error::SandboxError;
-use super::helper::{ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply};
+use super::helper::{CHROOT_ARGUMENT, ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply};
+use super::isolation::Isolation;
 use super::note::Note;
 use super::spec::Spec;
 use crate::sys::message;
@@ -33,6 +35,7 @@ use crate::sys::mount::{MountChange, change_mount, unshare_for_this_thread};
 /// of its own.
 #[derive(Debug)]
 pub struct Launcher {
+    isolation: Isolation,
     socket: OwnedFd,
     child: Mutex<Child>,
 }
@@ -55,6 +58,8 @@ pub struct Running {
     killed: std::sync::Arc<AtomicBool>,
     notes: Vec<Note>,
     cgroup: Option<Cgroup>,
+    /// What lies in the root of a step without namespaces, until it has ended.
+    covers: Mutex<Option<Covers>>,
 }
 
 /// Kills a step from another thread than the one that waits.
@@ -88,6 +93,11 @@ impl Exit {
 impl Launcher {
     /// Starts the helper: `exe` is this program, whose main calls `run_helper_if_asked` first.
     pub fn start(exe: &Path) -> Result<Launcher, SandboxError> {
+        Launcher::start_with(exe, Isolation::Namespaces)
+    }
+
+    /// Does the same, for steps of this isolation.
+    pub fn start_with(exe: &Path, isolation: Isolation) -> Result<Launcher, SandboxError> {
         let name = || exe.display().to_string();
         let program = protected(exe).map_err(|source| SandboxError::ProtectHelper { exe: name(), source })?;
         let failed = |source| SandboxError::StartHelper { exe: name(), source };
@@ -97,6 +107,11 @@ impl Launcher {
         command.stdin(theirs).stdout(std::process::Stdio::null());
         // In a thread, since the namespace for children is the thread's: as the first process of
         // its own namespace the helper takes every descendant with it when it ends.
+        if isolation == Isolation::Chroot {
+            command.arg(CHROOT_ARGUMENT);
+            let child = Mutex::new(command.spawn().map_err(failed)?);
+            return Ok(Launcher { isolation, socket, child });
+        }
         let child = std::thread::scope(|scope| {
             let thread =
                 std::thread::Builder::new().name("sandbox-start".into()).spawn_scoped(scope, || {
@@ -105,7 +120,7 @@ impl Launcher {
                 })?;
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
         });
-        Ok(Launcher { socket, child: Mutex::new(child.map_err(failed)?) })
+        Ok(Launcher { isolation, socket, child: Mutex::new(child.map_err(failed)?) })
     }
 
     /// Starts a step and returns once its program runs, or the reason why it does not.
@@ -118,6 +133,12 @@ impl Launcher {
             let (made, missing) = Cgroup::create(&limits)?;
             spec.cgroup_procs = made.open_procs()?;
             (cgroup, notes) = (Some(made), missing);
+        }
+        let mut covers = None;
+        if self.isolation == Isolation::Chroot {
+            let (put, more) = chroot::prepare(&mut spec)?;
+            covers = Some(put);
+            notes.extend(more);
         }
         let wants_terminal = spec.terminal.is_some();
         let mut passed: Vec<OwnedFd> = Vec::new();
@@ -165,7 +186,8 @@ impl Launcher {
             }
         }
         let pidfd = started.ok_or(SandboxError::HelperGone)?;
-        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup })
+        let covers = Mutex::new(covers);
+        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup, covers })
     }
 }
 
@@ -173,7 +195,13 @@ impl Drop for Launcher {
     fn drop(&mut self) {
         // The helper may be at work; nothing of it is needed any more.
         if let Ok(child) = self.child.get_mut() {
-            let _ = child.kill();
+            // Where no namespace ends with it, it ends what there is itself.
+            let _ = match self.isolation {
+                Isolation::Namespaces => child.kill(),
+                Isolation::Chroot => {
+                    rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).map_err(io::Error::from)
+                }
+            };
             let _ = child.wait();
         }
     }
@@ -183,6 +211,10 @@ impl Running {
     /// Waits for the program's end; by then every process of the step is dead.
     pub fn wait(&self) -> Result<Exit, SandboxError> {
         let (reply, _) = receive(&self.channel)?;
+        let covers = self.covers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut covers) = covers {
+            covers.take()?;
+        }
         let killed = matches!(
             reply,
             Reply::Exited(ExitStatus::Signal(9) | ExitStatus::Code(137) | ExitStatus::OutOfMemory)
@@ -249,6 +281,16 @@ impl Running {
     /// Takes the terminal's controlling end, of a step that has one.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nobody waited: what lies in its root can only be taken out when nobody uses it any more.
+        if self.covers.get_mut().is_ok_and(|covers| covers.is_some()) {
+            let _ = self.kill();
+            let _ = self.wait();
+        }
     }
 }
 

@@ -5,19 +5,30 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::network::{NetworkPool, NoNetwork};
-use super::{Launcher, SandboxError};
+use super::{Isolation, Launcher, SandboxError};
 
 /// Starts a [`Launcher`] on first use.
 #[derive(Debug)]
 pub struct LazyLauncher {
     exe: PathBuf,
+    isolation: Isolation,
     started: Mutex<Option<Arc<Launcher>>>,
 }
 
 impl LazyLauncher {
     /// Makes a launcher that will run `exe`, this very program.
     pub fn new(exe: PathBuf) -> LazyLauncher {
-        LazyLauncher { exe, started: Mutex::new(None) }
+        LazyLauncher { exe, isolation: Isolation::Namespaces, started: Mutex::new(None) }
+    }
+
+    /// Returns one for steps of this isolation.
+    pub fn isolated(self, isolation: Isolation) -> LazyLauncher {
+        LazyLauncher { isolation, ..self }
+    }
+
+    /// Returns how its steps are isolated.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     /// Returns the launcher, starting it where that was not done yet.
@@ -26,7 +37,7 @@ impl LazyLauncher {
         match &*started {
             Some(launcher) => Ok(launcher.clone()),
             None => {
-                let launcher = Arc::new(Launcher::start(&self.exe)?);
+                let launcher = Arc::new(Launcher::start_with(&self.exe, self.isolation)?);
                 *started = Some(launcher.clone());
                 Ok(launcher)
             }

@@ -10,12 +10,14 @@
 
 mod cgroup;
 mod child;
+mod chroot;
 mod directory;
 mod dns;
 mod error;
 mod exec;
 pub mod facts;
 mod helper;
+pub mod isolation;
 mod launcher;
 mod lazy;
 mod limit;
@@ -32,9 +34,11 @@ mod step;
 mod stub;
 
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
+pub use chroot::ChrootError;
 pub use dns::{DnsOptions, private_resolv_conf};
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
+pub use isolation::Isolation;
 pub use launcher::{Exit, Launcher, Running, Stdio, StopHandle};
 pub use lazy::{LazyLauncher, LazyNetworks};
 pub use limit::{Limit, LimitError, LimitKind};

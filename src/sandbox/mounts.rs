@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
 use super::directory;
 use super::error::{Os, StepError};
+use super::note::Note;
 use super::spec::{BindSource, Mount, Root, Spec};
 use super::states::OtherStates;
 use super::stub::{self, Kind};
@@ -44,7 +45,9 @@ const DEV_LINKS: [(&str, &str); 5] = [
 ];
 
 /// Mounts everything and returns the root, not yet entered.
-pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
+///
+/// With it, what is not as it was asked for.
+pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepError> {
     let mounts = std::mem::take(&mut spec.mounts);
     // First: whether one is a file or a directory decides which mount point it needs.
     let open = |mounts: Vec<Mount>, scratch: &OwnedFd| {
@@ -66,7 +69,15 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
             (root, scratch, mounts)
         }
     };
-    let mut table = Table { root, scratch, files: 0, open_to_points: Vec::new(), null: None, nothing: None };
+    let mut table = Table {
+        root,
+        scratch,
+        files: 0,
+        open_to_points: Vec::new(),
+        null: None,
+        nothing: None,
+        notes: Vec::new(),
+    };
     for mount in mounts {
         table.mount(mount)?;
     }
@@ -74,7 +85,7 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<OwnedFd, StepError> {
         restrict(&table.root, libc::MOUNT_ATTR_RDONLY, false)
             .map_err(|error| StepError::ReadOnly { target: "/".into(), error: error.into() })?;
     }
-    Ok(table.root)
+    Ok((table.root, table.notes))
 }
 
 /// Mounts a scratch file system over a directory, in this namespace alone, with a place for the root.
@@ -277,6 +288,7 @@ fn source_kind(source: &BindSource, target: &Path) -> Result<Kind, StepError> {
 /// The loop's state.
 struct Table {
     root: OwnedFd,
+    notes: Vec<Note>,
     scratch: OwnedFd,
     /// How many files were made on the scratch file system.
     files: usize,
@@ -537,18 +549,41 @@ impl Table {
         Table::restrict(&mounted, target, set, false)
     }
 
-    fn proc(&self) -> Result<(), StepError> {
+    fn proc(&mut self) -> Result<(), StepError> {
         let target = Path::new("/proc");
         let at = self.plain_point(target)?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let mounted = match self.fresh("proc", &at, target, flags, "") {
             // mount_namespaces(7): one's own /proc may show no more than the one around it.
             Err(StepError::Mount { what, target, error }) if error == Os::from(Errno::PERM) => {
-                return Err(StepError::MountHidden { what, target, error });
+                return self.outer_proc(&at).map_err(|_| StepError::MountHidden {
+                    what,
+                    target: target.clone(),
+                    error,
+                });
             }
             other => other?,
         };
         self.verify(&mounted, target, "proc", PROC_SUPER_MAGIC)
+    }
+
+    /// Shows the `/proc` around this process, with all that is hidden in it: the kernel keeps it so.
+    ///
+    /// Programs find themselves in it, under other numbers than their own. The step's rights end at
+    /// processes of other user namespaces, and of more capabilities: ptrace(2).
+    fn outer_proc(&mut self, at: &OwnedFd) -> Result<(), StepError> {
+        let target = Path::new("/proc");
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let source = rustix::fs::openat(CWD, target, flags, Mode::empty());
+        let source = source.map_err(|errno| mount_point(target, errno))?;
+        let mounted = self.bind_fd(&source, at, "proc", target)?;
+        let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        Table::restrict(&mounted, target, set, true)?;
+        self.verify(&mounted, target, "proc", PROC_SUPER_MAGIC)?;
+        let why =
+            "the container around it hides parts of /proc, so steps see the container's processes there";
+        self.notes.push(Note::new("a /proc of its own for each step", why));
+        Ok(())
     }
 
     fn sysfs(&self, read_only: bool) -> Result<(), StepError> {

@@ -35,6 +35,8 @@ pub enum NoNetwork {
     NotInstalled,
     #[error("/dev/net/tun cannot be opened: {0}")]
     Device(#[source] io::Error),
+    #[error("no namespaces can be made in this container")]
+    NoNamespaces,
 }
 
 impl NoNetwork {
@@ -42,6 +44,7 @@ impl NoNetwork {
     pub fn fix(&self) -> &'static str {
         match self {
             NoNetwork::NotInstalled => "install the package `slirp4netns`",
+            NoNetwork::NoNamespaces => crate::sandbox::isolation::ALLOW,
             NoNetwork::Device(_) => {
                 "load the kernel's module `tun`, and let users open the device, as udev does: `chmod 666 /dev/net/tun`"
             }

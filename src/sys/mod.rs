@@ -8,7 +8,9 @@
 pub mod atomic;
 pub mod clock;
 pub mod copy;
+pub mod descendants;
 pub mod dir;
+pub mod landlock;
 pub mod lock;
 pub mod message;
 pub mod mount;

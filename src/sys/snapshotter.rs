@@ -70,6 +70,7 @@ pub enum RootPlan {
 
 /// Writes a list of mount points: paths in a root, without links and without leading `/`, outer ones first.
 ///
+/// One with a leading `/` is of something that was there, and is moved aside and back as it was.
 /// To be called before they are made, and whoever makes them gives the directories they are in their old
 /// times back: nothing of them may be left in a layer.
 pub fn write_points(file: &Path, points: &[PathBuf]) -> io::Result<()> {

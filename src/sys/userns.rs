@@ -117,22 +117,76 @@ pub fn enter_if_needed() -> Result<Identity, UsernsError> {
         let ids = IdMap { uids, gids, single, why };
         return Ok(Identity { rootless: true, xattrs: OverlayXattrs::User, uid, gid, ids });
     }
+    if uid == 0 {
+        try_in_child()?;
+    }
     let ids = enter(uid, gid)?;
     Ok(Identity { rootless: true, xattrs: OverlayXattrs::User, uid, gid, ids })
 }
 
+/// Enters nothing: who this process is where it works without namespaces.
+///
+/// Layers on disk are those of an ordinary user unless this is root with all its rights.
+pub fn stay() -> Identity {
+    let may_mount = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+    let xattrs = if may_mount { OverlayXattrs::Trusted } else { OverlayXattrs::User };
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    Identity { rootless: !may_mount, xattrs, uid, gid, ids: IdMap::full() }
+}
+
 fn make_private() -> Result<(), UsernsError> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags).map_err(|errno| {
-        // Such a kernel lets anybody make the namespace, and then gives no rights in it.
-        if reads_as("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-            return UsernsError::SwitchedOff {
-                file: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-                fix: "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-            };
+    rustix::mount::mount_change("/", flags).map_err(|errno| private_failed(errno.into()))
+}
+
+fn private_failed(error: io::Error) -> UsernsError {
+    // Such a kernel lets anybody make the namespace, and then gives no rights in it.
+    if reads_as("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
+        return UsernsError::SwitchedOff {
+            file: "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            fix: "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+        };
+    }
+    UsernsError::Private(error)
+}
+
+/// Tries in a child what cannot be undone: root of a container goes on without namespaces where it fails.
+fn try_in_child() -> Result<(), UsernsError> {
+    let (errors, child_errors) =
+        rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|errno| UsernsError::Unshare(errno.into()))?;
+    // SAFETY: the process has one thread, so the child may do anything.
+    match unsafe { nix::unistd::fork() }.map_err(|errno| UsernsError::Unshare(errno.into()))? {
+        ForkResult::Child => {
+            let flags = UnshareFlags::NEWUSER | UnshareFlags::NEWNS;
+            let result =
+                super::mount::unshare_for_this_thread(flags).map_err(|error| (0, error)).and_then(|()| {
+                    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                    rustix::mount::mount_change("/", private).map_err(|errno| (1, errno.into()))
+                });
+            if let Err((step, error)) = result {
+                let errno = u8::try_from(error.raw_os_error().unwrap_or(0)).unwrap_or(0);
+                let _ = fs::File::from(child_errors).write_all(&[step, errno]);
+            }
+            super::process::exit_now(0)
         }
-        UsernsError::Private(errno.into())
-    })
+        ForkResult::Parent { child } => {
+            drop(child_errors);
+            let mut said = Vec::new();
+            let _ = fs::File::from(errors).read_to_end(&mut said);
+            let _ = waitpid(child, None);
+            match said[..] {
+                [] => Ok(()),
+                [0, errno] => {
+                    let error = io::Error::from_raw_os_error(errno.into());
+                    Err(switched_off().unwrap_or(UsernsError::Unshare(error)))
+                }
+                [_, errno, ..] => Err(private_failed(io::Error::from_raw_os_error(errno.into()))),
+                [_] => Err(UsernsError::Unshare(io::ErrorKind::Other.into())),
+            }
+        }
+    }
 }
 
 fn enter(uid: u32, gid: u32) -> Result<IdMap, UsernsError> {
@@ -154,13 +208,25 @@ fn enter(uid: u32, gid: u32) -> Result<IdMap, UsernsError> {
         }
         Ok((path, ranges))
     };
-    let uids = plan("newuidmap", "/etc/subuid", uid);
-    let gids = plan("newgidmap", "/etc/subgid", gid);
+    // Root of a container may map all the ids it has; nobody needs to be asked for them.
+    let own = if uid == 0 && may_map() { own_ids() } else { None };
+    let (uids, gids) = match &own {
+        Some((uids, gids)) => {
+            let writer = |ranges: &Vec<IdRange>| Ok((PathBuf::new(), ranges.clone()));
+            (writer(uids), writer(gids))
+        }
+        None => (plan("newuidmap", "/etc/subuid", uid), plan("newgidmap", "/etc/subgid", gid)),
+    };
 
     // Both programs must be outside of the new namespace, so they are forked off before.
     let mut mappers = Vec::new();
     let mut why = String::new();
-    if let (Ok((uid_program, uid_ranges)), Ok((gid_program, gid_ranges))) = (&uids, &gids) {
+    if own.is_some()
+        && let (Ok((_, uids)), Ok((_, gids))) = (&uids, &gids)
+    {
+        mappers.push((Mapper::fork_writer("uid_map", uids).map_err(UsernsError::Start)?, uids));
+        mappers.push((Mapper::fork_writer("gid_map", gids).map_err(UsernsError::Start)?, gids));
+    } else if let (Ok((uid_program, uid_ranges)), Ok((gid_program, gid_ranges))) = (&uids, &gids) {
         mappers.push((Mapper::fork(uid_program, uid_ranges).map_err(UsernsError::Start)?, uid_ranges));
         mappers.push((Mapper::fork(gid_program, gid_ranges).map_err(UsernsError::Start)?, gid_ranges));
     } else if let Err(reason) = uids.as_ref().map(drop).and(gids.as_ref().map(drop)) {
@@ -200,8 +266,25 @@ fn enter(uid: u32, gid: u32) -> Result<IdMap, UsernsError> {
         }
     };
     make_private()?;
-    let single = uids.len() == 1 || gids.len() == 1;
+    let count = |ranges: &[IdRange]| ranges.iter().map(|range| u64::from(range.count)).sum::<u64>();
+    let single = count(&uids) <= 1 || count(&gids) <= 1;
     Ok(IdMap { uids, gids, single, why })
+}
+
+/// Tells whether this process may write id maps of several ids: user_namespaces(7).
+fn may_map() -> bool {
+    let needed = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::SETFCAP;
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed))
+}
+
+/// Returns all ids of the namespace around this process, each as itself; `None` where it has but one.
+fn own_ids() -> Option<(Vec<IdRange>, Vec<IdRange>)> {
+    let all = |path: &str| -> Option<Vec<IdRange>> {
+        let ranges = read_map(path).into_iter().map(|range| IdRange { outside: range.inside, ..range });
+        let ranges: Vec<IdRange> = ranges.collect();
+        (ranges.iter().map(|range| u64::from(range.count)).sum::<u64>() > 1).then_some(ranges)
+    };
+    Some((all("/proc/self/uid_map")?, all("/proc/self/gid_map")?))
 }
 
 fn write_map(path: &'static str, text: &str) -> Result<(), UsernsError> {
@@ -308,6 +391,36 @@ impl Mapper {
             ForkResult::Parent { child } => {
                 drop(wait);
                 Ok(Mapper { program: program.to_owned(), child, start: Some(start), errors })
+            }
+        }
+    }
+
+    /// Makes a child that writes a map of this process itself, once it is in its namespace.
+    fn fork_writer(file: &str, ranges: &[IdRange]) -> io::Result<Mapper> {
+        let path = PathBuf::from(format!("/proc/{}/{file}", std::process::id()));
+        let line = |range: &IdRange| format!("{} {} {}\n", range.inside, range.outside, range.count);
+        let text: String = ranges.iter().map(line).collect();
+        let (wait, start) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let (errors, child_errors) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // SAFETY: the process has one thread, so the child may do anything.
+        match unsafe { nix::unistd::fork() }? {
+            ForkResult::Child => {
+                drop(start);
+                drop(errors);
+                // End of file: the parent ended before the namespace was there.
+                if !matches!(fs::File::from(wait).read(&mut [0_u8]), Ok(1)) {
+                    super::process::exit_now(1);
+                }
+                // In one write: the kernel takes no second one.
+                if let Err(error) = fs::write(&path, text) {
+                    let _ = fs::File::from(child_errors).write_all(error.to_string().as_bytes());
+                    super::process::exit_now(1);
+                }
+                super::process::exit_now(0)
+            }
+            ForkResult::Parent { child } => {
+                drop(wait);
+                Ok(Mapper { program: path, child, start: Some(start), errors })
             }
         }
     }

@@ -50,6 +50,9 @@ pub enum WorkerError {
     #[error("{}", chain(.0))]
     Mount(#[from] MountError),
     /// The command line did not consent to it.
+    /// What a step asks for that its isolation cannot give.
+    #[error("{0} cannot be had where steps run in a chroot (see `--isolation`)")]
+    NotIsolated(String),
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
     /// There is nothing that a shell could be opened with.
@@ -164,6 +167,7 @@ impl WorkerError {
             WorkerError::Network(_) => "network",
             WorkerError::Git(_) => "git",
             WorkerError::Mount(_) => "mount",
+            WorkerError::NotIsolated(_) => "isolation",
             WorkerError::NotAllowed(_) => "not-allowed",
             WorkerError::NoShell(_) => "no-shell",
             WorkerError::Store(StoreError::NoRoom(_)) => "no-room",

@@ -18,9 +18,10 @@ use crate::layer::inherit_root;
 use crate::net::{is_on_loopback, show_proxy};
 use crate::plan::graph::{NetworkMode, RunOp, Security, VertexId};
 use crate::report::{Event, Stream};
+use crate::sandbox::isolation::CHROOT_WARNING;
 use crate::sandbox::network::PrivateNetwork;
 use crate::sandbox::{
-    self, BindSource, Exit, Network, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
+    self, BindSource, Exit, Isolation, Network, Stdio, StepEnvironment, User, Volume, hosts_file, step_spec,
 };
 use crate::solve::{Cancel, InputView, Log, Said};
 use crate::store::{Draft, PreparedRoot};
@@ -47,6 +48,7 @@ impl StoreWorker<'_> {
         let Started { mut layer, user, is_whole } = self.start_layer(op, base)?;
         let view = is_whole.then_some(&layer.base);
         let command = op.args.join(" ");
+        self.warn_of_chroot();
         let mut mounts = self.step_mounts(op, inputs, log, cancel)?;
         let network = self.network(op.network)?;
         let own = user.clone();
@@ -145,8 +147,23 @@ impl StoreWorker<'_> {
         Ok(())
     }
 
+    /// Says once in a build that its steps are less apart than usual.
+    fn warn_of_chroot(&self) {
+        let mut noted = self.noted.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.options.launcher.isolation() == Isolation::Chroot && noted.insert("chroot".to_owned()) {
+            self.options.reporter.event(Event::Warning { text: CHROOT_WARNING.to_owned() });
+        }
+    }
+
     /// Takes the network a step asks for.
     pub(super) fn network(&self, mode: NetworkMode) -> Result<Joined, WorkerError> {
+        if self.options.launcher.isolation() == Isolation::Chroot {
+            // The warning about the isolation says so already.
+            return match mode {
+                NetworkMode::None => Err(WorkerError::NotIsolated("`--network none`".to_owned())),
+                NetworkMode::Host | NetworkMode::Default => Ok(Joined::Host),
+            };
+        }
         match mode {
             NetworkMode::None => return Ok(Joined::Empty(self.empty_networks.take()?)),
             NetworkMode::Host => return Ok(Joined::Host),

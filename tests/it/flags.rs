@@ -108,7 +108,6 @@ both! {
             (&["--rm=false"], "--rm"),
             (&["--force-rm"], "--force-rm"),
             (&["--disable-content-trust"], "--disable-content-trust"),
-            (&["--isolation", "default"], "--isolation"),
         ] {
             let outcome = step(env, "true", words).has(&format!("note: {option} has no effect: "));
             assert_eq!(outcome.both.matches("note: ").count(), 1, "{outcome}");

@@ -20,6 +20,7 @@ mod cache_mounts;
 mod cancel;
 mod cases;
 mod check;
+mod containers;
 mod context;
 mod contexts;
 mod cookbook;

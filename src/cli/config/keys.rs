@@ -61,7 +61,10 @@ pub const KEYS: &[Key] = &[
         example: "\"default\"",
         option: "--isolation",
         variables: &["RBUILD_ISOLATION"],
-        set: |config, value, _| text(value).map(|v| config.build.isolation = v),
+        set: |config, value, _| {
+            one_of(value, &["default", "namespaces", "oci", "rootless", "chroot"])
+                .map(|v| config.build.isolation = v)
+        },
         get: |config| config.build.isolation.clone(),
     },
     Key {

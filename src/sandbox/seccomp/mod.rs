@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 pub use self::profile::{Profile, ProfileError};
 
+use super::isolation::Isolation;
 use crate::sys::process::BpfInstruction;
 use crate::sys::syscalls::{Architecture, X32_BIT, X32_OWN};
 
@@ -174,6 +175,9 @@ const REFUSED: &[(&str, &[u32])] = &[
     ("vserver", &[]),
 ];
 
+/// What reaches into other processes, refused besides where steps share them with others.
+const REACHING: [&str; 3] = ["ptrace", "process_vm_readv", "process_vm_writev"];
+
 /// What is done with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -188,9 +192,10 @@ enum Rule {
     Socket,
 }
 
-fn rule(name: &str, capabilities: u64) -> Rule {
+fn rule(name: &str, capabilities: u64, isolation: Isolation) -> Rule {
     let holds = |capability: u32| capabilities & (1 << capability) != 0;
     match name {
+        _ if isolation == Isolation::Chroot && REACHING.contains(&name) => Rule::Refuse(EPERM),
         "clone" if !holds(SYS_ADMIN) => Rule::Clone,
         // Its flags are in memory, where a filter cannot look; libraries fall back to clone.
         "clone3" if !holds(SYS_ADMIN) => Rule::Refuse(ENOSYS),
@@ -206,19 +211,21 @@ fn rule(name: &str, capabilities: u64) -> Rule {
 }
 
 /// Makes the filter for holders of these capabilities (bits by number).
-pub(super) fn program(capabilities: u64) -> Vec<BpfInstruction> {
+pub(super) fn program(capabilities: u64, isolation: Isolation) -> Vec<BpfInstruction> {
     let mut code = Code::default();
     code.push(LOAD, 0, 0, ARCHITECTURE);
     for &architecture in Architecture::native() {
         let mut body = Code::default();
         body.push(LOAD, 0, 0, NUMBER);
-        let mut rules: BTreeMap<u32, Rule> =
-            architecture.calls().map(|(name, number)| (number, rule(name, capabilities))).collect();
+        let mut rules: BTreeMap<u32, Rule> = architecture
+            .calls()
+            .map(|(name, number)| (number, rule(name, capabilities, isolation)))
+            .collect();
         if architecture == Architecture::X86_64 {
             // x32 shares the numbers, with a bit set, and has some of its own. -1 stands for a call
             // that a tracer took away, and must not be taken for one of x32.
             let own = X32_OWN.iter().zip(512..);
-            rules.extend(own.map(|(name, number)| (number, rule(name, capabilities))));
+            rules.extend(own.map(|(name, number)| (number, rule(name, capabilities, isolation))));
             body.push(JUMP_EQUAL, 0, 1, u32::MAX);
             body.push(RETURN, 0, 0, ERRNO | ENOSYS);
             body.push(AND, 0, 0, !X32_BIT);
@@ -378,11 +385,11 @@ mod tests {
     #[test]
     fn every_call_of_every_mode_gets_its_rule() {
         for capabilities in [DEFAULT_CAPABILITIES, u64::MAX, 0] {
-            let program = program(capabilities);
+            let program = program(capabilities, Isolation::Namespaces);
             assert!(program.len() <= 4096, "the kernel takes no more: {}", program.len());
             for &architecture in Architecture::native() {
                 for (name, number) in architecture.calls() {
-                    let expect = match rule(name, capabilities) {
+                    let expect = match rule(name, capabilities, Isolation::Namespaces) {
                         Rule::Refuse(errno) => Rule::Refuse(errno),
                         _ => Rule::Allow,
                     };
@@ -398,7 +405,7 @@ mod tests {
 
     #[test]
     fn calls_by_name() {
-        let program = program(DEFAULT_CAPABILITIES);
+        let program = program(DEFAULT_CAPABILITIES, Isolation::Namespaces);
         let check = |name: &str, argument: u32, expect: Rule| {
             for &architecture in Architecture::native() {
                 if let Some((_, number)) = architecture.calls().find(|(known, _)| *known == name) {
@@ -433,7 +440,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_does_not_exist() {
-        let program = program(u64::MAX);
+        let program = program(u64::MAX, Isolation::Namespaces);
         let native = Architecture::native()[0].audit();
         for number in [5000, u32::MAX, 0x4000_1388] {
             assert_eq!(answer(run(&program, native, number, 0)), Rule::Refuse(ENOSYS), "{number}");

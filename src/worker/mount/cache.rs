@@ -14,7 +14,7 @@ use rustix::fs::{Gid, Mode, OFlags, Uid};
 use super::MountError;
 use crate::context::{Selected, Selection, Tree};
 use crate::plan::graph::{MountKind, RunMount, Sharing};
-use crate::sandbox::{BindSource, MountSource};
+use crate::sandbox::{BindSource, Isolation, MountSource};
 use crate::solve::{Cancel, InputView, Log, Said};
 use crate::store::{CacheMount, CacheMountId, CacheUse, StoreError};
 use crate::sys::RootDir;
@@ -109,6 +109,8 @@ impl StoreWorker<'_> {
             return Ok(None);
         };
         let usage = match sharing {
+            // Moved into the root of the step that uses it, it is nowhere else meanwhile.
+            Sharing::Shared if self.options.launcher.isolation() == Isolation::Chroot => CacheUse::Locked,
             Sharing::Shared => CacheUse::Shared,
             Sharing::Locked => CacheUse::Locked,
             Sharing::Private => CacheUse::Private,

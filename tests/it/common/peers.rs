@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::command::{Job, Outcome};
+use super::command::{Cmd, Job, Outcome};
 use super::env::TestEnv;
 
 /// A podman with a store of its own, as who runs the suite.
@@ -11,17 +11,23 @@ use super::env::TestEnv;
 pub struct Podman<'e> {
     env: &'e TestEnv,
     root: String,
+    driver: &'static str,
 }
 
 impl<'e> Podman<'e> {
     pub fn new(env: &'e TestEnv) -> Podman<'e> {
-        Podman { env, root: env.path_str("podman") }
+        Podman { env, root: env.path_str("podman"), driver: "vfs" }
+    }
+
+    /// Does the same, with another way to keep layers.
+    pub fn with_storage(env: &'e TestEnv, driver: &'static str) -> Podman<'e> {
+        Podman { driver, ..Podman::new(env) }
     }
 
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
         let (root, run) = (self.root.as_str(), format!("{}-run", self.root));
-        let own = ["--root", root, "--runroot", &run, "--storage-driver", "vfs"];
+        let own = ["--root", root, "--runroot", &run, "--storage-driver", self.driver];
         let runtime = ["--cgroup-manager", "cgroupfs", "--runtime", "runc"];
         self.env.program("podman", &[&own[..], &runtime, args].concat()).without_changing_user().output()
     }
@@ -37,6 +43,11 @@ pub struct Docker<'e> {
 impl<'e> Docker<'e> {
     /// Starts an engine without networks; an error says why that cannot be.
     pub fn start(env: &'e TestEnv) -> Result<Docker<'e>, String> {
+        Docker::with_storage(env, "vfs")
+    }
+
+    /// Does the same, with another way to keep layers: `overlay2`, as engines mostly have it.
+    pub fn with_storage(env: &'e TestEnv, driver: &str) -> Result<Docker<'e>, String> {
         for tool in ["dockerd", "docker"] {
             if env.program("sh", &["-c", &format!("command -v {tool}")]).output().code != Some(0) {
                 return Err(format!("{tool} is not installed"));
@@ -53,7 +64,7 @@ impl<'e> Docker<'e> {
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
         let own = ["-H", &host, "--bridge=none", "--iptables=false", "--ip6tables=false"];
         let daemon = env
-            .program("dockerd", &[&places[..], &own, &["--storage-driver=vfs"]].concat())
+            .program("dockerd", &[&places[..], &own, &[&format!("--storage-driver={driver}")]].concat())
             // Own mount namespace: what the engine leaves mounted goes with it.
             .behind(&["unshare", "--mount", "--propagation", "private"])
             .spawn();
@@ -63,7 +74,12 @@ impl<'e> Docker<'e> {
 
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
-        self.env.program("docker", &[&["-H", &self.host], args].concat()).output()
+        self.command(args).output()
+    }
+
+    /// A command of the engine's client, to be run.
+    pub fn command(&self, args: &[&str]) -> Cmd<'e> {
+        self.env.program("docker", &[&["-H", &self.host], args].concat())
     }
 
     /// The major number of the engine's version.
