@@ -219,25 +219,27 @@ impl Progress {
         }
     }
 
+    /// Takes the last lines of a step that failed out of its error, where they stand right above it.
+    pub fn leave_out_what_is_shown(&self, error: &mut BuildError) {
+        let BuildError::Step(findings) = error else { return };
+        let Some(failure) = &mut findings.failure else { return };
+        let is_shown = match self {
+            Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
+            Progress::Plain(_) => !failure.mixed,
+            Progress::None => false,
+        };
+        if is_shown {
+            failure.last.clear();
+        }
+    }
+
     /// Ends what is shown of a build that was not built, and makes the error for people with `people`.
     pub fn failed(
         &self,
         mut error: BuildError,
         people: impl FnOnce(BuildError) -> CommandError,
     ) -> CommandError {
-        if let BuildError::Step(findings) = &mut error
-            && let Some(failure) = &mut findings.failure
-        {
-            let is_shown = match self {
-                // The output of a step that failed stands right above.
-                Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
-                Progress::Plain(_) => !failure.mixed,
-                Progress::None => false,
-            };
-            if is_shown {
-                failure.last.clear();
-            }
-        }
+        self.leave_out_what_is_shown(&mut error);
         match (self, &mut error) {
             (Progress::View(view), _) => {
                 let (counts, took) = view.end();

@@ -162,8 +162,8 @@ fn a_full_disk() {
         fs::create_dir(&store).unwrap();
         fs::write(&image, super::common::base::busybox_tar()).unwrap();
         let script = format!(
-            "mount -t tmpfs -o size=12m none {store} && {exe} --root {store}/s import {image} busybox:test && \
-             exec {exe} --root {store}/s build --network none {}",
+            "mount -t tmpfs -o size=12m none {store} && RBUILD_MIN_FREE_SPACE=0 {exe} --root {store}/s import {image} busybox:test && \
+             exec env RBUILD_MIN_FREE_SPACE=0 {exe} --root {store}/s build --network none {}",
             ctx.path()
         );
         let outcome = env.program("unshare", &["-m", "sh", "-c", &script]).exits(1);
