@@ -178,7 +178,7 @@ fn no_user_namespaces() {
         let ctx = env.dockerfile("FROM scratch\n");
         // Its own root may switch them off for a user namespace, and whoever lacks the capability needs one.
         let script = format!(
-            "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-sys_admin {} build {}",
+            "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-sys_admin {} build --isolation namespaces {}",
             env.exe().display(),
             ctx.path()
         );
