@@ -219,17 +219,12 @@ impl Progress {
         }
     }
 
-    /// Ends what is shown of a build that was not built, and makes the error for people with `people`.
-    pub fn failed(
-        &self,
-        mut error: BuildError,
-        people: impl FnOnce(BuildError) -> CommandError,
-    ) -> CommandError {
-        if let BuildError::Step(findings) = &mut error
+    /// Takes from the error of a step the output that stands right above it.
+    pub fn leave_out_shown(&self, error: &mut BuildError) {
+        if let BuildError::Step(findings) = error
             && let Some(failure) = &mut findings.failure
         {
             let is_shown = match self {
-                // The output of a step that failed stands right above.
                 Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
                 Progress::Plain(_) => !failure.mixed,
                 Progress::None => false,
@@ -238,6 +233,15 @@ impl Progress {
                 failure.last.clear();
             }
         }
+    }
+
+    /// Ends what is shown of a build that was not built, and makes the error for people with `people`.
+    pub fn failed(
+        &self,
+        mut error: BuildError,
+        people: impl FnOnce(BuildError) -> CommandError,
+    ) -> CommandError {
+        self.leave_out_shown(&mut error);
         match (self, &mut error) {
             (Progress::View(view), _) => {
                 let (counts, took) = view.end();
