@@ -208,7 +208,10 @@ fn shown(
     let watching = panic::Watching(progress.reporter());
     let engine = world.engine(&store, &watching, &cancel)?;
     let people = |error| failed(world, &args.context, &args.source, error);
-    let show = |error| drop(people(error));
+    let show = |mut error| {
+        progress.leave_out_what_is_shown(&mut error);
+        drop(people(error));
+    };
     let asker = Asker::new(world, progress, &cancel, &show);
     let result = build::build_or_ask(&engine, request, args.on_failure.asks().then_some(&asker as _));
     let people = |error| args.on_failure.ended(&asker, error, people);

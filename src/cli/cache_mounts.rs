@@ -17,6 +17,8 @@ use crate::store::{CacheMountId, CacheUse, KeptMount, MountFilesError, Store};
 
 /// Manage the build cache.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild cache mounts ls\n  rbuild cache mounts rm --all\n\n\
+    See also: rbuild du, rbuild prune, rbuild cache mounts")]
 pub struct CacheGroup {
     #[command(subcommand)]
     pub command: CacheCommand,
@@ -36,7 +38,8 @@ pub enum CacheCommand {
     after_help = "A cache is named by its `id` in the Dockerfile (without one: its target, as `/root/.cache`) or \
     by the ID that `ls` shows.\n\n\
     Examples:\n  rbuild cache mounts ls\n  rbuild cache mounts export /root/.cache/pip -o pip.tar\n  \
-    rbuild cache mounts import /root/.cache/pip pip.tar\n  rbuild cache mounts rm /root/.cache/pip"
+    rbuild cache mounts import /root/.cache/pip pip.tar\n  rbuild cache mounts rm /root/.cache/pip\n\n\
+    See also: rbuild du, rbuild prune"
 )]
 pub struct MountsGroup {
     #[command(subcommand)]
@@ -62,7 +65,8 @@ pub enum MountsCommand {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Fields: ID, Name, Size, Inodes, LastUsedSince, LastUsedAt, CreatedAt, Sharing, InUse, Mode, \
-    Owner, Seeded\n\nExamples:\n  rbuild cache mounts ls\n  rbuild cache mounts ls --format '{{.Name}} {{.Size}}'"
+    Owner, Seeded\n\nExamples:\n  rbuild cache mounts ls\n  rbuild cache mounts ls --format '{{.Name}} {{.Size}}'\n\n\
+    See also: rbuild du"
 )]
 pub struct LsArgs {
     /// Print through a Go template, `table TEMPLATE` or `json`
@@ -76,7 +80,8 @@ pub struct LsArgs {
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 #[command(after_help = "Equal files are equal bytes: sorted, owners as numbers, times in whole seconds.\n\n\
-    Examples:\n  rbuild cache mounts export go-mod -o go-mod.tar\n  rbuild cache mounts export go-mod | zstd > go-mod.tar.zst")]
+    Examples:\n  rbuild cache mounts export go-mod -o go-mod.tar\n  rbuild cache mounts export go-mod | zstd > go-mod.tar.zst\n\n\
+    See also: rbuild cache mounts import")]
 pub struct ExportArgs {
     /// The id, or the ID of `ls`
     #[arg(value_name = "CACHE")]
@@ -89,7 +94,8 @@ pub struct ExportArgs {
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  rbuild cache mounts import go-mod go-mod.tar\n  \
-    zstdcat go-mod.tar.zst | rbuild cache mounts import --merge go-mod")]
+    zstdcat go-mod.tar.zst | rbuild cache mounts import --merge go-mod\n\n\
+    See also: rbuild cache mounts export")]
 pub struct ImportArgs {
     /// The id, or the ID of `ls`; where there is none, one of this id is made
     #[arg(value_name = "CACHE")]
@@ -114,7 +120,8 @@ pub struct ImportArgs {
 /// Arguments of `rm`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild cache mounts rm /root/.cache/pip\n  rbuild cache mounts rm --all"
+    after_help = "Examples:\n  rbuild cache mounts rm /root/.cache/pip\n  rbuild cache mounts rm --all\n\n\
+    See also: rbuild prune"
 )]
 pub struct RmArgs {
     /// Ids, or IDs of `ls`; all of that id go

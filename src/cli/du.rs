@@ -16,7 +16,8 @@ use crate::store::{CacheEntry, Free, bytes_together};
     Fields: ID, Parents, CreatedAt, CreatedSince, Mutable, Reclaimable, Shared, Size, Description, UsageCount, \
     LastUsedAt, LastUsedSince, Type, InUse, Inodes\n\n\
     Examples:\n  rbuild du\n  rbuild du --verbose --filter type=exec.cachemount\n  \
-    rbuild du --filter unused-for=720h --format '{{{{.ID}}}} {{{{.Size}}}}'", cache_filter::HELP))]
+    rbuild du --filter unused-for=720h --format '{{{{.ID}}}} {{{{.Size}}}}'\n\n\
+    See also: rbuild prune, rbuild system df, rbuild cache mounts", cache_filter::HELP))]
 pub struct DuArgs {
     /// Only what this holds for
     #[arg(long = "filter", value_name = "KEY=VALUE")]

@@ -117,9 +117,7 @@ impl<'a> Asker<'a> {
 
     fn ask(&self, failed: FailedStep<'_>) -> Result<Left, CommandError> {
         let FailedStep { findings, step, opener } = failed;
-        let mut error = BuildError::Step(findings);
-        self.progress.leave_out_shown(&mut error);
-        (self.show)(error);
+        (self.show)(BuildError::Step(findings));
         let request = ShellRequest {
             command: Vec::new(),
             terminal: Some(attend::size()),

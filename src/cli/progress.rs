@@ -219,19 +219,17 @@ impl Progress {
         }
     }
 
-    /// Takes from the error of a step the output that stands right above it.
-    pub fn leave_out_shown(&self, error: &mut BuildError) {
-        if let BuildError::Step(findings) = error
-            && let Some(failure) = &mut findings.failure
-        {
-            let is_shown = match self {
-                Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
-                Progress::Plain(_) => !failure.mixed,
-                Progress::None => false,
-            };
-            if is_shown {
-                failure.last.clear();
-            }
+    /// Takes the last lines of a step that failed out of its error, where they stand right above it.
+    pub fn leave_out_what_is_shown(&self, error: &mut BuildError) {
+        let BuildError::Step(findings) = error else { return };
+        let Some(failure) = &mut findings.failure else { return };
+        let is_shown = match self {
+            Progress::View(_) | Progress::Quiet(_) | Progress::RawJson(_) => true,
+            Progress::Plain(_) => !failure.mixed,
+            Progress::None => false,
+        };
+        if is_shown {
+            failure.last.clear();
         }
     }
 
@@ -241,7 +239,7 @@ impl Progress {
         mut error: BuildError,
         people: impl FnOnce(BuildError) -> CommandError,
     ) -> CommandError {
-        self.leave_out_shown(&mut error);
+        self.leave_out_what_is_shown(&mut error);
         match (self, &mut error) {
             (Progress::View(view), _) => {
                 let (counts, took) = view.end();

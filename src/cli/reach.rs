@@ -9,7 +9,7 @@ use clap::Args;
 use super::config;
 use super::error::CommandError;
 use super::when;
-use super::world::{World, environment_proxies};
+use super::world::{self, World, environment_proxies};
 use crate::net::{ProxySettings, RetryPolicy, show_proxy};
 
 /// The most repetitions that can be asked for.
@@ -82,7 +82,7 @@ impl ReachArgs {
             retry: self.retry.or(config.build.retry.map(|count| u32::try_from(count).unwrap_or(u32::MAX))),
             retry_delay: self.retry_delay.clone().or_else(|| config.build.retry_delay.clone()),
             proxy: self.proxy.clone(),
-            configured: config.proxies(),
+            configured: world::configured_proxies()?,
         };
         let (reach, steps) = completed.read(&environment_proxies(), docker)?;
         world.reach(reach);

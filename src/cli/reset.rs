@@ -15,7 +15,8 @@ use crate::store::{Reset, StoreToReset, StoreUser};
 #[command(
     after_help = "Of an ordinary user's store most files belong to ids that only a user namespace knows, so \
     that `rm` may not remove them; this does.\nWhile builds or containers run nothing is removed.\n\n\
-    Examples:\n  rbuild system reset\n  rbuild --root /data/rbuild system reset -f"
+    Examples:\n  rbuild system reset\n  rbuild --root /data/rbuild system reset -f\n\n\
+    See also: rbuild system prune, rbuild prune"
 )]
 pub struct ResetArgs {
     /// Do not ask

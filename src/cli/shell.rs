@@ -37,7 +37,8 @@ use crate::solve::Cancel;
         rbuild shell --at test .                   at the end of the stage `test`\n  \
         rbuild shell --at 4 . -- cat /etc/hosts    a command, for scripts: no terminal is needed\n\n\
         It has what a RUN has there: variables, user, directory, mounts, network, limits. Nothing that is\n\
-        changed is kept, but for cache mounts. The exit code is the command's own."
+        changed is kept, but for cache mounts. The exit code is the command's own.\n\n\
+        See also: rbuild build, rbuild run"
 )]
 pub struct ShellArgs {
     /// The build context: a directory, a URL or a Git repository

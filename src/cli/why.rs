@@ -24,7 +24,8 @@ use crate::solve::{Difference, Explanation, How, Verdict};
     rbuild why                                 what would run, and all that differs\n  \
     rbuild why --step 4 .                      of one step, by its number\n  \
     rbuild why --line 12 --build-arg V=2 .     of one step, by its line in the Dockerfile\n  \
-    rbuild why --format json . | jq '.steps[] | select(.state == \"runs\") | .why'"
+    rbuild why --format json . | jq '.steps[] | select(.state == \"runs\") | .why'\n\n\
+    See also: rbuild build, rbuild builds, rbuild graph"
 )]
 pub struct WhyArgs {
     /// The build context, as for `build`

@@ -109,10 +109,14 @@ impl World {
                 }
                 Err(error) if needs_namespace => {
                     let mut told = CommandError::new(error.to_string());
-                    told.hints = match &identity {
-                        Err(cause) if surroundings.container.is_none() => facts::enabling(cause),
-                        _ => error.hints(&surroundings),
-                    };
+                    told.hints = error.hints(&surroundings);
+                    match &identity {
+                        Err(cause @ UsernsError::SwitchedOff { .. }) => told.hints = facts::enabling(cause),
+                        Err(cause) if surroundings.container.is_none() => {
+                            told.hints = facts::enabling(cause);
+                        }
+                        _ => told = told.hint("`rbuild doctor` says what this machine lacks"),
+                    }
                     return Err(told);
                 }
                 Err(_) => {}
@@ -347,6 +351,23 @@ fn docker_config() -> Option<PathBuf> {
 /// Returns the proxies of the environment.
 pub fn environment_proxies() -> ProxySettings {
     ProxySettings::from_variables(|name| std::env::var(name).ok())
+}
+
+/// Returns the proxies of the configuration files, without those that a variable of the environment is empty for:
+/// that is how one says "none".
+pub fn configured_proxies() -> Result<ProxySettings, CommandError> {
+    let none = |name: &str| {
+        [name.to_owned(), name.to_ascii_uppercase()]
+            .iter()
+            .any(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+    };
+    let ProxySettings { http, https, all, no_proxy } = config::get()?.proxies();
+    Ok(ProxySettings {
+        http: http.filter(|_| !none("http_proxy")),
+        https: https.filter(|_| !none("https_proxy")),
+        all,
+        no_proxy: no_proxy.filter(|_| !none("no_proxy")),
+    })
 }
 
 /// Makes what git understands of proxies; curl beneath it takes the scheme's own in lower case alone.

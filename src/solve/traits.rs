@@ -197,9 +197,15 @@ pub trait CacheSource: Sync {
     /// Returns records of this operation, to explain a miss with; may be cut short.
     fn for_op(&self, op: &OpDigest) -> Vec<Record>;
 
-    /// Returns a record with the files its step read, to explain a miss with.
-    fn recall(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
+    /// Returns a record to compare with, not to use: it need not have its layer any more, which does not count as
+    /// used.
+    fn peek(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
         self.lookup(op, key)
+    }
+
+    /// Returns the same with the files its step read, to explain a miss with.
+    fn recall(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
+        self.peek(op, key)
     }
 
     /// Returns what earlier builds of the same Dockerfile knew of a vertex, the last one first.

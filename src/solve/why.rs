@@ -107,7 +107,7 @@ where
         if !seen.insert(key) {
             return None;
         }
-        let record = cache.lookup(&op, &CacheKey(key))?;
+        let record = cache.peek(&op, &CacheKey(key))?;
         let old = if case.selections { &record.inputs[..] } else { &[] };
         let found = differences(place, (case.fields, case.inputs), (&record.fields, old)).len();
         Some(found + usize::from(base_of_record(case.inputs) != base_of_record(&record.inputs)))

@@ -82,8 +82,13 @@ impl CacheSource for StoreCache<'_> {
         records.into_iter().map(|record| self.with_files(record)).collect()
     }
 
+    fn peek(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
+        let stored = self.store.peek_record(op, key)?;
+        serde_json::from_slice(&stored.bytes).ok()
+    }
+
     fn recall(&self, op: &OpDigest, key: &CacheKey) -> Option<Record> {
-        self.lookup(op, key).map(|record| self.with_files(record))
+        self.peek(op, key).map(|record| self.with_files(record))
     }
 
     fn earlier(&self, vertex: VertexId) -> Vec<Earlier> {

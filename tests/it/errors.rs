@@ -162,8 +162,8 @@ fn a_full_disk() {
         fs::create_dir(&store).unwrap();
         fs::write(&image, super::common::base::busybox_tar()).unwrap();
         let script = format!(
-            "mount -t tmpfs -o size=12m none {store} && {exe} --root {store}/s import {image} busybox:test && \
-             exec {exe} --root {store}/s build --network none {}",
+            "mount -t tmpfs -o size=12m none {store} && RBUILD_MIN_FREE_SPACE=0 {exe} --root {store}/s import {image} busybox:test && \
+             exec env RBUILD_MIN_FREE_SPACE=0 {exe} --root {store}/s build --network none {}",
             ctx.path()
         );
         let outcome = env.program("unshare", &["-m", "sh", "-c", &script]).exits(1);
@@ -178,7 +178,7 @@ fn no_user_namespaces() {
         let ctx = env.dockerfile("FROM scratch\n");
         // Its own root may switch them off for a user namespace, and whoever lacks the capability needs one.
         let script = format!(
-            "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-sys_admin {} build {}",
+            "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-sys_admin {} build --isolation namespaces {}",
             env.exe().display(),
             ctx.path()
         );
