@@ -22,7 +22,7 @@ use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolic
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::facts;
-use crate::sandbox::isolation::{self, Surroundings, WantedIsolation};
+use crate::sandbox::isolation::{self, NoIsolation, Surroundings, WantedIsolation};
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
@@ -119,6 +119,10 @@ impl World {
                         Err(cause @ UsernsError::SwitchedOff { .. }) => told.hints = facts::enabling(cause),
                         Err(cause) if surroundings.container.is_none() => {
                             told.hints = facts::enabling(cause);
+                        }
+                        Ok(_) if matches!(error, NoIsolation::NotRoot { .. }) => {
+                            told.hints =
+                                vec!["leave it out, and namespaces are used; or build as root".to_owned()];
                         }
                         _ => told = told.hint("`rbuild doctor` says what this machine lacks"),
                     }
