@@ -18,6 +18,7 @@ use crate::plan::graph::{EdgeKind, Op, Stage, Vertex, VertexId};
 use crate::report::clean::{clean_text, without_codes};
 use crate::report::{Diagnostic, Event, Severity, redact};
 use crate::solve::SolveError;
+use crate::store::StoreError;
 use crate::worker::WorkerError;
 use hints::Seen;
 
@@ -133,7 +134,13 @@ pub fn of_vertex(
     };
     let warnings = prepared.warnings.iter().filter(|warning| !is_said(warning)).cloned();
     let mut findings = prepared.findings(warnings.chain([diagnostic]).collect());
-    if matches!(error, WorkerError::Exit { .. }) {
+    // One that was stopped has said something, too; one that did not start has not.
+    let has_run = match error {
+        WorkerError::Exit { .. } | WorkerError::TooLate { .. } => true,
+        WorkerError::Store(StoreError::NoRoom(_)) => !output.is_empty(),
+        _ => false,
+    };
+    if has_run {
         let last = without_codes(&clean_text(&overwritten(&tail.lines(SHOWN_LINES))));
         findings.failure =
             log.map(|log| Box::new(Failure { step: redact(&vertex.text), last, mixed: tail.mixed, log }));

@@ -168,11 +168,7 @@ impl BuildArgs {
         request.pull = self.pull.policy()?;
         request.no_cache_filter = self.no_cache_filter.clone();
         (request.cache_from, request.cache_to) = self.cache.parse(&request.build_args)?;
-        let ca_cert = match &self.ca_cert {
-            Some(file) => Some(file),
-            None => config::get()?.build.ca_cert.as_ref(),
-        };
-        request.ca_cert = ca_cert.map(|file| certificates(file)).transpose()?;
+        request.ca_cert = ca_cert(self.ca_cert.as_deref())?;
         Ok((request, notes))
     }
 }
@@ -225,8 +221,16 @@ fn shown(
     Ok(())
 }
 
-/// Finds the file of `--ca-cert`.
-pub fn certificates(file: &Path) -> Result<PathBuf, CommandError> {
+/// Finds the file of `--ca-cert`, else that of the configuration files.
+pub fn ca_cert(option: Option<&Path>) -> Result<Option<PathBuf>, CommandError> {
+    let file = match option {
+        Some(file) => Some(file),
+        None => config::get()?.build.ca_cert.as_deref(),
+    };
+    file.map(certificates).transpose()
+}
+
+fn certificates(file: &Path) -> Result<PathBuf, CommandError> {
     let readable = std::fs::File::open(file).and_then(|f| f.metadata());
     let metadata = readable.map_err(|e| {
         CommandError::usage(format!("cannot read the certificate file `{}`: {e}", file.display()))

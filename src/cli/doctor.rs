@@ -47,9 +47,12 @@ pub enum Format {
 /// Runs the command; the exit code is 1 where something is missing that nothing can be built without.
 /// No other thread may run yet.
 pub fn doctor(global: &Global, args: DoctorArgs) -> Result<(), CommandError> {
+    // Before namespaces: root of one is no root for a chroot.
+    let was_root = rustix::process::geteuid().is_root();
     // First: whatever makes a thread closes the way into a user namespace.
     let identity = userns::enter_if_needed();
-    let surroundings = world::surroundings();
+    let mut surroundings = world::surroundings();
+    surroundings.root &= was_root;
     let no_namespaces = identity.as_ref().err().map(|error| chain(error));
     let wanted = world::isolation_setting().and_then(|word| word.parse().ok()).unwrap_or_default();
     let isolation = isolation::choose(wanted, no_namespaces.clone().map_or(Ok(()), Err), &surroundings).ok();

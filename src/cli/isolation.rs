@@ -13,7 +13,7 @@ pub struct IsolationArg {
     /// How RUN steps are isolated: default, namespaces, or chroot
     ///
     /// `default` is namespaces, and in a container that allows none, as its root, a chroot: steps then
-    /// share the container's processes, network and limits. Docker's word `default` and buildah's
+    /// share the container's processes, network and limits. `chroot` takes root. Docker's word `default` and buildah's
     /// `oci`, `rootless` (namespaces) and `chroot` are understood. Without it: $RBUILD_ISOLATION.
     #[arg(long, value_name = "HOW")]
     pub isolation: Option<String>,

@@ -192,7 +192,13 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Builds(args) => args.viewer()?,
         _ => None,
     };
-    let world = World::new(&line.global, line.command.needs_namespace())?;
+    let world = match &line.command {
+        Command::Shell(args) => {
+            let wanted = args.0.isolation.wanted(world::isolation_setting())?;
+            World::isolated(&line.global, true, wanted)?
+        }
+        command => World::new(&line.global, command.needs_namespace())?,
+    };
     match line.command {
         Command::Graph(args) => graph::graph(&world, args)?,
         Command::Why(args) => why::why(&world, args)?,

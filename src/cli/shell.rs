@@ -9,14 +9,17 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::attend::{self, Left};
-use super::build::{SourceArgs, failed, request};
+use super::build::{SourceArgs, ca_cert, failed, request};
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, chain, code};
+use super::isolation::IsolationArg;
 use super::progress::{self, Progress};
 use super::pull_policy::PullArg;
+use super::reach::ReachArgs;
 use super::resources::ResourceArgs;
 use super::run;
 use super::step_inputs::StepInputArgs;
+use super::step_network::StepNetworkArgs;
 use super::ui;
 use super::world::{self, World};
 use crate::build::{self, At, BuildError, OpenPoint, ShellRequest};
@@ -76,6 +79,12 @@ pub struct ShellArgs {
     pub pull: PullArg,
     #[command(flatten)]
     pub resources: ResourceArgs,
+    #[command(flatten)]
+    pub step_network: StepNetworkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+    #[command(flatten)]
+    pub isolation: IsolationArg,
 }
 
 /// Runs the command; the result is the exit code of what was run.
@@ -101,13 +110,17 @@ fn opened(world: &World, args: ShellArgs, progress: &Progress) -> Result<u8, Com
     }
     let mut request = request(&args.context, &source)?;
     args.steps.apply(&mut request.step)?;
-    let notes = args.resources.apply(&mut request.step)?;
+    let mut notes = args.resources.apply(&mut request.step)?;
+    notes.extend(args.step_network.apply(&mut request.step, request.network)?);
+    let (proxies, note) = args.reach.apply(world)?;
+    request.proxies = proxies;
+    notes.extend(note);
     request.no_cache = args.no_cache;
     request.no_cache_filter = args.no_cache_filter;
     request.pull = args.pull.policy()?;
     let caches = CacheArgs { cache_from: args.cache_from, cache_to: Vec::new() };
     request.cache_from = caches.parse(&request.build_args)?.0;
-    request.ca_cert = args.ca_cert.as_deref().map(super::build::certificates).transpose()?;
+    request.ca_cert = ca_cert(args.ca_cert.as_deref())?;
     notes.iter().for_each(|line| progress.note(line));
     let store = world.open_store()?;
     let cancel = world.cancel_on_signals()?;

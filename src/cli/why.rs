@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::build::{BuildArgs, SourceArgs, failed, request};
 use super::error::CommandError;
+use super::reach::ReachArgs;
 use super::world::World;
 use super::{no_effect, targets, ui, units};
 use crate::build::{self, Explained, ExplainedStep};
@@ -54,6 +55,10 @@ pub fn why(world: &World, args: WhyArgs) -> Result<(), CommandError> {
     let mut request = request(&args.context, &args.source)?;
     request.no_cache = args.no_cache;
     request.no_cache_filter.clone_from(&args.no_cache_filter);
+    // What lies elsewhere is fetched as a build without these options would.
+    if let (_, Some(note)) = ReachArgs::default().apply(world)? {
+        ui::note(&note);
+    }
     let mut explained = explained(world, &args.context, &args.source, request)?;
     let total = explained.steps.len();
     let asked = match (args.step, args.line) {

@@ -22,7 +22,7 @@ use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolic
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::facts;
-use crate::sandbox::isolation::{self, Surroundings, WantedIsolation};
+use crate::sandbox::isolation::{self, NoIsolation, Surroundings, WantedIsolation};
 use crate::sandbox::network::{NetworkPool, NoNetwork};
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
@@ -83,7 +83,11 @@ impl World {
     /// thread may run yet; where that fails, only `doctor` goes on.
     pub fn new(global: &Global, needs_namespace: bool) -> Result<World, CommandError> {
         // A word that is none is told where steps are run.
-        let wanted = isolation_setting().and_then(|word| word.parse().ok()).unwrap_or_default();
+        let wanted = match isolation_setting().and_then(|word| word.parse().ok()).unwrap_or_default() {
+            // A build of an ordinary user refuses it; the rest keeps to the user's own store.
+            WantedIsolation::Chroot if !rustix::process::geteuid().is_root() => WantedIsolation::Default,
+            wanted => wanted,
+        };
         World::isolated(global, needs_namespace, wanted)
     }
 
@@ -95,7 +99,8 @@ impl World {
     ) -> Result<World, CommandError> {
         config::get()?;
         let mut identity = match wanted {
-            WantedIsolation::Chroot if rustix::process::geteuid().is_root() => Ok(userns::stay()),
+            // Devices take a root that is nobody's map of one.
+            WantedIsolation::Chroot => Ok(userns::stay()),
             _ => userns::enter_if_needed(),
         };
         let mut isolation = Isolation::Namespaces;
@@ -114,6 +119,10 @@ impl World {
                         Err(cause @ UsernsError::SwitchedOff { .. }) => told.hints = facts::enabling(cause),
                         Err(cause) if surroundings.container.is_none() => {
                             told.hints = facts::enabling(cause);
+                        }
+                        Ok(_) if matches!(error, NoIsolation::NotRoot { .. }) => {
+                            told.hints =
+                                vec!["leave it out, and namespaces are used; or build as root".to_owned()];
                         }
                         _ => told = told.hint("`rbuild doctor` says what this machine lacks"),
                     }

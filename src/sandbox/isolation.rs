@@ -115,7 +115,7 @@ pub enum NoIsolation {
     /// Not in a container, or namespaces were asked for.
     #[error("{0}")]
     NoNamespaces(String),
-    #[error("{why}; and inside a container only root can do without them")]
+    #[error("{why}; and only root can have steps run in a chroot")]
     NotRoot { why: String },
     #[error("{why}; and a chroot takes capabilities that this process lacks: {}", .missing.join(", "))]
     Capabilities { why: String, missing: Vec<&'static str> },

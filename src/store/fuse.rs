@@ -77,7 +77,8 @@ impl Served {
 
     /// Tells what it ended of, where it ended before its mount did.
     pub fn failure(&mut self) -> Option<String> {
-        let status = self.child.try_wait().ok()??;
+        // One that ends well was told that nobody uses its mount any more: the step is over.
+        let status = self.child.try_wait().ok()?.filter(|status| !status.success())?;
         Some(format!("fuse-overlayfs ended: {status}: {}", last_words(&mut self.child)))
     }
 

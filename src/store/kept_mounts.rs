@@ -5,6 +5,7 @@
 //! nothing here follows a link. Not here: how steps get them (`cache_mounts`).
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,17 @@ pub enum MountFilesError {
 }
 
 impl Store {
+    /// Lists the ids of the cache mounts, sorted, without a look at their files.
+    pub fn kept_mount_ids(&self) -> Result<Vec<String>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for name in names_in(&self.paths.cache_mounts)? {
+            let bytes = read_if_there(&self.paths.cache_mounts.join(&name).join("meta"))?;
+            let known = bytes.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+            ids.extend(known.and_then(|known| known["id"].as_str().map(str::to_owned)));
+        }
+        Ok(ids.into_iter().collect())
+    }
+
     /// Lists the cache mounts, last used first.
     pub fn kept_mounts(&self) -> Result<Vec<KeptMount>, StoreError> {
         let mut mounts = Vec::new();

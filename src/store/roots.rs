@@ -214,14 +214,22 @@ impl Store {
         layers: &[SnapshotId],
         draft: &Draft,
     ) -> Result<PreparedRoot, StoreError> {
-        match before.map(|root| root.kind) {
+        match before.map(|PreparedRoot { plan, kind, .. }| {
+            drop(plan);
+            kind
+        }) {
             Some(Kind::Copy(tree)) => {
                 let points = draft.points();
                 let (path, scratch) = (tree.path().to_owned(), draft.work.clone());
                 let plan = RootPlan::Directory { path, mount: None, scratch, points: points.clone() };
                 Ok(PreparedRoot { plan: Some(plan), points, kind: Kind::Copy(tree) })
             }
-            _ => self.prepare_root(layers, draft),
+            Some(Kind::Fuse(served)) => {
+                // What it has in memory belongs to what was left. One that ended badly has told so already.
+                let _ = served.finish();
+                self.prepare_root(layers, draft)
+            }
+            Some(Kind::Overlay) | None => self.prepare_root(layers, draft),
         }
     }
 

@@ -103,9 +103,10 @@ impl Draft {
         self.temporary.path().join("points")
     }
 
-    /// Makes the directory that fuse-overlayfs works in.
+    /// Makes the directory that fuse-overlayfs works in, instead of one that served before.
     pub(super) fn fuse_work(&self) -> Result<PathBuf, StoreError> {
         let path = self.temporary.path().join("fuse");
+        remove_tree(&path).map_err(failed("remove", &path))?;
         std::fs::create_dir(&path).map_err(failed("make", &path))?;
         Ok(path)
     }

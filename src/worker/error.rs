@@ -49,10 +49,10 @@ pub enum WorkerError {
     Network(#[from] NetworkError),
     #[error("{}", chain(.0))]
     Mount(#[from] MountError),
-    /// The command line did not consent to it.
     /// What a step asks for that its isolation cannot give.
     #[error("{0} cannot be had where steps run in a chroot (see `--isolation`)")]
     NotIsolated(String),
+    /// The command line did not consent to it.
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),
     /// There is nothing that a shell could be opened with.

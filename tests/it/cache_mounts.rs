@@ -56,6 +56,7 @@ both! {
         let reads = other.dockerfile("FROM busybox:test\nRUN --mount=type=cache,id=deps,target=/deps ls -A /deps\n");
         other.build(&reads, &["--no-cache"]).has("only\n").lacks("one\n");
 
+        assert_eq!(other.rbuild(&["__complete", "--", "cache", "mounts", "rm", ""]).ok().both, "deps\t\n");
         other.rbuild(&["cache", "mounts", "rm", "nope"]).exits(1).has("No such cache mount: nope");
         other.rbuild(&["cache", "mounts", "rm", "deps"]).ok().has("Total reclaimed space: 1B");
         assert_eq!(mounts(&other).len(), 0);

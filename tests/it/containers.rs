@@ -250,3 +250,20 @@ fn asked_for() {
     build(&["--isolation", "oci"]).var("RBUILD_ISOLATION", "chroot").ok().lacks(" run in a chroot");
     build(&["--isolation", "hyperv"]).exits(2).has("does not exist on Linux");
 }
+
+/// A chroot takes devices, which only root can make; what runs nothing does not mind the setting.
+#[test]
+fn asked_for_by_an_ordinary_user() {
+    let env = match TestEnv::new(Who::User) {
+        Ok(env) => env,
+        Err(why) => return skip(&why),
+    };
+    env.busybox();
+    let ctx = env.dockerfile("FROM busybox:test\nRUN true\n");
+    env.rbuild(&["build", "--isolation", "chroot", ctx.path()])
+        .exits(1)
+        .has("only root can have steps run in a chroot")
+        .has("hint: leave it out")
+        .lacks("seccomp");
+    env.rbuild(&["images"]).var("RBUILD_ISOLATION", "chroot").ok().has("busybox");
+}

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::common::command::Job;
-use super::common::{Outcome, TestEnv};
+use super::common::{Outcome, TestEnv, Who};
+use super::snapshotters::fuse_works;
 
 /// What the prompt of the test image's shell ends with.
 const PROMPT: &str = " # ";
@@ -112,6 +113,33 @@ both! {
         env.rbuild(&["builds", "ls", "--format", "{{.Status}}"]).ok().prints("completed\n");
         env.build(&ctx, &["--secret", &format!("id=s,src={}", secret.at("s")), "--build-arg", "V=4", "--network", "none"])
             .did_not_run("built");
+    }
+
+    /// However layers are merged and steps isolated.
+    fn in_any_root(env) {
+        env.busybox();
+        let mut ways = vec!["--snapshotter copy"];
+        if env.who == Who::Root {
+            ways.push("--isolation chroot");
+        }
+        if fuse_works(env) {
+            ways.push("--snapshotter fuse-overlayfs");
+        }
+        for (number, way) in ways.into_iter().enumerate() {
+            let ctx = env.dockerfile(&format!(
+                "FROM busybox:test\nRUN echo a > /gone && echo b > /kept\nRUN --mount=type=cache,id=c{number},target=/c \
+                 rm /gone; : way {number}; echo left > /half; grep yes /c/answer\n"
+            ));
+            let network = if way.contains("chroot") { "host" } else { "none" };
+            let words = format!("build --network {network} --on-failure shell {way} -t any {}", ctx.path());
+            let mut job = in_terminal(env, &words);
+            job.wait_for(PROMPT);
+            job.write(b"echo \"is [$(cat /half /kept) $(ls -d /gone /c)]\"; echo yes > /c/answer; retry\n");
+            let outcome = job.finish().ok().lacks("warning: fuse-overlayfs ended");
+            assert!(outcome.stdout.replace("\r\n", " ").contains("is [left b /c]"), "{way}: {outcome}");
+            assert!(on_its_way(env).is_empty(), "{way}");
+            env.run(&["any", "sh", "-c", "cat /half; ls /.rbuild"]).exits(1).has("left");
+        }
     }
 
     fn a_build_that_is_given_up(env) {

@@ -85,7 +85,7 @@ fn same_layers(one: &Exported, other: &Exported) {
 }
 
 /// Tells whether fuse-overlayfs can be used here; says why where not.
-fn fuse_works(env: &TestEnv) -> bool {
+pub fn fuse_works(env: &TestEnv) -> bool {
     let outcome = env.rbuild(&["doctor"]).output();
     let row = outcome.both.lines().find(|line| line.contains("snapshotter")).unwrap_or_default().to_owned();
     match row.split_once("no fuse-overlayfs: ") {

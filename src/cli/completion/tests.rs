@@ -33,6 +33,8 @@ fn commands_and_options() {
     offers("-t x --no", &["--no-cache", "--no-cache-filter", "--no-sync"], &[]);
     offers("run --e", &["--env", "--entrypoint"], &["--tag"]);
     offers("builds ", &["ls", "show", "logs"], &[]);
+    offers("build --isolation ", &["default", "chroot"], &[]);
+    offers("--snapshotter ", &["overlay", "fuse-overlayfs", "copy", "auto"], &[]);
     offers("run x --e", &[], &["--env"]);
     offers("", &["completion"], &[]);
     offers("completion ", &["bash", "zsh", "fish"], &[]);

@@ -14,6 +14,7 @@ use crate::cli::world::{self, Global};
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind};
 use crate::store::{Store, StoreOptions};
 use crate::sys::overlay::OverlayXattrs;
+use crate::sys::snapshotter::Snapshotter;
 
 /// More of a Dockerfile is not read.
 const MOST_BYTES: u64 = 4 << 20;
@@ -125,6 +126,11 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
                 },
             };
         }
+        "isolation" => return plain(texts(&["default", "namespaces", "chroot"])),
+        "snapshotter" => {
+            let known = Snapshotter::ALL.iter().map(|snapshotter| snapshotter.as_str());
+            return plain(texts(&known.chain(["auto"]).collect::<Vec<_>>()));
+        }
         "volumes" if !value.contains(':') => return paths(false, ""),
         // The words of a command in a container.
         "image_and_command" if !place.positionals.is_empty() => return paths(false, ""),
@@ -149,6 +155,10 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
     }
     if has("BUILD") {
         return plain(builds(place));
+    }
+    if has("CACHE") {
+        let ids = store(place).and_then(|store| store.kept_mount_ids().ok()).unwrap_or_default();
+        return plain(ids.into_iter().map(|id| (id, String::new())).collect());
     }
     if has("SERVER") {
         let hosts: BTreeSet<String> = references(place).iter().map(|name| host(name)).collect();

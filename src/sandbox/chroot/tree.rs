@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use crate::sys::copy::{clone_file, set_times, set_times_at};
 use crate::sys::dir::read_dir;
@@ -76,7 +76,7 @@ impl Copy<'_> {
             return set_times(&file, stat.mtime_seconds, stat.mtime_nanos);
         }
         if !stat.is_dir() {
-            rustix::fs::mknodat(to, name, FileType::from_raw_mode(stat.mode), mode, stat.rdev)?;
+            rustix::fs::mknodat(to, name, stat.kind, mode, stat.rdev)?;
             own(to, name, stat)?;
             rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
             return set_times_at(to, name, stat.mtime_seconds, stat.mtime_nanos);
@@ -101,4 +101,37 @@ impl Copy<'_> {
 fn own(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
     Ok(rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+
+    use rustix::fs::{CWD, FileType};
+
+    use super::*;
+
+    #[test]
+    fn all_that_a_directory_has_is_copied() {
+        let place = tempfile::tempdir().unwrap();
+        let from = place.path().join("from");
+        fs::create_dir_all(from.join("below")).unwrap();
+        fs::write(from.join("below/file"), "content").unwrap();
+        fs::hard_link(from.join("below/file"), from.join("again")).unwrap();
+        std::os::unix::fs::symlink("below/file", from.join("link")).unwrap();
+        rustix::fs::mknodat(CWD, from.join("pipe"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        fs::set_permissions(from.join("pipe"), PermissionsExt::from_mode(0o622)).unwrap();
+
+        let top = fs::File::open(place.path()).unwrap();
+        copy(fs::File::open(&from).unwrap().as_fd(), top.as_fd(), OsStr::new("to")).unwrap();
+
+        let to = place.path().join("to");
+        assert_eq!(fs::read_to_string(to.join("link")).unwrap(), "content");
+        let inode = |name: &str| std::os::unix::fs::MetadataExt::ino(&fs::metadata(to.join(name)).unwrap());
+        assert_eq!(inode("again"), inode("below/file"));
+        let pipe = fs::metadata(to.join("pipe")).unwrap();
+        assert!(pipe.file_type().is_fifo());
+        assert_eq!(pipe.permissions().mode() & 0o7777, 0o622);
+    }
 }

@@ -31,12 +31,16 @@ pub fn around(
         }
         None => {
             let fix = match seen {
+                _ if namespaces.is_none() => {
+                    "leave `--isolation`, RBUILD_ISOLATION and build.isolation out".to_owned()
+                }
                 Some(_) if surroundings.root => {
                     format!("{ALLOW}; or, for a chroot, the capabilities {}", surroundings.missing.join(", "))
                 }
                 Some(_) => format!("{ALLOW}; or run it as the container's root"),
                 None => "user namespaces, or root".to_owned(),
             };
+            let why = namespaces.unwrap_or("a chroot is asked for, and only root can have one");
             Fact::new("isolation", false, format!("RUN steps cannot run here: {why}"), &fix)
         }
     };

@@ -28,7 +28,8 @@ use super::store_worker::{NewLayer, StoreWorker, base_of};
 use crate::image::SnapshotId;
 use crate::plan::graph::{RunOp, VertexId};
 use crate::sandbox::{
-    BindSource, ExecFailure, MountSource, Running, SandboxError, Stdio, StepMount, TerminalSize, step_spec,
+    BindSource, ExecFailure, Isolation, MountSource, Running, SandboxError, Stdio, StepMount, TerminalSize,
+    step_spec,
 };
 use crate::solve::{Cancel, InputView, View};
 use crate::store::{Draft, PreparedRoot};
@@ -246,7 +247,7 @@ impl StoreWorker<'_> {
         let command = attempt.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let busybox = request.busybox.as_ref().filter(|_| attempt.with_busybox);
         let commands = request.commands.then_some(attempt.interpreter.as_str());
-        let tools = Tools::make(self.options.store, commands, busybox)?;
+        let mut tools = Tools::make(self.options.store, commands, busybox)?;
         let mut mounts = self.shell_mounts(op, &place.inputs, &place.caches)?;
         // One that served a mount serves no other: overlayfs marks it.
         let work = place.draft.work.with_file_name(format!("work-of-shell-{number}"));
@@ -285,6 +286,11 @@ impl StoreWorker<'_> {
         let launcher = self.options.launcher.get().map_err(failed)?;
         let mut running = launcher.spawn(step_spec(step), stdio).map_err(failed)?;
         self.note(running.notes());
+        if self.options.launcher.isolation() == Isolation::Chroot
+            && let Some(root) = place.root.as_ref().and_then(PreparedRoot::directory)
+        {
+            tools.listen_in(root)?;
+        }
         let terminal = running.take_terminal();
         Ok((running, terminal, tools, mounts))
     }

@@ -13,6 +13,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::busybox::Busybox;
 use crate::store::{Store, StoreError, TempDir};
+use crate::sys::RootDir;
 use crate::worker::error::WorkerError;
 
 /// Where it is mounted.
@@ -60,6 +61,15 @@ impl Tools {
     /// Returns what is to be mounted at [`PLACE`].
     pub(super) fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
+    }
+
+    /// Listens to the copy that lies in a root instead: in a chroot nothing is mounted.
+    pub(super) fn listen_in(&mut self, root: &Path) -> Result<(), WorkerError> {
+        if self.pipe.is_some() {
+            let what = || "cannot hear the commands of the shell".to_owned();
+            self.pipe = Some(copied_pipe(root).map_err(|source| WorkerError::Io { what: what(), source })?);
+        }
+        Ok(())
     }
 
     /// Returns the first word that was said since this was asked last; does not wait.
@@ -118,6 +128,17 @@ fn fill(directory: &Path, commands: Option<&str>, busybox: Option<&Busybox>) -> 
     // With a writer of its own it never ends: fifo(7).
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     OpenOptions::new().read(true).write(true).custom_flags(nonblocking).open(directory.join("say")).map(Some)
+}
+
+/// Opens the pipe of the copy in a root, where whoever has the shell may have put anything by now.
+fn copied_pipe(root: &Path) -> io::Result<File> {
+    let path = Path::new(PLACE).join("say");
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let pipe = RootDir::open(root)?.open_at(&path, flags, Mode::empty())?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&pipe)?.st_mode) {
+        FileType::Fifo => Ok(pipe.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no pipe")),
+    }
 }
 
 #[cfg(test)]
