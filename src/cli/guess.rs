@@ -28,7 +28,7 @@ const MISSING_COMMANDS: &[&str] = &[
     "wait",
 ];
 
-/// Options of `docker build` and `docker run` that have no counterpart here.
+/// Options of `docker build` and `docker run` that not every command of the kind has here.
 const MISSING_OPTIONS: [&str; 36] = [
     "--add-host",
     "--allow",
@@ -106,7 +106,7 @@ pub fn render(mut error: clap::Error) -> String {
         return error.render().to_string();
     }
     error.remove(ContextKind::SuggestedArg);
-    format!("{}hint: docker has `{name}`, this version of rbuild does not\n", error.render())
+    format!("{}hint: docker has `{name}`, this command of rbuild does not\n", error.render())
 }
 
 #[cfg(test)]
