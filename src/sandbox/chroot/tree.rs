@@ -1,14 +1,15 @@
 //! A tree copied as it is: bytes, owners, modes, times, attributes, links.
 //!
-//! No link is followed; names of one file stay that. Not here: which tree (`covers`).
+//! No link is followed; names of one file stay that; a FIFO is not copied but named once more. Not here: which tree (`covers`).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 
 use crate::sys::copy::{clone_file, set_times, set_times_at};
 use crate::sys::dir::read_dir;
@@ -75,8 +76,16 @@ impl Copy<'_> {
             rustix::fs::fchmod(&file, mode)?;
             return set_times(&file, stat.mtime_seconds, stat.mtime_nanos);
         }
+        if stat.kind == FileType::Fifo {
+            // Whoever reads from it, or writes to it, has the one that is there: it is another name of that.
+            let path = format!("/proc/self/fd/{}", from.as_raw_fd());
+            match rustix::fs::linkat(rustix::fs::CWD, path, to, name, AtFlags::SYMLINK_FOLLOW) {
+                Err(Errno::XDEV | Errno::MLINK | Errno::PERM) => {}
+                other => return Ok(other?),
+            }
+        }
         if !stat.is_dir() {
-            rustix::fs::mknodat(to, name, FileType::from_raw_mode(stat.mode), mode, stat.rdev)?;
+            rustix::fs::mknodat(to, name, stat.kind, mode, stat.rdev)?;
             own(to, name, stat)?;
             rustix::fs::chmodat(to, name, mode, AtFlags::empty())?;
             return set_times_at(to, name, stat.mtime_seconds, stat.mtime_nanos);
@@ -101,4 +110,30 @@ impl Copy<'_> {
 fn own(to: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.uid), Gid::from_raw(stat.gid));
     Ok(rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+    use super::*;
+    use crate::sys::RootDir;
+
+    #[test]
+    fn fifos_are_the_same_and_sockets_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        std::fs::create_dir(&from).unwrap();
+        std::fs::create_dir(&to).unwrap();
+        let fifo = from.join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap());
+        let source = rustix::fs::open(&from, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let target = RootDir::open(&to).unwrap();
+        copy(source.as_fd(), target.fd(), OsStr::new("copy")).unwrap();
+        let copied = std::fs::symlink_metadata(to.join("copy/fifo")).unwrap();
+        assert_eq!(copied.ino(), std::fs::symlink_metadata(&fifo).unwrap().ino());
+        let copied = std::fs::symlink_metadata(to.join("copy/socket")).unwrap();
+        assert!(copied.file_type().is_socket());
+    }
 }
