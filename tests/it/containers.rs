@@ -259,7 +259,7 @@ fn no_foreign_devices_in_a_chroot() {
         Err(why) => return skip(&why),
     };
     env.busybox();
-    let context = env.dockerfile("FROM busybox\n");
+    let context = env.dockerfile("FROM busybox:test\n");
     let archive = |name: &str, entries: &[(&str, tar::EntryType, u32, u32)]| {
         let mut archive = tar::Builder::new(Vec::new());
         for (path, kind, major, minor) in entries {
@@ -281,7 +281,7 @@ fn no_foreign_devices_in_a_chroot() {
     archive("tun.tar", &[("srv/tun", Char, 10, 200)]);
     archive("disk.tar", &[("disk", Block, 8, 0)]);
     let build = |add: &str, run: &str| {
-        context.write("Dockerfile", format!("FROM busybox\n{add}\nRUN {run}\n"));
+        context.write("Dockerfile", format!("FROM busybox:test\n{add}\nRUN {run}\n"));
         env.rbuild(&["build", "--isolation", "chroot", "--no-cache", &context.path()])
     };
     build("ADD fine.tar /", "echo x > /jail/dev/null && test ! -e /dev/sda").ok();
