@@ -282,12 +282,12 @@ fn no_foreign_devices_in_a_chroot() {
     archive("disk.tar", &[("disk", Block, 8, 0)]);
     let build = |add: &str, run: &str| {
         context.write("Dockerfile", format!("FROM busybox:test\n{add}\nRUN {run}\n"));
-        env.rbuild(&["build", "--isolation", "chroot", "--no-cache", &context.path()])
+        env.rbuild(&["build", "--isolation", "chroot", "--no-cache", context.path()])
     };
     build("ADD fine.tar /", "echo x > /jail/dev/null && test ! -e /dev/sda").ok();
     build("ADD tun.tar /", "true").exits(1).has("`/srv/tun` (10:200) is among the step's files");
     env.rbuild(&["cache", "mounts", "import", "c", &format!("{}/disk.tar", context.path())]).ok();
     build("", "--mount=type=cache,id=c,target=/c true").exits(1).has("`/c/disk` (8:0) is among");
     // Nothing was lost by that.
-    env.rbuild(&["build", "--isolation", "oci", "--no-cache", &context.path()]).ok();
+    env.rbuild(&["build", "--isolation", "oci", "--no-cache", context.path()]).ok();
 }
