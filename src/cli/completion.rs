@@ -15,6 +15,7 @@ use clap::{Args, CommandFactory, ValueEnum};
 
 use super::command_line::CommandLine;
 use super::ui;
+use crate::report::excerpt::printable;
 
 /// The hidden first word that scripts call us with; the words of the command line follow after `--`, the one
 /// that is being written last.
@@ -70,7 +71,14 @@ pub struct Paths {
 
 /// Answers a script: a line for each word, a tab before what is said of it; `:files` or `:dirs`, a tab and a
 /// prefix, where paths go.
+///
+/// Names of a Dockerfile are anybody's, and bash writes a word into its line as it stands: one that any shell
+/// would take for more than a word is left out.
 pub fn answer(words: impl Iterator<Item = OsString>) {
+    ui::out(&told(words));
+}
+
+fn told(words: impl Iterator<Item = OsString>) -> String {
     let words: Vec<String> =
         words.skip_while(|word| word == "--").map(|word| word.to_string_lossy().into_owned()).collect();
     let answer = complete(&words);
@@ -80,13 +88,17 @@ pub fn answer(words: impl Iterator<Item = OsString>) {
         let _ = writeln!(text, ":{kind}\t{}", paths.prefix);
     }
     for (word, about) in answer.words {
-        // A word with a line end or a tab is none of ours; what is said of it may have any.
-        if !word.contains(|char: char| char.is_control()) {
-            let about = about.lines().next().unwrap_or_default().replace('\t', " ");
+        if word.chars().all(is_plain) {
+            let about = printable(about.lines().next().unwrap_or_default());
             let _ = writeln!(text, "{word}\t{about}");
         }
     }
-    ui::out(&text);
+    text
+}
+
+/// Tells whether a character means itself to every shell, wherever in a word it stands, and to a terminal.
+fn is_plain(char: char) -> bool {
+    char.is_alphanumeric() || "-_.,:=/@+%".contains(char)
 }
 
 /// Finds what the last of the words can become.

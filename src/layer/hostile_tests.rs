@@ -212,8 +212,9 @@ fn overlays_own_marks_do_not_come_from_outside() {
         let cell = Cell::new();
         let tar = Archive::new().char_device("dd", 0, 0).end();
         fails_with(cell.unpack(&tar, &options), "0:0");
-        let records: [(&str, &[u8]); 4] = [
+        let records: [(&str, &[u8]); 5] = [
             ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+            ("SCHILY.xattr.user.fuseoverlayfs.opaque", b"y"),
             ("SCHILY.xattr.user.overlay.opaque", b"y"),
             ("SCHILY.xattr.user.overlay.whiteout", b""),
             ("SCHILY.xattr.user.kept", b"1"),

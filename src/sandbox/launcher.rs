@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::mount::OpenTreeFlags;
@@ -25,6 +25,8 @@ use super::helper::{CHROOT_ARGUMENT, ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Rep
 use super::isolation::Isolation;
 use super::note::Note;
 use super::spec::Spec;
+use super::turns::{Turn, Turns};
+use crate::sys::landlock;
 use crate::sys::message;
 use crate::sys::mount::{MountChange, change_mount, unshare_for_this_thread};
 
@@ -38,6 +40,8 @@ pub struct Launcher {
     isolation: Isolation,
     socket: OwnedFd,
     child: Mutex<Child>,
+    /// Where steps must not run beside each other.
+    turns: Option<Arc<Turns>>,
 }
 
 /// The standard streams of a step; those of a step with a terminal are not used.
@@ -60,6 +64,7 @@ pub struct Running {
     cgroup: Option<Cgroup>,
     /// What lies in the root of a step without namespaces, until it has ended.
     covers: Mutex<Option<Covers>>,
+    turn: Mutex<Option<Turn>>,
 }
 
 /// Kills a step from another thread than the one that waits.
@@ -110,7 +115,10 @@ impl Launcher {
         if isolation == Isolation::Chroot {
             command.arg(CHROOT_ARGUMENT);
             let child = Mutex::new(command.spawn().map_err(failed)?);
-            return Ok(Launcher { isolation, socket, child });
+            // Since version 6 of Landlock no step reaches the sockets of another.
+            let apart = landlock::version().is_some_and(|version| version >= 6);
+            let turns = (!apart).then(Arc::default);
+            return Ok(Launcher { isolation, socket, child, turns });
         }
         let child = std::thread::scope(|scope| {
             let thread =
@@ -120,7 +128,7 @@ impl Launcher {
                 })?;
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the starting thread panicked")))
         });
-        Ok(Launcher { isolation, socket, child: Mutex::new(child.map_err(failed)?) })
+        Ok(Launcher { isolation, socket, child: Mutex::new(child.map_err(failed)?), turns: None })
     }
 
     /// Starts a step and returns once its program runs, or the reason why it does not.
@@ -134,6 +142,7 @@ impl Launcher {
             spec.cgroup_procs = made.open_procs()?;
             (cgroup, notes) = (Some(made), missing);
         }
+        let turn = self.turns.as_ref().map(Turns::take);
         let mut covers = None;
         if self.isolation == Isolation::Chroot {
             let (put, more) = chroot::prepare(&mut spec)?;
@@ -186,8 +195,8 @@ impl Launcher {
             }
         }
         let pidfd = started.ok_or(SandboxError::HelperGone)?;
-        let covers = Mutex::new(covers);
-        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup, covers })
+        let (covers, turn) = (Mutex::new(covers), Mutex::new(turn));
+        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup, covers, turn })
     }
 }
 
@@ -210,8 +219,17 @@ impl Drop for Launcher {
 impl Running {
     /// Waits for the program's end; by then every process of the step is dead.
     pub fn wait(&self) -> Result<Exit, SandboxError> {
-        let (reply, _) = receive(&self.channel)?;
+        let reply = receive(&self.channel);
         let covers = self.covers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (reply, covers) = match (reply, covers) {
+            (Ok((reply, _)), covers) => (reply, covers),
+            (Err(error), covers) => {
+                // A process of the step may have outlived the helper, and stand in what would be moved out of the root.
+                covers.into_iter().for_each(Covers::leave);
+                return Err(error);
+            }
+        };
         if let Some(mut covers) = covers {
             covers.take()?;
         }

@@ -32,6 +32,7 @@ mod spec;
 mod states;
 mod step;
 mod stub;
+mod turns;
 
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 pub use chroot::ChrootError;

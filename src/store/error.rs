@@ -20,6 +20,8 @@ pub enum StoreError {
         root.display()
     )]
     NewerFormat { root: PathBuf, found: u64, known: u64 },
+    #[error("`{}` in the store is a mount point: what is mounted there would be deleted with the store", path.display())]
+    MountInside { path: PathBuf },
     #[error("the store at `{}` belongs to user {owner}, not to user {user}", root.display())]
     OtherOwner { root: PathBuf, owner: u32, user: u32 },
     #[error(
@@ -108,6 +110,7 @@ impl StoreError {
             StoreError::NewerFormat { .. } => {
                 "use the newer rbuild, or another store with --root or RBUILD_ROOT"
             }
+            StoreError::MountInside { .. } => "unmount it, umount(8); nothing was removed",
             StoreError::OtherOwner { .. } => {
                 "run it as that user, or name another place with --root or RBUILD_ROOT"
             }

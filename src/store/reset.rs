@@ -2,7 +2,9 @@
 //!
 //! Not here: asking whoever is at the terminal (`cli`).
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -84,6 +86,11 @@ impl StoreToReset {
                 return Err(StoreError::OtherOwner { root: root.to_owned(), owner, user });
             }
         }
+        for path in versions.iter().chain(&drafts) {
+            if let Some(path) = mount_inside(path) {
+                return Err(StoreError::MountInside { path });
+            }
+        }
         Ok(Some(StoreToReset { root: root.to_owned(), options, versions, drafts, others }))
     }
 
@@ -119,12 +126,13 @@ impl StoreToReset {
         }
         match std::fs::remove_dir(&self.root) {
             Ok(()) => Ok(Reset::Done),
-            // Something else is in it; it is a mount point; or what it is in is not ours.
+            // Something else is in it; it is a mount point, or a link; or what it is in is not ours.
             Err(e)
                 if matches!(
                     e.raw_os_error().map(rustix::io::Errno::from_raw_os_error),
                     Some(
                         rustix::io::Errno::NOTEMPTY
+                            | rustix::io::Errno::NOTDIR
                             | rustix::io::Errno::EXIST
                             | rustix::io::Errno::BUSY
                             | rustix::io::Errno::ACCESS
@@ -159,6 +167,35 @@ impl StoreToReset {
 
 fn is_version_folder(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) && marks(path) >= 2
+}
+
+/// Returns a mount point at or below a directory; `None` also where the kernel does not tell.
+fn mount_inside(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    mount_points(&mounts).find(|point| point.starts_with(&path))
+}
+
+/// Reads the mount points of a `/proc/PID/mountinfo`: blanks and the like are octal numbers in it, proc(5).
+fn mount_points(mountinfo: &[u8]) -> impl Iterator<Item = PathBuf> {
+    mountinfo.split(|&byte| byte == b'\n').filter_map(|line| {
+        let mut rest = line.split(|&byte| byte == b' ').nth(4)?;
+        let mut point = Vec::new();
+        while let Some((&byte, after)) = rest.split_first() {
+            let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+            match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| byte == b'\\') {
+                Some(meant) => {
+                    point.push(meant);
+                    rest = &after[3..];
+                }
+                None => {
+                    point.push(byte);
+                    rest = after;
+                }
+            }
+        }
+        Some(PathBuf::from(OsString::from_vec(point)))
+    })
 }
 
 fn marks(path: &Path) -> usize {
@@ -232,6 +269,25 @@ mod tests {
         let error = StoreToReset::find(&root, OPTIONS).unwrap_err().to_string();
         assert!(error.ends_with("is no store of rbuild's"), "{error}");
         assert!(StoreToReset::find(&root.join("notes"), OPTIONS).is_err());
+    }
+
+    #[test]
+    fn mount_points_are_read_as_the_kernel_writes_them() {
+        let text = b"21 1 8:1 / / rw - ext4 /dev/a rw\n22 21 8:1 /x /s/a\\040b\\134 rw,x - ext4 /dev/a rw\n\n23 21\n";
+        let points: Vec<PathBuf> = mount_points(text).collect();
+        assert_eq!(points, [PathBuf::from("/"), PathBuf::from("/s/a b\\")]);
+        assert!(mount_inside(Path::new("/proc")).is_some());
+        assert_eq!(mount_inside(tempfile::tempdir().unwrap().path()), None);
+    }
+
+    #[test]
+    fn a_link_to_a_store_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, link) = (directory.path().join("store"), directory.path().join("link"));
+        drop(testing::open(&root));
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        assert_eq!(StoreToReset::find(&link, OPTIONS).unwrap().unwrap().remove().unwrap(), Reset::Done);
+        assert_eq!(std::fs::read_dir(&link).unwrap().count(), 0);
     }
 
     #[test]

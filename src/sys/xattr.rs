@@ -124,12 +124,12 @@ pub fn remove(target: Target<'_>, name: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Tells whether an attribute is overlayfs's own (`trusted.overlay.*`, `user.overlay.*`), or stands for
-/// one of those where overlayfs itself is below (`user.rbuild.overlay.*`).
+/// Tells whether an attribute is overlayfs's own (`trusted.overlay.*`, `user.overlay.*`), fuse-overlayfs's own
+/// (`user.fuseoverlayfs.*`), or stands for one of those where overlayfs itself is below (`user.rbuild.overlay.*`).
 ///
 /// Such a name must never come from outside: it could hide files of lower layers.
 pub fn is_overlay(name: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay.", b"user.rbuild.overlay."]
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.rbuild.overlay.", b"user.fuseoverlayfs."]
         .iter()
         .any(|own| name.starts_with(own))
 }

@@ -267,3 +267,44 @@ fn asked_for_by_an_ordinary_user() {
         .lacks("seccomp");
     env.rbuild(&["images"]).var("RBUILD_ISOLATION", "chroot").ok().has("busybox");
 }
+
+/// In a chroot nothing is `nodev`: a device that came with the files would open the machine's own.
+#[test]
+fn no_foreign_devices_in_a_chroot() {
+    let env = match TestEnv::new(Who::Root) {
+        Ok(env) => env,
+        Err(why) => return skip(&why),
+    };
+    env.busybox();
+    let context = env.dockerfile("FROM busybox:test\n");
+    let archive = |name: &str, entries: &[(&str, tar::EntryType, u32, u32)]| {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, kind, major, minor) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_path(path).unwrap();
+            header.set_entry_type(*kind);
+            header.set_mode(0o666);
+            header.set_device_major(*major).unwrap();
+            header.set_device_minor(*minor).unwrap();
+            header.set_size(0);
+            header.set_cksum();
+            archive.append(&header, &[][..]).unwrap();
+        }
+        context.write(name, archive.into_inner().unwrap());
+    };
+    use tar::EntryType::{Block, Char};
+    // What is below /dev is covered; what steps have anyway does no harm.
+    archive("fine.tar", &[("dev/sda", Block, 8, 0), ("jail/dev/null", Char, 1, 3)]);
+    archive("tun.tar", &[("srv/tun", Char, 10, 200)]);
+    archive("disk.tar", &[("disk", Block, 8, 0)]);
+    let build = |add: &str, run: &str| {
+        context.write("Dockerfile", format!("FROM busybox:test\n{add}\nRUN {run}\n"));
+        env.rbuild(&["build", "--isolation", "chroot", "--no-cache", context.path()])
+    };
+    build("ADD fine.tar /", "echo x > /jail/dev/null && test ! -e /dev/sda").ok();
+    build("ADD tun.tar /", "true").exits(1).has("`/srv/tun` (10:200) is among the step's files");
+    env.rbuild(&["cache", "mounts", "import", "c", &format!("{}/disk.tar", context.path())]).ok();
+    build("", "--mount=type=cache,id=c,target=/c true").exits(1).has("`/c/disk` (8:0) is among");
+    // Nothing was lost by that.
+    env.rbuild(&["build", "--isolation", "oci", "--no-cache", context.path()]).ok();
+}

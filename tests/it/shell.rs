@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 
 use super::common::command::Job;
-use super::common::{Outcome, TestEnv, Who};
+use super::common::{Outcome, TestEnv, Who, skip};
 use super::snapshotters::fuse_works;
 
 /// What the prompt of the test image's shell ends with.
@@ -360,4 +360,28 @@ both! {
         named("/etc/passwd").exits(1).has("RBUILD_BUSYBOX").has("not a statically linked program");
         named("/no/such").exits(1).has("/no/such");
     }
+}
+
+/// Where nothing can be mounted the commands come into the root, and are heard all the same.
+#[test]
+fn a_shell_in_a_chroot() {
+    let env = match TestEnv::new(Who::Root) {
+        Ok(env) => env,
+        Err(why) => return skip(&why),
+    };
+    env.busybox();
+    let ctx = env.dockerfile(
+        "FROM busybox:test\nRUN --mount=type=cache,target=/c test -e /c/ok && echo built > /made && ls -d /.rbuild || exit 7\n",
+    );
+    let words = format!("build --isolation chroot --on-failure shell -t app {}", ctx.path());
+    let mut job = in_terminal(&env, &words);
+    job.wait_for(PROMPT);
+    job.write(b"touch /c/ok /by-hand; retry\n");
+    job.wait_for("exit code: 7");
+    wait_for_times(&job, "A shell in step 2/2", 2);
+    wait_for_times(&job, "error[step-failed]", 2);
+    job.write(b"ls /made; touch /c/ok; abort\n");
+    job.finish().exits(1).has("/made\r\n").has("error: step 2/2 failed");
+    env.rbuild(&["inspect", "app"]).fails();
+    assert!(on_its_way(&env).is_empty());
 }

@@ -79,6 +79,23 @@ fn what_the_dockerfile_has() {
 }
 
 #[test]
+fn no_word_is_more_than_a_word_to_a_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("Dockerfile");
+    let text = "FROM a\x1b[31m\u{202e}b AS deps\nARG $(id)\nARG A_1\n\
+                RUN --mount=type=secret,id=$(id) --mount=type=secret,id=`id` --mount=type=secret,id=a;b \
+                --mount=type=secret,id=~ --mount=type=secret,id=k-1.x true\n";
+    std::fs::write(&file, text).unwrap();
+    let said = |option: &str| {
+        let words = ["-f", &file.display().to_string(), option, ""].map(OsString::from);
+        told(words.into_iter())
+    };
+    assert_eq!(said("--build-arg"), "A_1=\t\n");
+    assert_eq!(said("--secret"), "id=k-1.x,src=\t\nid=k-1.x,env=\t\n");
+    assert_eq!(said("--target"), "deps\tFROM a\u{241b}[31m\u{fffd}b\n");
+}
+
+#[test]
 fn nothing_is_said_where_nothing_is_known() {
     let nowhere = |line: &str| {
         let words: Vec<String> = line.split(' ').map(str::to_owned).collect();

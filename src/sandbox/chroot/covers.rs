@@ -22,7 +22,7 @@ use crate::sys::root_dir::{Escape, fstat, open_no_follow, stat_at};
 use crate::sys::snapshotter::write_points;
 
 /// The devices of a step, the harmless ones, by their numbers: the kernel's devices.txt.
-const DEVICES: [(&str, u32, u32); 6] =
+pub(super) const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 /// The links that programs expect; they lead to /proc, which is not there, and say so.
 const LINKS: [(&str, &str); 4] = [
@@ -195,6 +195,14 @@ impl Covers {
             Ok(())
         };
         rest().map_err(put)
+    }
+
+    /// Leaves everything where it is, caches too: the root is thrown away with it.
+    ///
+    /// For a root that a process may still be in: a directory that it has open must not leave the root, since from
+    /// there every `..` leads further up.
+    pub(in crate::sandbox) fn leave(mut self) {
+        self.list.clear();
     }
 
     /// Takes everything out again, the last first; goes on after an error, and returns the first.

@@ -1,9 +1,10 @@
 //! A step without namespaces: what would be mounted over its root is put into it, and taken out after.
 //!
-//! `covers` puts and takes, `tree` copies, `keeper` is the process that watches over a step. Nothing
+//! `covers` puts and takes, `devices` refuses, `tree` copies, `keeper` is the process that watches over a step. Nothing
 //! of it enters the layer. Not here: which isolation a build has (`isolation`), making the root (`store`).
 
 mod covers;
+mod devices;
 pub(super) mod keeper;
 mod tree;
 
@@ -33,6 +34,10 @@ pub enum ChrootError {
         "cannot make the device `/dev/{name}` for the step: {source}; a container needs CAP_MKNOD for that, and a store that is not mounted with `nodev`"
     )]
     Device { name: &'static str, source: io::Error },
+    #[error(
+        "the device `{path}` ({major}:{minor}) is among the step's files: in a chroot the step could open it, and with it the machine's own; remove it, or allow namespaces (see `--isolation`)"
+    )]
+    Foreign { path: String, major: u32, minor: u32 },
     #[error("cannot take what was put at `{target}` out of the step's root: {source}")]
     Take { target: String, source: io::Error },
     #[error("cannot open the step's root: {0}")]
@@ -65,10 +70,13 @@ pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootErro
     spec.no_new_privs = true;
     spec.view = None;
     let root = RootDir::open(path).map_err(ChrootError::Root)?;
+    let whole = RootDir::open(path).map_err(ChrootError::Root)?;
     let mut covers = Covers::new(root, aside, points).map_err(ChrootError::Root)?;
     for mount in std::mem::take(&mut spec.mounts) {
         put(&mut covers, mount, &mut notes)?;
     }
+    // What was put is looked at, too: a cache can hold anything. What lies beneath it is out of reach.
+    devices::refuse(&whole)?;
     covers.list().map_err(ChrootError::Root)?;
     Ok((covers, notes))
 }
