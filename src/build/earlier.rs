@@ -200,7 +200,7 @@ fn most_alike(
     let (mut left_new, mut left_old): (Vec<usize>, Vec<usize>) = (new_range.collect(), old_range.collect());
     let mut scored = Vec::new();
     for &i in &left_new {
-        for &j in left_old.iter().filter(|&&j| new[i].kind == old[j].kind) {
+        for &j in left_old.iter().filter(|&&j| new[i].kind == old[j].kind && new[i].stage == old[j].stage) {
             scored.push((likeness(&new[i].text, &old[j].text), i, j));
         }
     }
@@ -213,10 +213,11 @@ fn most_alike(
             found.push((i, j));
         }
     }
-    let kinds: BTreeSet<String> = left_new.iter().map(|&i| new[i].kind.clone()).collect();
-    for kind in kinds {
+    let places: BTreeSet<(String, String)> =
+        left_new.iter().map(|&i| (new[i].stage.clone(), new[i].kind.clone())).collect();
+    for (stage, kind) in places {
         let of = |steps: &[StepText], left: &[usize]| -> Vec<usize> {
-            left.iter().copied().filter(|&at| steps[at].kind == kind).collect()
+            left.iter().copied().filter(|&at| steps[at].kind == kind && steps[at].stage == stage).collect()
         };
         let (come, gone) = (of(new, &left_new), of(old, &left_old));
         if come.len() == gone.len() {

@@ -223,11 +223,15 @@ fn shown(
 
 /// Finds the file of `--ca-cert`, else that of the configuration files.
 pub fn ca_cert(option: Option<&Path>) -> Result<Option<PathBuf>, CommandError> {
-    let file = match option {
-        Some(file) => Some(file),
-        None => config::get()?.build.ca_cert.as_deref(),
-    };
-    file.map(certificates).transpose()
+    if let Some(file) = option {
+        return certificates(file).map(Some);
+    }
+    let config = config::get()?;
+    let file = config.build.ca_cert.as_deref().map(certificates).transpose();
+    file.map_err(|error| match config.origin("build.ca_cert") {
+        Some(from) => error.hint(format!("it is `ca_cert` of `[build]` in `{}`", from.display())),
+        None => error,
+    })
 }
 
 fn certificates(file: &Path) -> Result<PathBuf, CommandError> {

@@ -75,7 +75,7 @@ pub fn show(source: &Source, checked: &Checked, format: Format) -> u8 {
                 checked.unknown.iter().map(|need| format!("`{}`", need.reference)).collect();
             names.dedup();
             ui::note(&format!(
-                "note: nothing is known here of {}: what its variables and platform decide was not checked\n",
+                "note: images are not looked at: what the variables and the platform of {} decide was not checked\n",
                 names.join(", ")
             ));
         }

@@ -9,7 +9,7 @@ mod keys;
 mod show;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 pub use self::keys::{KEYS, Key};
@@ -69,6 +69,11 @@ pub struct StoreConfig {
 }
 
 impl Config {
+    /// Returns the file that says `section.key`.
+    pub fn origin(&self, key: &str) -> Option<&Path> {
+        self.origins.get(key).map(PathBuf::as_path)
+    }
+
     /// Returns the proxies of the files.
     pub fn proxies(&self) -> ProxySettings {
         let ProxyConfig { http, https, no } = self.proxy.clone();

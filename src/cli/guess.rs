@@ -102,6 +102,15 @@ pub fn render(mut error: clap::Error) -> String {
         _ => String::new(),
     };
     let name = option.split('=').next().unwrap_or_default();
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    if usage.contains("rbuild why") {
+        error.remove(ContextKind::SuggestedArg);
+        return format!(
+            "{}hint: `rbuild why` takes the options that decide what is cached; leave out the others of `rbuild build`, \
+             or ask with all of them: `rbuild build --dry-run ...`\n",
+            error.render()
+        );
+    }
     if !MISSING_OPTIONS.contains(&name) {
         return error.render().to_string();
     }

@@ -143,6 +143,11 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
         }
     };
     match dispatch(line) {
+        Ok(0) if ui::lost().is_some() => {
+            let why = ui::lost().unwrap_or_default();
+            ui::note(&format!("error: cannot write to standard output: {why}\n"));
+            code::FAILED
+        }
         Ok(code) => code,
         Err(error) => {
             ui::note(&error.text());

@@ -66,10 +66,15 @@ impl OnFailureArgs {
             && matches!(asker.progress, Progress::View(_))
             && ui::in_is_terminal()
             && shell::is_a_commands(&error);
+        let of_none = self.asks() && matches!(error, BuildError::Step(_)) && !shell::is_a_commands(&error);
         let error = people(error);
-        match offers {
-            true => error.hint("`--on-failure shell` opens a shell in the step that failed, as it left it"),
-            false => error,
+        match (offers, of_none) {
+            (true, _) => error.hint("`--on-failure shell` opens a shell in the step that failed, as it left it"),
+            (_, true) => error.hint(
+                "`--on-failure shell` is for commands of RUN that fail; `rbuild shell --at N --before` opens a shell \
+                 just before any step",
+            ),
+            _ => error,
         }
     }
 }

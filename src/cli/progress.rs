@@ -241,12 +241,16 @@ impl Progress {
     ) -> CommandError {
         self.leave_out_what_is_shown(&mut error);
         match (self, &mut error) {
-            (Progress::View(view), _) => {
+            (Progress::View(view), error) => {
                 let (counts, took) = view.end();
                 if counts.steps > 0 {
                     let (run, cached, took) = (steps(counts.run), counts.cached, seconds(took));
                     let left = counts.steps - counts.done;
-                    ui::note(&format!("{run} run, {cached} cached, {left} not done, {took}\n"));
+                    // The one that the error is about.
+                    let failed = usize::from(matches!(error, BuildError::Step(_)) && left > 0);
+                    let word = if failed > 0 { "1 failed, " } else { "" };
+                    let left = left - failed;
+                    ui::note(&format!("{run} run, {cached} cached, {word}{left} not done, {took}\n"));
                 }
             }
             (Progress::Quiet(_) | Progress::None, BuildError::Step(findings)) => {

@@ -6,6 +6,8 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
+use std::sync::OnceLock;
+
 use crate::layer::LeftOut;
 use crate::report::clean::{Cleaner, clean_text, without_codes};
 
@@ -13,11 +15,23 @@ use crate::report::clean::{Cleaner, clean_text, without_codes};
 /// or a pipe gets the text as it is.
 pub fn out(text: &str) {
     let mut stdout = io::stdout().lock();
-    let _ = match stdout.is_terminal() {
+    let written = match stdout.is_terminal() {
         true => stdout.write_all(clean_text(text).as_bytes()),
         false => stdout.write_all(text.as_bytes()),
     };
-    let _ = stdout.flush();
+    if let Err(error) = written.and_then(|()| stdout.flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = LOST.set(error.to_string());
+    }
+}
+
+/// Why a result could not be printed, the first time.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Returns why some result could not be printed; a reader that went away is no reason.
+pub fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
 }
 
 /// Prints all that can be read. A terminal gets nothing that it would obey but colours; a reader that goes away

@@ -740,7 +740,9 @@ where
         let why = self.why(v);
         self.nodes[v].why = Some(why.clone());
         self.nodes[v].phase = Phase::Running;
-        self.keyed(v, None);
+        // Where it is known by now: a step that fails is known by it in later builds.
+        let key = self.base_chain(v).map(|_| key::cache_key(&self.op(v), &self.input_keys(v)).0);
+        self.keyed(v, key);
         self.env.reporter.event(Event::VertexStarted { vertex: v, why });
         let (env, task) = (self.env, self.task(v));
         let views = self.views(v);

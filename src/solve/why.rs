@@ -80,6 +80,11 @@ pub(super) fn explain<C: CacheSource + ?Sized>(case: &Case<'_>, cache: &C) -> Ex
         });
     }
     let earlier = cache.earlier(VertexId(case.vertex));
+    if let Some(one) = earlier.first().filter(|one| is_the_one_that_failed(case, one)) {
+        let nearest =
+            Nearest { text: one.text.clone(), created_unix_ms: None, build: Some(one.build.clone()) };
+        return Explanation { line: failed(one.end), differences: Vec::new(), nearest: Some(nearest) };
+    }
     if let Some(one) = nearest(case, cache, &earlier)
         && let Some(record) = one.op.zip(one.key).and_then(|(op, key)| cache.recall(&op, &CacheKey(key)))
     {
@@ -184,6 +189,14 @@ fn compared<C: CacheSource + ?Sized>(
         (true, _) => "its result is not in the cache any more".to_owned(),
     };
     Explanation { line, differences: found, nearest }
+}
+
+/// Tells whether the last build did just this, and came to no result: an older result is nothing to compare with.
+fn is_the_one_that_failed(case: &Case<'_>, one: &Earlier) -> bool {
+    one.end != EarlierEnd::Done
+        && one.op == Some(case.op)
+        && one.key.is_some()
+        && one.key == case.key.map(|key| key.0)
 }
 
 fn failed(end: EarlierEnd) -> String {

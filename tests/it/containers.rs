@@ -199,7 +199,10 @@ fn in_docker() {
     run(&options, &build).fails().has("more than one user id");
 
     // Never weaker than what was asked for, and no riddles.
-    run(&["--user=1000"], &build).fails().has("only root can have steps run in a chroot").has("seccomp=unconfined");
+    run(&["--user=1000"], &build)
+        .fails()
+        .has("only root can have steps run in a chroot")
+        .has("seccomp=unconfined");
     run(&["--cap-drop=MKNOD"], &build).fails().has("lacks: MKNOD").has("--cap-add MKNOD");
     let asked = ["sh", "/d/build", "ctx", "--isolation", "namespaces"];
     run(&[], &asked).fails().has("cannot make a user namespace").lacks(IN_CHROOT);

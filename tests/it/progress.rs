@@ -96,7 +96,7 @@ both! {
             // The second time it is known to have failed.
             let why = if columns == 80 { "   not cached: never built here" } else { " it failed in the" };
             assert!(lines[first - 1].starts_with(why), "{lines:#?}");
-            assert!(lines[last + 2].starts_with("0 steps run, 0 cached, 1 not done, "), "{lines:#?}");
+            assert!(lines[last + 2].starts_with("0 steps run, 0 cached, 1 failed, 0 not done, "), "{lines:#?}");
             assert!(lines[last + 3..].join("\n").contains("exit code: 3"), "{lines:#?}");
         }
     }

@@ -207,6 +207,23 @@ both! {
         env.try_build(&context, &["--network", "none"])
             .exits(1)
             .has(" ---> Not cached: it failed in the last build\n");
+        // Though an older build of it came well.
+        let context = env.dockerfile("FROM busybox:test\nCOPY f /f\nRUN grep good /f\n").file("f", "good");
+        let build = || env.try_build(&context, &["--network", "none"]);
+        build().ok();
+        context.write("f", "bad");
+        build().exits(1).has(" ---> Not cached: an earlier step changed: line 2\n");
+        build().exits(1).has(" ---> Not cached: it failed in the last build\n");
+        env.rbuild(&["why", "--network", "none", context.path()]).ok().has("Would run: it failed in the last build\n");
+    }
+
+    /// Steps of another stage are no earlier form of these.
+    fn stages_are_not_compared_with_each_other(env) {
+        env.busybox();
+        let context = env.dockerfile(
+            "FROM busybox:test AS test\nRUN echo test > /a\nFROM busybox:test AS final\nRUN echo final > /a\n");
+        env.build(&context, &["--network", "none"]).has("Not cached: never built here\n");
+        env.build(&context, &["--network", "none", "--target", "test"]).has("Not cached: never built here\n").lacks("command changed");
     }
 
     fn secrets_are_never_shown(env) {

@@ -62,7 +62,7 @@ pub(super) fn v1(limits: &CgroupLimits) -> Vec<Write> {
     if let Some((total, wish)) = memory_and_swap(limits) {
         push(Memory, "memory.memsw.limit_in_bytes", Some(total.to_string()), wish);
     }
-    push(Cpu, "cpu.shares", shares(limits).map(|s| s.to_string()), Some("the CPU shares"));
+    push(Cpu, "cpu.shares", shares(limits).map(|s| s.to_string()), Some("the share of CPU time"));
     let period = limits.cpu_period.filter(|&period| period != 0).map(|period| period.to_string());
     push(Cpu, "cpu.cfs_period_us", period, Some("the CPU period"));
     push(Cpu, "cpu.cfs_quota_us", text(limits.cpu_quota), Some("the CPU quota"));
@@ -87,7 +87,7 @@ pub(super) fn v2(limits: &CgroupLimits) -> Vec<Write> {
         let swap = if total < 0 { total } else { total.saturating_sub(memory.unwrap_or(0).max(0)) };
         push(Memory, "memory.swap.max", Some(or_max(swap)), wish);
     }
-    push(Cpu, "cpu.weight", shares(limits).map(|s| weight(s).to_string()), Some("the CPU shares"));
+    push(Cpu, "cpu.weight", shares(limits).map(|s| weight(s).to_string()), Some("the share of CPU time"));
     let (quota, period) = (limits.cpu_quota.unwrap_or(0), limits.cpu_period.unwrap_or(0));
     if quota != 0 || period != 0 {
         let quota = if quota > 0 { quota.to_string() } else { "max".to_owned() };
