@@ -29,12 +29,9 @@ pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
         shared.change(|live| live.busy += 1);
-        match answer(shared, connection, request, fds, &mut attached) {
-            Some((reply, fd)) => {
-                let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-                let _ = connection.send(&reply, &fds);
-            }
-            None => {}
+        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached) {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            let _ = connection.send(&reply, &fds);
         }
         shared.change(|live| live.busy -= 1);
     }
