@@ -83,9 +83,11 @@ pub struct Writable<'a> {
     /// Topmost first, at least one, at most [`MAX_LOWERS`].
     pub lowers: &'a [BorrowedFd<'a>],
     pub upper: BorrowedFd<'a>,
-    /// Empty, on the file system of `upper`, never used before: mounts are volatile.
+    /// Empty, on the file system of `upper`, never used before.
     pub work: BorrowedFd<'a>,
     pub xattrs: OverlayXattrs,
+    /// Whether what is synced in it reaches the disk; else the mount is `volatile`, and its end syncs nothing.
+    pub durable: bool,
 }
 
 /// Mounts a merged read-only view of layers (topmost first), attached nowhere.
@@ -118,7 +120,7 @@ pub fn mount_view_with(layers: &[PathBuf], xattrs: OverlayXattrs, way: MountWay)
 ///
 /// For a process with a private mount namespace and one thread: the working directory
 /// may be changed. `scratch` is on a throw-away file system; `root` in it exists.
-/// The mount is `volatile`: nothing is synced, and `work` must not be used again.
+/// `work` must not be used again.
 pub fn attach_writable(
     overlay: &Writable<'_>,
     scratch: BorrowedFd<'_>,
@@ -126,7 +128,7 @@ pub fn attach_writable(
     way: MountWay,
 ) -> io::Result<OwnedFd> {
     check_count(overlay.lowers.len())?;
-    let upper = Some((overlay.upper, overlay.work));
+    let upper = Some((overlay.upper, overlay.work, overlay.durable));
     if way == MountWay::Auto {
         match mount_context(overlay.lowers, upper, overlay.xattrs) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
@@ -196,7 +198,7 @@ fn name_of(fd: impl AsFd) -> String {
 /// (or that the layers do not fit together, which the other way then finds again).
 fn mount_context(
     lowers: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>, bool)>,
     xattrs: OverlayXattrs,
 ) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -212,10 +214,12 @@ fn mount_context(
         rustix::mount::fsconfig_set_string(&context, "lowerdir+", name_of(lower))?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    if let Some((upper, work)) = upper {
+    if let Some((upper, work, durable)) = upper {
         rustix::mount::fsconfig_set_string(&context, "upperdir", name_of(upper))?;
         rustix::mount::fsconfig_set_string(&context, "workdir", name_of(work))?;
-        rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        if !durable {
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
     } else {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
     }
@@ -227,7 +231,7 @@ fn mount_context(
 /// as names of the layers.
 fn mount_named(
     lowers: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>, bool)>,
     xattrs: OverlayXattrs,
     root: &str,
 ) -> io::Result<OwnedFd> {
@@ -248,10 +252,11 @@ fn mount_named(
         options.push_str(&digits);
     }
     let mut flags = MountFlags::NODEV;
-    if let Some((upper, work)) = upper {
+    if let Some((upper, work, durable)) = upper {
         name(upper, "u")?;
         name(work, "w")?;
-        options.push_str(",upperdir=u,workdir=w,volatile");
+        options.push_str(",upperdir=u,workdir=w");
+        options.push_str(if durable { "" } else { ",volatile" });
     } else {
         flags |= MountFlags::RDONLY | MountFlags::NOSUID;
     }

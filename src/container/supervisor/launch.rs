@@ -107,7 +107,7 @@ impl<'a> Launcher<'a> {
         drop(view);
         self.connect()?;
         let draft = store.container_draft(&kept.id)?;
-        let mut root = store.prepare_container_root(&kept.layers, &draft)?;
+        let mut root = store.prepare_container_root(&kept.layers, &draft, !settings.auto_remove)?;
         let plan = root.take_plan().expect("a root that was just prepared has its plan").into();
         let mut step = StepEnvironment::new(plan, settings.start.args.iter().map(Into::into).collect());
         step.env = settings.start.env.iter().map(Into::into).collect();
