@@ -11,10 +11,11 @@ use super::headings::HEADINGS;
 use super::{command_line, exit_codes, ui};
 
 /// The commands as they are listed; one that is in no row is listed at the end.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Build", &["build", "check", "context", "graph", "why", "shell", "parse", "expand"]),
     ("Images", &["images", "run", "tag", "rmi", "import", "export", "load", "save", "image"]),
     ("Registry", &["pull", "push", "login", "logout"]),
+    ("Automation", &["hook", "serve"]),
     ("Look", &["builds", "report", "inspect", "history", "diff", "layers"]),
     ("Disk", &["du", "prune", "cache", "system", "builder"]),
     ("Machine", &["doctor", "config", "completion", "man"]),
