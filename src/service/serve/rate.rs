@@ -28,7 +28,8 @@ impl Bucket {
             self.left -= 1.0;
             return Ok(());
         }
-        Err(((1.0 - self.left) * 60.0 / self.size).ceil().max(1.0) as u64)
+        // What calculating rounds is no second.
+        Err(((1.0 - self.left) * 60.0 / self.size - 1e-6).ceil().max(1.0) as u64)
     }
 }
 
