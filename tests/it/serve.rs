@@ -321,7 +321,7 @@ both! {
         server.send("POST", &format!("/trigger/none/{TOKEN}"), &[], b"").is(404, "nothing here");
         server.send("POST", "/trigger/app/", &[], b"").is(404, "");
         // Signed, and still no push.
-        let signed = |body: &str| server.signed("app", body, "push", body.as_bytes());
+        let signed = |body: &str| server.signed("app", "bad", "push", body.as_bytes());
         for bad in ["", "[]", "{}", "{\"ref\":7}", "{\"ref\":\"main\"}", "\u{0}"] {
             signed(bad).is(422, "error");
         }

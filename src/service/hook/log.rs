@@ -1,5 +1,6 @@
 //! The log of a repository's builds: two files, so that the newest part is always there and nothing grows.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -41,6 +42,34 @@ impl Write for Log {
         let count = self.file.write(bytes)?;
         self.size += count as u64;
         Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The end of an output, held in memory until it may be written.
+#[derive(Debug, Default)]
+pub struct Tail {
+    bytes: VecDeque<u8>,
+}
+
+impl Tail {
+    /// Writes what is held.
+    pub fn write_to(&self, log: &mut Log) {
+        let (first, second) = self.bytes.as_slices();
+        // A full disk stops no build.
+        let _ = log.write_all(first).and_then(|()| log.write_all(second));
+    }
+}
+
+impl Write for Tail {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend(bytes);
+        let over = self.bytes.len().saturating_sub(usize::try_from(LOG_LIMIT).unwrap_or(usize::MAX));
+        self.bytes.drain(..over);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -122,6 +151,13 @@ mod tests {
         assert!(sizes.iter().all(|size| *size <= 110), "{sizes:?}");
         let kept = String::from_utf8(Follow::new(&path).more().unwrap()).unwrap();
         assert!(kept.ends_with("line 99\n") && kept.contains("line 90\n"), "{kept}");
+        let mut tail = Tail::default();
+        tail.write_all(&vec![b'x'; LOG_LIMIT as usize]).unwrap();
+        tail.write_all(b"end").unwrap();
+        assert_eq!(tail.bytes.len() as u64, LOG_LIMIT);
+        tail.write_to(&mut log);
+        let held = follow.more().unwrap();
+        assert!(held.starts_with(b"xxx") && held.ends_with(b"xend"));
         log.note("words");
         let noted = String::from_utf8(follow.more().unwrap()).unwrap();
         assert!(noted.starts_with("== 2") && noted.ends_with("Z words\n"), "{noted}");

@@ -1,7 +1,7 @@
 //! Which repository a folder belongs to, and where its hooks are.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::service::ServiceError;
@@ -95,7 +95,7 @@ impl Moment {
         let path = |bytes: &[u8]| PathBuf::from(OsString::from_vec(bytes.to_vec()));
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match lines[..] {
-            [git_dir, common, top, commit, short] if OsStr::from_bytes(top) != "" => Ok(Moment {
+            [git_dir, common, top, commit, short] if !top.is_empty() => Ok(Moment {
                 git_dir: path(git_dir),
                 common: path(common),
                 top: path(top),

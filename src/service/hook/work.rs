@@ -4,12 +4,12 @@
 //! variables that git sets for hooks.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::log::{LOG_LIMIT, Log};
+use super::log::{LOG_LIMIT, Log, Tail};
 use super::queue::{Last, Order, Queue};
 use crate::service::ServiceError;
 use crate::service::checkout::{self, Checkout};
@@ -111,7 +111,15 @@ impl Worker<'_> {
             build.extend(["-f".into(), inside(file.as_ref())?.into_os_string()]);
         }
         build.extend(["--".into(), inside(order.context.as_ref())?.into_os_string()]);
-        self.run("the build", &build, &top, log)?;
+        if order.work_tree {
+            // The log may lie in the context, where nothing may change while it is copied.
+            let mut tail = Tail::default();
+            let done = self.run("the build", &build, &top, &mut tail);
+            tail.write_to(log);
+            done?;
+        } else {
+            self.run("the build", &build, &top, log)?;
+        }
         let Some(pushed) = pushed else { return Ok(()) };
         log.note(&format!("{}: pushing {pushed}", order.short));
         self.run("the push", &[globals, vec!["push".into(), pushed.into()]].concat(), &top, log)
@@ -130,10 +138,16 @@ impl Worker<'_> {
         Checkout::at(self.queue.folder.join("checkout")).update(&git, &order.commit)
     }
 
-    fn run(&self, what: &str, arguments: &[OsString], folder: &Path, log: &mut Log) -> Result<(), String> {
+    fn run(
+        &self,
+        what: &str,
+        arguments: &[OsString],
+        folder: &Path,
+        output: &mut (dyn Write + Send),
+    ) -> Result<(), String> {
         let start =
             Start { program: self.program, arguments, folder: folder.to_owned(), hidden: self.hidden };
-        match start.run(log, &mut |_| {}, &|| false) {
+        match start.run(output, &mut |_| {}, &|| false) {
             Ok(End::Success) => Ok(()),
             Ok(End::Code(code)) => Err(format!("{what} ended with exit code {code}")),
             Ok(End::Signal(signal)) => Err(format!("{what} was killed by signal {signal}")),

@@ -244,7 +244,7 @@ async fn ask(
     let done = tokio::task::spawn_blocking(move || work(&service)).await;
     let done = match done {
         Ok(Some(done)) => done,
-        Ok(None) => return problem(StatusCode::NOT_FOUND, "there is no such build"),
+        Ok(None) => return no_such_build(),
         Err(_) => return problem(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled"),
     };
     let (mut builds, mut status) = (Vec::new(), "joined");
@@ -318,9 +318,12 @@ async fn index(
 }
 
 /// Finds the build that an address names.
-fn found(shared: &Shared, id: &str) -> Result<Build, Response> {
-    let build = id.parse().ok().and_then(|id| shared.service.build(id));
-    build.ok_or_else(|| problem(StatusCode::NOT_FOUND, "there is no such build"))
+fn found(shared: &Shared, id: &str) -> Option<Build> {
+    shared.service.build(id.parse().ok()?)
+}
+
+fn no_such_build() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is no such build")
 }
 
 async fn page(
@@ -333,8 +336,8 @@ async fn page(
         return response;
     }
     match found(&shared, &id) {
-        Ok(build) => drawn(move || pages::one(&shared.service, &build)).await,
-        Err(response) => response,
+        Some(build) => drawn(move || pages::one(&shared.service, &build)).await,
+        None => no_such_build(),
     }
 }
 
@@ -349,10 +352,7 @@ async fn log(
     if let Some(response) = seen_by(&shared, peer, &headers) {
         return response;
     }
-    let build = match found(&shared, &id) {
-        Ok(build) => build,
-        Err(response) => return response,
-    };
+    let Some(build) = found(&shared, &id) else { return no_such_build() };
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     let follow = uri.query() == Some("follow");
     let body = Body::from_stream(super::log::stream(shared.service.clone(), build.id, follow));
@@ -390,8 +390,8 @@ async fn api_build(
         return response;
     }
     match found(&shared, &id) {
-        Ok(build) => answer(StatusCode::OK, &as_json(&build)),
-        Err(response) => response,
+        Some(build) => answer(StatusCode::OK, &as_json(&build)),
+        None => no_such_build(),
     }
 }
 
@@ -408,7 +408,7 @@ async fn cancel(State(shared): State<Shared>, Path(id): Path<String>, headers: H
         Ok(Some(Ok(true))) => answer(StatusCode::ACCEPTED, &json!({ "status": "cancelled" })),
         Ok(Some(Ok(false))) => problem(StatusCode::CONFLICT, "the build is over"),
         Ok(Some(Err(error))) => problem(StatusCode::INTERNAL_SERVER_ERROR, &chain(&error)),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such build"),
+        Ok(None) => no_such_build(),
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the request could not be handled"),
     }
 }
@@ -417,6 +417,6 @@ async fn rebuild(State(shared): State<Shared>, Path(id): Path<String>, headers: 
     if let Some(response) = gate(may_change(&shared.service.config, &headers)) {
         return response;
     }
-    let Ok(id) = id.parse() else { return problem(StatusCode::NOT_FOUND, "there is no such build") };
+    let Ok(id) = id.parse() else { return no_such_build() };
     ask(shared, move |service| Some(vec![service.rebuild(id)?])).await
 }

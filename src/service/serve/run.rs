@@ -119,6 +119,12 @@ impl Run<'_> {
         });
         let context = inside(&files.folder, &project.context).map_err(|error| words(&error))?;
         let dockerfile = inside(&files.folder, &project.dockerfile).map_err(|error| words(&error))?;
+        let mut ignore = project.dockerfile.as_os_str().to_owned();
+        ignore.push(".dockerignore");
+        // The build reads it where it finds it, and it need not be there.
+        if std::fs::symlink_metadata(files.folder.join(&ignore)).is_ok() {
+            inside(&files.folder, Path::new(&ignore)).map_err(|error| words(&error))?;
+        }
         self.show("dockerfile", &dockerfile);
         let readme = ["README.md", "readme.md", "README", "README.txt", "README.rst"];
         let readme = readme.iter().find_map(|name| {
