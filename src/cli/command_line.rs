@@ -14,8 +14,9 @@ use super::late::Late;
 use super::world::Global;
 use super::{
     attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
-    export, graph, groups, history, image_import, images, inspect, layers, load, login, logout, man, parse,
-    prune, pull, push, report, reset, rm, rmi, run, save, shell, start, stop, system_df, tag, why,
+    export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout, man,
+    parse, prune, pull, push, report, reset, rm, rmi, run, save, serve, shell, start, stop, system_df, tag,
+    why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -133,6 +134,10 @@ pub enum Command {
     Container(Late<groups::ContainerGroup>),
     /// Open a shell at any point of a build
     Shell(Box<Late<shell::ShellArgs>>),
+    /// Build an image from each commit, by a git hook
+    Hook(Late<hook::HookGroup>),
+    /// Build images when a repository is pushed to: triggers over HTTP, a queue, a status page
+    Serve(Late<serve::ServeArgs>),
     /// Say what this machine has, what it lacks, and how to get it
     Doctor(doctor::DoctorArgs),
     /// Show the settings in force, and where each comes from

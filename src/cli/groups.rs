@@ -126,7 +126,7 @@ pub enum BuilderCommand {
 }
 
 /// The groups' names: alone on a command line they ask for help.
-pub const NAMES: [&str; 5] = ["image", "container", "system", "builder", "cache"];
+pub const NAMES: [&str; 6] = ["image", "container", "system", "builder", "cache", "hook"];
 
 impl Command {
     /// Turns a word of a group into the command it is.

@@ -19,6 +19,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
         &["run", "create", "start", "restart", "stop", "kill", "wait", "attach", "rm", "container"],
     ),
     ("Registry", &["pull", "push", "login", "logout"]),
+    ("Automation", &["hook", "serve"]),
     ("Look", &["builds", "report", "inspect", "history", "diff", "layers"]),
     ("Disk", &["du", "prune", "cache", "system", "builder"]),
     ("Machine", &["doctor", "config", "completion", "man"]),

@@ -42,6 +42,7 @@ mod guess;
 mod headings;
 mod help;
 mod history;
+mod hook;
 mod image_import;
 mod images;
 mod inspect;
@@ -75,6 +76,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod serve;
 mod shell;
 mod shell_words;
 mod snapshotter;
@@ -198,6 +200,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             return Ok(0);
         }
         Command::Man(args) => return man::man(&args).map(|()| 0),
+        Command::Hook(Late(group)) => return hook::hook(&line.global, group).map(|()| 0),
+        Command::Serve(Late(args)) => return serve::serve(&line.global, &args).map(|()| 0),
         _ => {}
     }
     // A program that shows pages must not be in the user namespace that comes now.
@@ -258,7 +262,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completion(_)
-        | Command::Man(_) => {}
+        | Command::Man(_)
+        | Command::Hook(_)
+        | Command::Serve(_) => {}
     }
     Ok(0)
 }

@@ -171,7 +171,7 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
     }
     match () {
         () if has("FILE") || (has("PATH") && has("why")) => paths(false, ""),
-        () if has("DIR") || has("PATH") => paths(true, ""),
+        () if has("DIR") || has("PATH") || has("CONTEXT") => paths(true, ""),
         () => Answer::default(),
     }
 }
