@@ -62,6 +62,7 @@ mod remote_cache_hosts;
 mod reproducible;
 mod run;
 mod sandbox;
+mod search;
 mod shell;
 mod snapshotters;
 mod targets;
