@@ -29,6 +29,7 @@ mod raw_object;
 mod registries;
 mod repository;
 mod secret;
+pub mod server;
 mod settings;
 mod stream;
 mod transport;
