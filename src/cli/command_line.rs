@@ -15,7 +15,7 @@ use super::world::Global;
 use super::{
     build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand, export, graph,
     groups, history, image_import, images, inspect, layers, load, login, logout, man, parse, prune, pull,
-    push, report, reset, rmi, run, save, search, shell, system_df, tag, why,
+    push, registry, report, reset, rmi, run, save, search, shell, system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -113,6 +113,8 @@ pub enum Command {
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
     Logout(logout::LogoutArgs),
+    /// Serve a registry of images: push to it, pull from it
+    Registry(Late<registry::RegistryArgs>),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
     /// Open a shell at any point of a build
@@ -143,6 +145,7 @@ impl Command {
                 | Command::Login(_)
                 | Command::Logout(_)
                 | Command::Search(_)
+                | Command::Registry(_)
         )
     }
 }

@@ -61,6 +61,7 @@ mod pull_policy;
 mod push;
 mod quota;
 mod reach;
+mod registry;
 mod report;
 mod reset;
 mod resources;
@@ -159,6 +160,9 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
 
 fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
     line.command = line.command.ungrouped();
+    if matches!(line.command, Command::Registry(_)) {
+        registry::place(&mut line.global);
+    }
     // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
     // them is to see its user's own ids.
     match line.command {
@@ -230,6 +234,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Layers(args) => layers::layers(&world, args)?,
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
         Command::Report(args) => report::report(&world, args)?,
+        Command::Registry(Late(args)) => registry::registry(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
         Command::Prune(Late(args)) => prune::cache(&world, args)?,
         Command::Du(Late(args)) => du::du(&world, args)?,

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, flock};
@@ -24,8 +25,8 @@ const MOST_HASHERS: usize = 256;
 
 /// What became of the wish to go on with an upload.
 #[derive(Debug)]
-pub enum OpenUpload<'a> {
-    Open(Upload<'a>),
+pub enum OpenUpload {
+    Open(Upload),
     /// Another request is writing to it.
     Busy,
     /// There is none of that id in the repository.
@@ -42,8 +43,8 @@ pub enum FinishedUpload {
 
 /// An upload that is being written to; dropped, it stays as it is.
 #[derive(Debug)]
-pub struct Upload<'a> {
-    repositories: &'a Repositories,
+pub struct Upload {
+    repositories: Arc<Repositories>,
     name: RepositoryName,
     id: UploadId,
     file: File,
@@ -85,7 +86,11 @@ impl Repositories {
     }
 
     /// Opens an upload, to go on with it.
-    pub fn upload(&self, name: &RepositoryName, id: &UploadId) -> Result<OpenUpload<'_>, StoreError> {
+    pub fn upload(
+        self: &Arc<Repositories>,
+        name: &RepositoryName,
+        id: &UploadId,
+    ) -> Result<OpenUpload, StoreError> {
         if !self.is_upload_of(name, id)? {
             return Ok(OpenUpload::Unknown);
         }
@@ -102,7 +107,7 @@ impl Repositories {
             _ => None,
         };
         let (name, id) = (name.clone(), id.clone());
-        Ok(OpenUpload::Open(Upload { repositories: self, name, id, file, size, hasher, gone: false }))
+        Ok(OpenUpload::Open(Upload { repositories: self.clone(), name, id, file, size, hasher, gone: false }))
     }
 
     fn is_upload_of(&self, name: &RepositoryName, id: &UploadId) -> Result<bool, StoreError> {
@@ -161,7 +166,7 @@ impl Repositories {
     }
 }
 
-impl Upload<'_> {
+impl Upload {
     /// Returns how many bytes are there.
     pub fn size(&self) -> u64 {
         self.size
@@ -213,7 +218,7 @@ impl Upload<'_> {
         if self.repositories.sync {
             self.file.sync_data().map_err(self.failed("sync"))?;
         }
-        let (repositories, blob) = (self.repositories, blob_of(digest));
+        let (repositories, blob) = (self.repositories.clone(), blob_of(digest));
         let _lock = repositories.shared()?;
         let data = folder_of(&self.id).join("data");
         // Over one that may be there: the same bytes, and whole.
@@ -263,7 +268,7 @@ impl Upload<'_> {
     }
 }
 
-impl Drop for Upload<'_> {
+impl Drop for Upload {
     fn drop(&mut self) {
         let Some(hasher) = self.hasher.take().filter(|_| !self.gone && self.size > 0) else { return };
         let mut hashers = locked(&self.repositories.hashers);
