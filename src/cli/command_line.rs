@@ -133,6 +133,9 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
+        if let Command::Registry(args) = self {
+            return args.0.serve.serve_local;
+        }
         !matches!(
             self,
             Command::Doctor(_)
@@ -145,7 +148,6 @@ impl Command {
                 | Command::Login(_)
                 | Command::Logout(_)
                 | Command::Search(_)
-                | Command::Registry(_)
         )
     }
 }
