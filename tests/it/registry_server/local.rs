@@ -68,7 +68,7 @@ both! {
         env.rbuild(&["rmi", "app:1"]).ok();
         registry.get("/v2/app/manifests/1").fails_with(&[404], "MANIFEST_UNKNOWN");
         env.rbuild(&["rmi", &other.name("app:1"), "localhost:5000/x/y:2"]).ok();
-        env.rbuild(&["rmi", "-f", &id]);
+        env.rbuild(&["rmi", "-f", &id]).output();
         for name in ["app", "library/app", "x/y"] {
             registry.get(&format!("/v2/{name}/tags/list")).fails(404, "NAME_UNKNOWN");
             registry.get(&format!("/v2/{name}/manifests/{digest}")).is(404);
