@@ -56,6 +56,7 @@ mod registry_auth;
 mod registry_hostile;
 mod registry_pull;
 mod registry_push;
+mod registry_serve;
 mod remote;
 mod remote_cache;
 mod remote_cache_hosts;
