@@ -56,6 +56,7 @@ mod registry_auth;
 mod registry_hostile;
 mod registry_pull;
 mod registry_push;
+mod registry_serve;
 mod registry_server;
 mod remote;
 mod remote_cache;

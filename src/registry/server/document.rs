@@ -214,7 +214,7 @@ mod tests {
         let other = format!(r#"{{"schemaVersion":2,{CONFIG},"layers":[{{"digest":"md5:00","size":1}}]}}"#);
         check(&other, Some(OCI_MANIFEST), "algorithms");
         let negative = r#"{"schemaVersion":2,"config":{"digest":"sha256:HEX","size":-1},"layers":[]}"#;
-        check(negative, Some(OCI_MANIFEST), "size");
+        check(negative, Some(OCI_MANIFEST), "-1");
         let own = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}",{CONFIG},"layers":[]}}"#);
         check(&own, Some(DOCKER_MANIFEST), "not the same");
     }

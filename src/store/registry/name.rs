@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::image::{Reference, is_tag};
+use crate::image::{is_path_component, is_tag};
 
 use super::digest::ContentDigest;
 
@@ -37,26 +37,13 @@ impl FromStr for RepositoryName {
         if text.is_empty() || text.len() > LONGEST {
             return Err("a repository's name has 1 to 255 characters");
         }
-        if text.contains([':', '@']) {
-            return Err("a repository's name has neither a tag nor a digest");
-        }
-        // A host before it makes every component one of the path.
-        match format!("h.h/{text}").parse::<Reference>() {
-            Ok(reference) if reference.path() == text => Ok(RepositoryName(text.to_owned())),
-            // The reference's own limit counts the host.
-            Err(crate::image::ReferenceError::TooLong(_)) if components(text) => {
-                Ok(RepositoryName(text.to_owned()))
-            }
-            _ => Err(
+        match text.split('/').all(is_path_component) {
+            true => Ok(RepositoryName(text.to_owned())),
+            false => Err(
                 "the parts of a repository's name are lower-case letters and digits, joined by . _ __ or -",
             ),
         }
     }
-}
-
-/// Tells whether each component by itself is one.
-fn components(text: &str) -> bool {
-    text.split('/').all(|part| format!("h.h/{part}").parse::<Reference>().is_ok())
 }
 
 /// A tag.
