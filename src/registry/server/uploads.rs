@@ -163,7 +163,10 @@ fn content_range(
 /// Reads `FROM-TO`; also as HTTP writes it, `bytes FROM-TO/SIZE`.
 fn read_content_range(value: &str) -> Option<(u64, u64)> {
     let value = value.strip_prefix("bytes").map_or(value, |rest| rest.trim_start_matches([' ', '=']));
-    let value = value.split_once('/').map_or(value, |(range, _)| range);
+    let (value, size) = value.split_once('/').unwrap_or((value, "*"));
+    if size != "*" && (size.is_empty() || !size.bytes().all(|b| b.is_ascii_digit())) {
+        return None;
+    }
     let (from, to) = value.trim().split_once('-')?;
     let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok())?;
     let (from, to) = (number(from)?, number(to)?);
@@ -255,6 +258,10 @@ mod tests {
         };
         check("0-0", Some((0, 0)));
         check("5-9", Some((5, 9)));
+        check("bytes 5-9/10", Some((5, 9)));
+        check("bytes 5-9/*", Some((5, 9)));
+        check("bytes 5-9/*x", None);
+        check("5-9/", None);
         check("bytes 5-9/10", Some((5, 9)));
         check("bytes=5-9", Some((5, 9)));
         for bad in ["", "-", "5-", "-5", "9-5", "a-b", "+1-2", "0-99999999999999999999", "0 - 1", "0--1"] {

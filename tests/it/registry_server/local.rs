@@ -45,8 +45,8 @@ both! {
         assert_eq!((sha256(&reply.body), reply.need("content-type")), (digest.clone(), MANIFEST));
         assert_eq!(manifest["config"]["digest"], id);
         let other = Registry::plain();
-        env.rbuild(&["tag", "app:1", &other.name("app:1")]).ok();
-        env.rbuild(&["push", &other.name("app:1")]).ok().has(&format!("digest: {digest} size: {}", reply.body.len()));
+        env.rbuild(&["tag", "app:1", &other.name("far:1")]).ok();
+        env.rbuild(&["push", &other.name("far:1")]).ok().has(&format!("digest: {digest} size: {}", reply.body.len()));
         assert_eq!(registry.get(&format!("/v2/library/app/manifests/{digest}")).is(200).body, reply.body);
         let mut parts = manifest["layers"].as_array().unwrap().clone();
         parts.push(manifest["config"].clone());
@@ -66,10 +66,10 @@ both! {
 
         // Once it has no name there, nothing of it is there.
         env.rbuild(&["rmi", "app:1"]).ok();
-        registry.get("/v2/app/manifests/1").fails_with(&[404], "MANIFEST_UNKNOWN");
-        env.rbuild(&["rmi", &other.name("app:1"), "localhost:5000/x/y:2"]).ok();
+        registry.get("/v2/app/manifests/1").fails(404, "NAME_UNKNOWN");
+        env.rbuild(&["rmi", &other.name("far:1"), "localhost:5000/x/y:2"]).ok();
         env.rbuild(&["rmi", "-f", &id]).output();
-        for name in ["app", "library/app", "x/y"] {
+        for name in ["app", "library/app", "x/y", "far"] {
             registry.get(&format!("/v2/{name}/tags/list")).fails(404, "NAME_UNKNOWN");
             registry.get(&format!("/v2/{name}/manifests/{digest}")).is(404);
             registry.get(&format!("/v2/{name}/blobs/{}", parts[0]["digest"].as_str().unwrap())).fails(404, "BLOB_UNKNOWN");
