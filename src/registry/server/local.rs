@@ -38,11 +38,14 @@ pub struct LocalImages {
     made: MadeBlobs,
     /// Held while an image is packed: one after the other, each on all processors.
     packing: Mutex<()>,
-    /// Files of the store whose bytes were compared with their digest: device, inode, size, time of change.
-    checked: Mutex<HashMap<Digest, (u64, u64, u64, i64, i64)>>,
+    /// Files of the store whose bytes were compared with their digest.
+    checked: Mutex<HashMap<Digest, Stamp>>,
     /// Has the lease of what was made.
     _store: Store,
 }
+
+/// What a file looked like: device, inode, size, time of change.
+type Stamp = (u64, u64, u64, i64, i64);
 
 /// One repository.
 #[derive(Debug, Default)]
