@@ -15,7 +15,7 @@ use super::world::Global;
 use super::{
     build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand, export, graph,
     groups, history, image_import, images, inspect, layers, load, login, logout, man, parse, prune, pull,
-    push, registry, report, reset, rmi, run, save, shell, system_df, tag, why,
+    push, registry, report, reset, rmi, run, save, search, shell, system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -59,6 +59,8 @@ pub enum Command {
     Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
+    /// Search a registry for images
+    Search(search::SearchArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Write the files of an image or a build step as a tar
@@ -131,6 +133,9 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
+        if let Command::Registry(args) = self {
+            return args.0.serve.serve_local;
+        }
         !matches!(
             self,
             Command::Doctor(_)
@@ -142,7 +147,7 @@ impl Command {
                 | Command::Expand(_)
                 | Command::Login(_)
                 | Command::Logout(_)
-                | Command::Registry(_)
+                | Command::Search(_)
         )
     }
 }

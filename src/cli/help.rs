@@ -14,7 +14,7 @@ use super::{command_line, exit_codes, ui};
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Build", &["build", "check", "context", "graph", "why", "shell", "parse", "expand"]),
     ("Images", &["images", "run", "tag", "rmi", "import", "export", "load", "save", "image"]),
-    ("Registry", &["pull", "push", "login", "logout", "registry"]),
+    ("Registry", &["search", "pull", "push", "login", "logout", "registry"]),
     ("Look", &["builds", "report", "inspect", "history", "diff", "layers"]),
     ("Disk", &["du", "prune", "cache", "system", "builder"]),
     ("Machine", &["doctor", "config", "completion", "man"]),

@@ -70,6 +70,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod search;
 mod shell;
 mod shell_words;
 mod snapshotter;
@@ -187,6 +188,10 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             return login::login(&line.global, args).map(|()| 0);
         }
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
+        Command::Search(args) => {
+            config::get()?;
+            return search::search(&line.global, args).map(|()| 0);
+        }
         Command::Doctor(args) => return doctor::doctor(&line.global, args).map(|()| 0),
         Command::Config(args) => return config::config(&line.global, args).map(|()| 0),
         Command::Completion(args) => {
@@ -244,6 +249,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Expand(_)
         | Command::Login(_)
         | Command::Logout(_)
+        | Command::Search(_)
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completion(_)

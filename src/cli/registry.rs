@@ -13,13 +13,18 @@ use jiff::Timestamp;
 use super::error::CommandError;
 use super::world::{Global, World, on_stop, registry_variables};
 use super::{ui, units, when};
-use crate::registry::server::{Htpasswd, Limits, Line, Log, Server, ServerOptions, Stop, TlsFiles};
+use crate::registry::server::{
+    Htpasswd, Limits, Line, LocalImages, Log, Server, ServerOptions, Source, Stop, TlsFiles,
+};
 use crate::store::{CollectOptions, Repositories};
 
 /// Where it listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:5000";
 /// How long an upload is kept that nobody goes on with.
 const UPLOADS: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many bytes of packed layers are kept for who pulls next, with `--serve-local`.
+const MADE: u64 = 8 << 30;
 
 /// Serve a registry of images: push to it, pull from it.
 #[derive(Debug, Args)]
@@ -30,8 +35,9 @@ const UPLOADS: Duration = Duration::from_secs(7 * 24 * 3600);
     REGISTRY_STORAGE_DELETE_ENABLED, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY.\n\n\
     Examples:\n  rbuild registry\n  rbuild push localhost:5000/app\n  \
     rbuild registry --listen :443 --tls-cert tls.crt --tls-key tls.key --htpasswd users\n  \
+    rbuild registry --serve-local --read-only\n  \
     rbuild registry gc --dry-run\n\n\
-    See also: rbuild push, rbuild pull, rbuild login"
+    See also: rbuild push, rbuild pull, rbuild search, rbuild login"
 )]
 pub struct RegistryArgs {
     #[command(subcommand)]
@@ -56,6 +62,9 @@ pub struct ServeArgs {
     /// Take nothing, remove nothing
     #[arg(long)]
     pub read_only: bool,
+    /// Let others pull all that `rbuild images` shows, too, under its name without a host
+    #[arg(long)]
+    pub serve_local: bool,
     /// Let in who is in this file only, as `htpasswd -B` writes it
     #[arg(long, value_name = "FILE")]
     pub htpasswd: Option<PathBuf>,
@@ -128,7 +137,7 @@ pub fn registry(world: &World, args: RegistryArgs) -> Result<(), CommandError> {
 }
 
 fn serve(world: &World, args: ServeArgs) -> Result<(), CommandError> {
-    let quiet = args.quiet;
+    let (quiet, serve_local) = (args.quiet, args.serve_local);
     let collect = (duration("--gc-interval", &args.gc_interval)?, duration("--gc-grace", &args.gc_grace)?);
     let delete_untagged = args.gc_delete_untagged;
     let settings = Settings::new(args, &registry_variables())?;
@@ -154,7 +163,11 @@ fn serve(world: &World, args: ServeArgs) -> Result<(), CommandError> {
         log: log(quiet),
         limits: Limits::default(),
     };
-    let server = Server::bind(&settings.listen, repositories, Vec::new(), options)?;
+    let mut sources: Vec<Arc<dyn Source>> = Vec::new();
+    if serve_local {
+        sources.push(Arc::new(LocalImages::open(store.root(), store.options(), MADE)?));
+    }
+    let server = Server::bind(&settings.listen, repositories, sources, options)?;
     let address = server.address();
     if let Some(warning) = exposed(address, guarded, encrypted) {
         ui::note(&format!("warning: {warning}\n"));

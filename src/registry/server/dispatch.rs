@@ -10,7 +10,7 @@ use super::errors::{ApiError, Code};
 use super::query::Query;
 use super::reply::{Reply, text};
 use super::route::{Route, route};
-use super::{State, blobs, blocking, lists, manifests, referrers, uploads};
+use super::{State, blobs, blocking, lists, manifests, referrers, search, uploads};
 
 /// Answers a request; also returns the user's name, as far as it is known.
 pub async fn answer(state: &Arc<State>, parts: &Parts, body: &mut Incoming) -> (Reply, Option<String>) {
@@ -76,6 +76,8 @@ async fn serve(
         Route::Root => Ok(Reply::new(StatusCode::OK)),
         Route::Base => Ok(Reply::new(StatusCode::OK).json(b"{}".to_vec())),
         Route::Catalog => blocking(move || lists::catalog(&of.sources, &query)).await,
+        Route::Search => blocking(move || search::get(&of.sources, &query)).await,
+        Route::Ping => Ok(Reply::new(StatusCode::OK).json(b"true".to_vec())),
         Route::Tags(name) => blocking(move || lists::tags(&of.sources, &name, &query)).await,
         Route::Referrers(name, subject) => {
             blocking(move || referrers::get(&of.repositories, &name, &subject, &query)).await

@@ -123,7 +123,14 @@ pub async fn put(
             ManifestName::Tag(tag) => tags.push(tag),
         }
         let manifest = document::read(bytes, content_type.as_deref(), digest)?;
-        let missing = state.repositories.put_manifest(&name, &manifest, &tags)?;
+        let mut missing = state.repositories.put_manifest(&name, &manifest, &tags)?;
+        let mut adopted = false;
+        for digest in manifest.blobs.iter().filter(|digest| missing.contains(digest)) {
+            adopted |= state.sources.adopt(&state.repositories, &name, digest)?;
+        }
+        if adopted {
+            missing = state.repositories.put_manifest(&name, &manifest, &tags)?;
+        }
         if !missing.is_empty() {
             let error = ApiError::new(Code::ManifestBlobUnknown);
             return Err(missing

@@ -2,9 +2,9 @@
 //!
 //! `http` takes connections and bounds them (`stall`, `tls`), `auth` asks who it is (`htpasswd` knows them),
 //! `route` reads the path, `dispatch` calls the endpoint: `blobs`, `uploads` (with `receive`), `manifests`
-//! (with `document`), `lists` (tags, catalog), `referrers`. `reply` and `body` are answers, `errors` those that
+//! (with `document`), `lists` (tags, catalog), `referrers`, `search`. `reply` and `body` are answers, `errors` those that
 //! refuse, `query` parameters and pages. `source` is where what is read comes from: the repositories that are
-//! pushed to, and others beside them. Not here: what lies on disk (`store::Repositories`), the command line.
+//! pushed to, and others beside them (`local`: images of the store, with `local_cache`). Not here: what lies on disk (`store::Repositories`), the command line.
 
 mod auth;
 mod blobs;
@@ -15,12 +15,15 @@ mod errors;
 mod htpasswd;
 mod http;
 mod lists;
+mod local;
+mod local_cache;
 mod manifests;
 mod query;
 mod receive;
 mod referrers;
 mod reply;
 mod route;
+mod search;
 mod source;
 mod stall;
 mod sweep;
@@ -41,6 +44,7 @@ use source::Sources;
 
 pub use self::http::{Server, Stop};
 pub use htpasswd::{Htpasswd, HtpasswdError};
+pub use local::LocalImages;
 pub use source::Source;
 pub use tls::TlsFiles;
 

@@ -18,6 +18,10 @@ pub enum Route {
     Base,
     /// `/v2/_catalog`: docker's.
     Catalog,
+    /// `/v1/search`: docker's.
+    Search,
+    /// `/v1/_ping`: whether somebody answers searches.
+    Ping,
     /// end-8.
     Tags(RepositoryName),
     /// end-3, end-7, end-9.
@@ -37,7 +41,8 @@ impl Route {
     pub fn methods(&self) -> &'static [Method] {
         const READ: &[Method] = &[Method::GET, Method::HEAD];
         match self {
-            Route::Root | Route::Base | Route::Catalog | Route::Tags(_) | Route::Referrers(..) => READ,
+            Route::Root | Route::Base | Route::Catalog | Route::Search | Route::Ping => READ,
+            Route::Tags(_) | Route::Referrers(..) => READ,
             Route::Manifest(..) => &[Method::GET, Method::HEAD, Method::PUT, Method::DELETE],
             Route::Blob(..) => &[Method::GET, Method::HEAD, Method::DELETE],
             Route::Uploads(_) => &[Method::POST],
@@ -53,8 +58,11 @@ pub fn route(path: &str) -> Result<Route, ApiError> {
             .status(http::StatusCode::NOT_FOUND)
             .because("there is no such endpoint")
     };
-    if path == "/" {
-        return Ok(Route::Root);
+    match path {
+        "/" => return Ok(Route::Root),
+        "/v1/search" => return Ok(Route::Search),
+        "/v1/_ping" => return Ok(Route::Ping),
+        _ => {}
     }
     let rest = match path.strip_prefix("/v2") {
         Some("" | "/") => return Ok(Route::Base),
@@ -132,6 +140,8 @@ mod tests {
         check("/v2", "Base");
         check("/v2/", "Base");
         check("/v2/_catalog", "Catalog");
+        check("/v1/search", "Search");
+        check("/v1/_ping", "Ping");
         check("/v2/a/tags/list", "tags a");
         check("/v2/tags/list/tags/list", "tags tags/list");
         check("/v2/a/b/manifests/latest", "manifest a/b latest");

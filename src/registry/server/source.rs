@@ -3,10 +3,12 @@
 //! The first source that has something serves it. Not here: what is written (`store`).
 
 use std::collections::BTreeSet;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::store::{
-    ContentDigest, ManifestName, OpenBlob, Repositories, RepositoryName, StoreError, StoredManifest, TagName,
+    ContentDigest, FinishedUpload, ManifestName, OpenBlob, OpenUpload, Repositories, RepositoryName,
+    StoreError, StoredManifest, TagName,
 };
 
 /// Images to be pulled. Calls block; they come from threads made for that.
@@ -27,6 +29,8 @@ pub trait Source: Send + Sync {
     fn claim(&self, name: &RepositoryName, digest: &ContentDigest) -> Result<Option<OpenBlob>, StoreError> {
         self.blob(name, digest)
     }
+    /// Returns in words what a repository is, if it says so.
+    fn description(&self, name: &RepositoryName) -> Result<Option<String>, StoreError>;
 }
 
 impl Source for Repositories {
@@ -52,6 +56,10 @@ impl Source for Repositories {
 
     fn claim(&self, name: &RepositoryName, digest: &ContentDigest) -> Result<Option<OpenBlob>, StoreError> {
         self.claim_blob(name, digest)
+    }
+
+    fn description(&self, name: &RepositoryName) -> Result<Option<String>, StoreError> {
+        super::search::description(self, name)
     }
 }
 
@@ -125,5 +133,50 @@ impl Sources {
             true => source.claim(name, digest),
             false => source.blob(name, digest),
         })
+    }
+
+    /// Returns in words what a repository is, if it says so.
+    pub fn description(&self, name: &RepositoryName) -> Result<Option<String>, StoreError> {
+        self.first(|source| source.description(name))
+    }
+
+    /// Gives the repositories a blob that another source has in this repository; tells whether one has.
+    ///
+    /// Who was told that it is there does not send it, and a manifest that is pushed needs it.
+    pub fn adopt(
+        &self,
+        repositories: &Arc<Repositories>,
+        name: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<bool, StoreError> {
+        for source in self.0.iter().skip(1) {
+            if let Some(blob) = source.blob(name, digest)? {
+                return copy(repositories, name, digest, blob);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn copy(
+    repositories: &Arc<Repositories>,
+    name: &RepositoryName,
+    digest: &ContentDigest,
+    mut blob: OpenBlob,
+) -> Result<bool, StoreError> {
+    let id = repositories.start_upload(name)?;
+    let OpenUpload::Open(mut upload) = repositories.upload(name, &id)? else { return Ok(false) };
+    upload.expect(digest.algorithm());
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match blob.file.read(&mut buffer) {
+            Ok(0) => return Ok(upload.finish(digest)? == FinishedUpload::Done),
+            Ok(count) => upload.write(&buffer[..count])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                upload.cancel()?;
+                return Err(StoreError::Broken { entry: format!("blob {digest}"), why: e.to_string() });
+            }
+        }
     }
 }
