@@ -141,14 +141,10 @@ fn skopeo_podman_and_docker_push_and_pull() {
     let (oci, v2) = (served.name("skopeo/oci:1"), served.name("skopeo/v2:1"));
     copy(&["--format", "oci", &there, &format!("docker://{oci}")]);
     copy(&["--format", "v2s2", &format!("docker://{oci}"), &format!("docker://{v2}")]);
-    let layout = env.path_str("layout");
+    let (layout, bundle) = (env.path_str("layout"), env.path_str("bundle"));
     copy(&[&format!("docker://{v2}"), &format!("oci:{layout}:x")]);
-    env.program(
-        "umoci",
-        &["unpack", "--rootless", "--image", &format!("{layout}:x"), &env.path_str("bundle")],
-    )
-    .ok();
-    assert_eq!(std::fs::read(env.path("bundle").join("rootfs/b")).unwrap(), noise(700_000, 3));
+    env.program("umoci", &["unpack", "--rootless", "--image", &format!("{layout}:x"), &bundle]).ok();
+    assert_eq!(std::fs::read(format!("{bundle}/rootfs/b")).unwrap(), noise(700_000, 3));
 
     let podman = Podman::new(&env);
     podman.run(&["pull", "-q", "--tls-verify=false", &name]).ok().has(&id[7..]);
@@ -208,14 +204,13 @@ fn killed_while_it_receives_it_has_no_blob_and_goes_on() {
     let put = format!("PUT {place}?digest={digest}\nContent-Range: {there}-{}", content.len() - 1);
     let done = served.ask(&put, rest);
     assert!(done.starts_with("HTTP/1.1 201"), "{done}");
+    let got = env.path_str("got");
     let head = served.ask(&format!("HEAD /v2/a/blobs/{digest}"), b"");
     assert_eq!(header(&head, "content-length"), content.len().to_string());
-    let all = env.program(
-        "curl",
-        &["-sf", "-o", &env.path_str("got"), &format!("http://{}/v2/a/blobs/{digest}", served.host)],
-    );
+    let all =
+        env.program("curl", &["-sf", "-o", &got, &format!("http://{}/v2/a/blobs/{digest}", served.host)]);
     all.without_changing_user().ok();
-    assert_eq!(std::fs::read(env.path("got")).unwrap(), content);
+    assert_eq!(std::fs::read(&got).unwrap(), content);
     served.end().ok();
 }
 
@@ -280,8 +275,9 @@ fn tls_and_passwords() {
         Err(why) => return skip(&why),
     };
     let put = |name: &str, text: &str| {
-        std::fs::write(env.path(name), text).unwrap();
-        env.path_str(name)
+        let path = env.path_str(name);
+        std::fs::write(&path, text).unwrap();
+        path
     };
     let users = put("users", HTPASSWD);
     let first = Issued::new(&["127.0.0.1"]);

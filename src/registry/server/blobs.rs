@@ -1,28 +1,27 @@
 //! Blobs as they are read and removed: end-2, end-10. With byte ranges (RFC 9110, section 14) and entity tags.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use super::body::{Buffers, FileBody};
+use super::State;
+use super::body::FileBody;
 use super::errors::{ApiError, Code};
 use super::reply::{Reply, text};
-use super::source::Sources;
 use crate::store::{ContentDigest, OpenBlob, Repositories, RepositoryName};
 
 /// Answers GET and HEAD.
 pub fn get(
-    sources: &Sources,
-    buffers: &Arc<Buffers>,
+    state: &State,
     name: &RepositoryName,
     digest: &ContentDigest,
     headers: &HeaderMap,
     head: bool,
 ) -> Result<Reply, ApiError> {
+    let (sources, buffers) = (&state.sources, &state.buffers);
     let unknown = || ApiError::new(Code::BlobUnknown).detail(json!({"digest": digest.to_string()}));
-    // Who asks whether it is there will not send it.
-    let OpenBlob { file, size } = sources.blob(name, digest, head)?.ok_or_else(unknown)?;
+    // Who asks whether it is there will not send it; but to a registry that is only read nobody sends.
+    let claim = head && !state.read_only;
+    let OpenBlob { file, size } = sources.blob(name, digest, claim)?.ok_or_else(unknown)?;
     let tag = format!("\"{digest}\"");
     let reply = |status| {
         Reply::new(status)

@@ -87,7 +87,7 @@ async fn serve(
             let headers = headers.clone();
             blocking(move || match removes {
                 true => blobs::delete(&of.repositories, &name, &digest),
-                false => blobs::get(&of.sources, &of.buffers, &name, &digest, &headers, head),
+                false => blobs::get(&of, &name, &digest, &headers, head),
             })
             .await
         }
