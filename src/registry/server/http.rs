@@ -4,7 +4,6 @@
 //! and what each may hold in memory is bounded. Not here: what is answered (`dispatch`).
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
@@ -224,35 +223,33 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Answers one request, and logs it.
-fn one(
+async fn one(
     state: Arc<State>,
     peer: SocketAddr,
     request: Request<Incoming>,
-) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> {
-    async move {
-        let started = Instant::now();
-        let (parts, mut body) = request.into_parts();
-        let (mut reply, user) = dispatch::answer(&state, &parts, &mut body).await;
-        if !body.is_end_stream() {
-            // Who asked before sending (Expect) does not send; of others the rest is taken, up to a point.
-            if parts.headers.contains_key(header::EXPECT) || !drain(&mut body).await {
-                reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
-            }
+) -> Result<Response<ReplyBody>, Infallible> {
+    let started = Instant::now();
+    let (parts, mut body) = request.into_parts();
+    let (mut reply, user) = dispatch::answer(&state, &parts, &mut body).await;
+    if !body.is_end_stream() {
+        // Who asked before sending (Expect) does not send; of others the rest is taken, up to a point.
+        if parts.headers.contains_key(header::EXPECT) || !drain(&mut body).await {
+            reply = reply.header(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let agent = parts.headers.get(header::USER_AGENT).map_or("-", |v| v.to_str().unwrap_or("-"));
-        (state.log)(Line::Access(&format!(
-            "{} {} \"{} {}\" {} {} {}ms \"{}\"",
-            peer.ip(),
-            user.as_deref().unwrap_or("-").escape_default(),
-            parts.method,
-            parts.uri.path_and_query().map_or("*", |path| path.as_str()),
-            reply.status.as_u16(),
-            reply.length(),
-            started.elapsed().as_millis(),
-            agent.escape_default(),
-        )));
-        Ok(reply.into_response())
     }
+    let agent = parts.headers.get(header::USER_AGENT).map_or("-", |v| v.to_str().unwrap_or("-"));
+    (state.log)(Line::Access(&format!(
+        "{} {} \"{} {}\" {} {} {}ms \"{}\"",
+        peer.ip(),
+        user.as_deref().unwrap_or("-").escape_default(),
+        parts.method,
+        parts.uri.path_and_query().map_or("*", |path| path.as_str()),
+        reply.status.as_u16(),
+        reply.length(),
+        started.elapsed().as_millis(),
+        agent.escape_default(),
+    )));
+    Ok(reply.into_response())
 }
 
 /// Takes what is left of a body; tells whether that was all.
