@@ -15,8 +15,8 @@ use super::world::Global;
 use super::{
     attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
     export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout, man,
-    parse, prune, pull, push, report, reset, rm, rmi, run, save, serve, shell, start, stop, system_df, tag,
-    why,
+    parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell, start, stop,
+    system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -60,6 +60,8 @@ pub enum Command {
     Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
+    /// Search a registry for images
+    Search(search::SearchArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
     /// Write the files of an image or a build step as a tar
@@ -112,6 +114,8 @@ pub enum Command {
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
     Logout(logout::LogoutArgs),
+    /// Serve a registry of images: push to it, pull from it
+    Registry(Late<registry::RegistryArgs>),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
     /// Make a container without starting it
@@ -152,6 +156,9 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
+        if let Command::Registry(args) = self {
+            return args.0.serve.serve_local;
+        }
         !matches!(
             self,
             Command::Doctor(_)
@@ -163,6 +170,7 @@ impl Command {
                 | Command::Expand(_)
                 | Command::Login(_)
                 | Command::Logout(_)
+                | Command::Search(_)
         )
     }
 }

@@ -67,6 +67,7 @@ mod pull_policy;
 mod push;
 mod quota;
 mod reach;
+mod registry;
 mod report;
 mod reset;
 mod resources;
@@ -76,6 +77,7 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod search;
 mod serve;
 mod shell;
 mod shell_words;
@@ -168,6 +170,9 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
 
 fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
     line.command = line.command.ungrouped();
+    if matches!(line.command, Command::Registry(_)) {
+        registry::place(&mut line.global);
+    }
     // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
     // them is to see its user's own ids.
     match line.command {
@@ -193,6 +198,10 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             return login::login(&line.global, args).map(|()| 0);
         }
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
+        Command::Search(args) => {
+            config::get()?;
+            return search::search(&line.global, args).map(|()| 0);
+        }
         Command::Doctor(args) => return doctor::doctor(&line.global, args).map(|()| 0),
         Command::Config(args) => return config::config(&line.global, args).map(|()| 0),
         Command::Completion(args) => {
@@ -245,6 +254,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Layers(args) => layers::layers(&world, args)?,
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
         Command::Report(args) => report::report(&world, args)?,
+        Command::Registry(Late(args)) => registry::registry(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
         Command::Prune(Late(args)) => prune::cache(&world, args)?,
         Command::Du(Late(args)) => du::du(&world, args)?,
@@ -259,6 +269,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Expand(_)
         | Command::Login(_)
         | Command::Logout(_)
+        | Command::Search(_)
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completion(_)

@@ -321,6 +321,28 @@ pub fn cancel_on_signals() -> Result<Cancel, CommandError> {
     Ok(cancel)
 }
 
+/// Calls something once Ctrl-C, SIGTERM or SIGHUP comes: for a server, which ends well that way.
+pub fn on_stop(stop: impl Fn() + Send + 'static) -> Result<(), CommandError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            stop();
+        }
+    })?;
+    Ok(())
+}
+
+/// Returns the variables by which docker's registry is configured, and that are not empty.
+pub fn registry_variables() -> Vec<(String, String)> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("REGISTRY_"))?;
+        Some((name, value.into_string().ok().filter(|value| !value.is_empty())?))
+    });
+    let mut all: Vec<(String, String)> = all.collect();
+    all.sort();
+    all
+}
+
 /// Returns the error of a command that a signal stopped.
 pub fn interrupted() -> CommandError {
     let signal = STOPPED_BY.load(Ordering::SeqCst);

@@ -43,6 +43,7 @@
 //!   container-names/NAME       -> ID (a symbolic link whose target is the container's id)
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
+//!   registry/                  what the registry of this machine keeps; see there
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```
 //!
@@ -98,6 +99,7 @@ mod quota;
 mod read_files;
 mod records;
 mod references;
+mod registry;
 mod removal;
 mod reset;
 mod roots;
@@ -142,6 +144,11 @@ pub use partials::{PARTIAL_KEPT, Partial};
 pub use prune::CachePruned;
 pub use quota::{NoRoom, Quota, RoomWatch};
 pub use records::Record;
+pub use registry::{
+    Algorithm, CollectOptions, Collected, ContentDigest, ContentHasher, FinishedUpload, ManifestName,
+    NewManifest, OpenBlob, OpenUpload, Referrer, Repositories, RepositoryName, StoredManifest, TagName,
+    Upload, UploadId,
+};
 pub use removal::{ImagesRemoved, Removal};
 pub use reset::{Reset, StoreToReset, StoreUser};
 pub use roots::{Chosen, PreparedRoot};
