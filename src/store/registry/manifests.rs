@@ -2,10 +2,12 @@
 //!
 //! A manifest is one file: a line of JSON with what it is and what it needs, then its bytes as they came.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
+
+use crate::sys::atomic::sync_file_system;
 
 use super::super::StoreError;
 use super::digest::ContentDigest;
@@ -71,7 +73,7 @@ impl Repositories {
         tags: &[TagName],
     ) -> Result<Vec<ContentDigest>, StoreError> {
         // Nothing that is found here is removed before the manifest needs it.
-        let _lock = self.shared()?;
+        let lock = self.shared()?;
         let mut missing = Vec::new();
         for digest in &manifest.blobs {
             if !self.touch_blob(name, digest)? {
@@ -101,6 +103,11 @@ impl Repositories {
         }
         for tag in tags {
             self.publish(&tags_of(name).join(tag.as_str()), manifest.digest.to_string().as_bytes())?;
+        }
+        drop(lock);
+        // Names of files too, before anybody is told that it is done.
+        if self.sync {
+            sync_file_system(&self.base).map_err(self.failed("sync", Path::new("")))?;
         }
         Ok(Vec::new())
     }
