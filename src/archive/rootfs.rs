@@ -59,7 +59,8 @@ pub fn export_container(
         .add_layer(upper, store.options().xattrs, LeftOut::default(), none)
         .map_err(ArchiveError::Files)?;
     let mut out = BufWriter::with_capacity(1 << 16, out);
-    let options = ViewOptions::default();
+    // It may run.
+    let options = ViewOptions { changing: true, ..ViewOptions::default() };
     write_view(view, store.options().xattrs, &missing, options, &mut out).map_err(|error| match error {
         LayerError::Write { source } => ArchiveError::Write(source),
         error => ArchiveError::Files(error),

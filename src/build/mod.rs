@@ -317,9 +317,9 @@ pub fn changed_config_of(base: &ImageConfig, changes: &[String]) -> Result<Image
     let mut plain = base.clone();
     // They are for whoever builds on the image, not for what is changed now.
     let triggers = std::mem::take(&mut plain.config.on_build);
-    let mut config = changed(Some(plain), changes)?;
-    config.config.on_build.splice(0..0, triggers);
-    Ok(config)
+    let mut config = changed(Some(plain), changes)?.config;
+    config.on_build.splice(0..0, triggers);
+    Ok(ImageConfig { config, ..base.clone() })
 }
 
 fn changed(from: Option<ImageConfig>, changes: &[String]) -> Result<ImageConfig, BuildError> {
@@ -414,10 +414,10 @@ mod tests {
         let changes =
             ["ENV A=2 PATH=/x:$PATH", "WORKDIR b", "EXPOSE 80", "ONBUILD RUN new"].map(str::to_owned);
         let config = changed_config_of(&base, &changes).unwrap().config;
-        assert_eq!(config.env, ["A=2", "PATH=/x:/bin"]);
+        assert_eq!(config.env, ["PATH=/x:/bin", "A=2"]);
         assert_eq!((config.working_dir.as_str(), config.cmd), ("/a/b", Some(vec!["sh".to_owned()])));
         assert_eq!(config.on_build, ["RUN old", "RUN new"]);
-        assert_eq!(changed_config_of(&base, &[]).unwrap().config, base.config);
+        assert_eq!(changed_config_of(&base, &[]).unwrap(), base);
     }
 
     #[test]

@@ -271,8 +271,7 @@ const ORDER: [&str; 41] = [
 ];
 
 /// Draws JSON as docker does: four spaces, docker's order.
-/// Writes JSON as docker does: in its order of names, four blanks a level.
-pub fn pretty(value: &Value) -> String {
+fn pretty(value: &Value) -> String {
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::CommandError;
@@ -12,7 +13,7 @@ use super::filter::{self, Filter};
 use super::prune::confirmed;
 use super::template::Template;
 use super::world::World;
-use super::{inspect, rows, ui, units};
+use super::{rows, ui, units};
 use crate::store::{KeptVolume, Store, StoreError, VolumeRequest};
 
 /// Manage volumes.
@@ -87,7 +88,7 @@ pub struct InspectArgs {
     Fields: Name, Driver, Scope, Mountpoint, Labels, Links, Size\n\n\
     Examples:\n  rbuild volume ls\n  rbuild volume ls -q --filter dangling=true\n  \
     rbuild volume ls --format '{{.Name}}: {{.Mountpoint}}'\n\n\
-    See also: rbuild volume inspect, rbuild system df -v"
+    See also: rbuild volume inspect, rbuild system df"
 )]
 pub struct ListArgs {
     /// Only volumes for which this holds
@@ -194,9 +195,17 @@ fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
             }
         }
         None if args.format.as_deref() == Some("json") => ui::line(&Value::Array(values).to_string()),
-        None => ui::line(&inspect::pretty(&Value::Array(values))),
+        None => ui::line(&pretty(&Value::Array(values))?),
     }
     failed.map_or(Ok(()), |code| Err(CommandError::silent(code)))
+}
+
+/// Writes JSON as docker does: four blanks a level.
+fn pretty(value: &Value) -> Result<String, CommandError> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Returns a volume in the shape of `docker volume inspect` (Engine API v1.43, Volume).

@@ -4,9 +4,11 @@
 //! `--mount` (`syntax`), `--tmpfs`. Pure: no path is looked at. What an image's VOLUME and other containers
 //! add, and which targets clash, is decided here, too ([`merge`]). Not here: making any of it (`ready`).
 
+mod describe;
 mod ready;
 mod syntax;
 
+pub use describe::{MountPoint, describe};
 pub use ready::{MountsError, ReadyMounts, make, name_volumes, ready, remove_anonymous};
 
 use std::collections::{BTreeMap, BTreeSet};

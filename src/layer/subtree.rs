@@ -19,7 +19,7 @@ use super::LayerError;
 use super::entry::{Entry, Kind, Sink};
 use super::error::shown;
 use super::tar_write::TarSink;
-use super::walk::{Walk, read_xattrs};
+use super::walk::{Walk, has_gone, read_xattrs};
 
 /// What a tar of a subtree has of its files.
 #[derive(Debug, Clone, Default)]
@@ -55,6 +55,7 @@ pub fn write_subtree(
     // No marks of layers are here: that form is the one of which the host can have none.
     let mut walk = Walk::new(OverlayXattrs::Trusted, &mut sink);
     walk.path = rename.to_vec();
+    walk.changing = true;
     if stat.is_dir() {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let opened = open_no_follow(dir, name, flags, Mode::empty());
@@ -90,13 +91,9 @@ fn tree<S: Sink>(
             if is_empty { Vec::new() } else { read_dir(dir).map_err(LayerError::file("read", path))? };
         Ok(Level { names: names.into_iter(), path_length: path.len() })
     };
-    let mut levels = vec![match options.empty.iter().any(Vec::is_empty) {
-        true => Level { names: Vec::new().into_iter(), path_length: walk.path.len() },
-        false => {
-            let names = read_dir(&top).map_err(LayerError::file("read", rename))?;
-            Level { names: names.into_iter(), path_length: walk.path.len() }
-        }
-    }];
+    let whole_is_empty = options.empty.iter().any(Vec::is_empty);
+    let names = if whole_is_empty { Vec::new() } else { names_in(&top, rename)? };
+    let mut levels = vec![Level { names: names.into_iter(), path_length: walk.path.len() }];
     let mut dirs = DirStack::new(top).map_err(LayerError::file("read", rename))?;
     while let Some(current) = levels.last_mut() {
         walk.path.truncate(current.path_length);
@@ -116,7 +113,8 @@ fn tree<S: Sink>(
             }
             match walk.file(dirs.current(), &name, kind) {
                 // It went while the directory was read.
-                Err(LayerError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(LayerError::File { source, .. }) if has_gone(&source) => {}
+                Err(LayerError::Changed { .. }) => {}
                 other => drop(other?),
             }
             continue;
@@ -124,8 +122,7 @@ fn tree<S: Sink>(
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let below = match open_no_follow(dirs.current(), &name, flags, Mode::empty()) {
             Ok(below) => below,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            // What was a directory a moment ago and is a link now is not what was asked for.
+            Err(error) if has_gone(&error) => continue,
             Err(error) => return Err(LayerError::file("open", &walk.path)(error)),
         };
         let stat = fstat(&below).map_err(LayerError::file("read", &walk.path))?;
@@ -134,6 +131,14 @@ fn tree<S: Sink>(
         dirs.push(below).map_err(LayerError::file("read", &walk.path))?;
     }
     Ok(())
+}
+
+/// Lists a directory; one that was removed meanwhile has nothing in it.
+fn names_in(dir: &OwnedFd, path: &[u8]) -> Result<Vec<(std::ffi::OsString, FileType)>, LayerError> {
+    match read_dir(dir) {
+        Err(error) if has_gone(&error) => Ok(Vec::new()),
+        other => other.map_err(LayerError::file("read", path)),
+    }
 }
 
 fn directory<S: Sink>(walk: &mut Walk<'_, S>, dir: &OwnedFd, stat: &Stat) -> Result<(), LayerError> {
@@ -222,20 +227,20 @@ mod tests {
         let below = [
             "x/f 4755",
             "x/l 777 -> /etc/passwd",
-            "x/sub 755",
+            "x/sub/ 755",
             "x/sub/g 600",
             "x/sub/h 4755 -> x/f",
-            "x/sub/in 700",
+            "x/sub/in/ 700",
         ];
-        check("d", "x", &all, &[&["x 755"][..], &below].concat());
+        check("d", "x", &all, &[&["x/ 755"][..], &below].concat());
         let bare = [
             "./ 755",
             "f 4755",
             "l 777 -> /etc/passwd",
-            "sub 755",
+            "sub/ 755",
             "sub/g 600",
             "sub/h 4755 -> f",
-            "sub/in 700",
+            "sub/in/ 700",
         ];
         check("d", ".", &all, &bare);
         check("d/f", "y", &all, &["y 4755"]);
@@ -245,7 +250,7 @@ mod tests {
     #[test]
     fn what_is_harmless_has_no_rights_of_its_own() {
         let harmless = SubtreeOptions { harmless: true, empty: vec![b"sub".to_vec()] };
-        check("d", "x", &harmless, &["x 755", "x/f 755", "x/l 777 -> /etc/passwd", "x/sub 755"]);
+        check("d", "x", &harmless, &["x/ 755", "x/f 755", "x/l 777 -> /etc/passwd", "x/sub/ 755"]);
         check("d/f", "y", &harmless, &["y 755"]);
     }
 }

@@ -11,12 +11,12 @@ use super::common::env::is_id;
 const CHANGES: &str = "mkdir -p /new/dir && echo a > /new/dir/f && echo b >> /etc/group && rm /etc/passwd \
     && rm -r /tmp && mkdir /tmp && echo t > /tmp/t && chmod 700 /home && echo v > /vol/f && ln -s f /new/dir/l";
 
-/// Makes a container named `c` that has changed its files and ended.
+/// Makes a container named `cc` that has changed its files and ended.
 fn changed(env: &TestEnv, options: &[&str]) {
     env.busybox();
     let file = "FROM busybox:test\nRUN mkdir -p /home /tmp && echo old > /tmp/old && echo x > /tmp/t\nENV A=1\nCMD [\"sh\"]\n";
     env.build(&env.dockerfile(file), &["-t", "base"]);
-    let args = [&["run", "--name", "c", "-v", "/vol"], options, &["base", "sh", "-c", CHANGES]].concat();
+    let args = [&["run", "--name", "cc", "-v", "/vol"], options, &["base", "sh", "-c", CHANGES]].concat();
     env.rbuild(&args).ok();
 }
 
@@ -40,33 +40,33 @@ fn tar_names(env: &TestEnv, path: &str) -> String {
 both! {
     fn diff_is_dockers(env) {
         changed(env, &[]);
-        env.rbuild(&["diff", "c"]).ok().prints(DIFF);
-        env.rbuild(&["container", "diff", "c"]).ok().prints(DIFF);
+        env.rbuild(&["diff", "cc"]).ok().prints(DIFF);
+        env.rbuild(&["container", "diff", "cc"]).ok().prints(DIFF);
         env.rbuild(&["diff", "none"]).exits(1).has("No such container: none");
         // What was touched counts, whatever it holds.
-        env.rbuild(&["run", "--name", "t", "base", "touch", "/etc/group"]).ok();
-        env.rbuild(&["diff", "t"]).ok().prints("C /etc\nC /etc/group\n");
-        env.rbuild(&["create", "--name", "n", "base"]).ok();
-        env.rbuild(&["diff", "n"]).ok().prints("");
+        env.rbuild(&["run", "--name", "tt", "base", "touch", "/etc/group"]).ok();
+        env.rbuild(&["diff", "tt"]).ok().prints("C /etc\nC /etc/group\n");
+        env.rbuild(&["create", "--name", "nn", "base"]).ok();
+        env.rbuild(&["diff", "nn"]).ok().prints("");
         live(env, "echo x > /etc/live");
         env.rbuild(&["diff", "live"]).ok().prints("C /etc\nA /etc/live\nA /ready\n");
-        env.rbuild(&["rm", "-f", "live", "c", "t", "n"]).ok();
+        env.rbuild(&["rm", "-f", "live", "cc", "tt", "nn"]).ok();
     }
 
     /// The other snapshotters tell the same of a container that has ended.
     fn diff_and_commit_without_overlay(env) {
         changed(env, &["--snapshotter", "copy"]);
-        env.rbuild(&["diff", "--snapshotter", "copy", "c"]).output();
-        env.rbuild(&["diff", "c"]).ok().prints(DIFF);
-        let id = env.rbuild(&["commit", "c", "made:1"]).ok().stdout;
+        env.rbuild(&["diff", "--snapshotter", "copy", "cc"]).output();
+        env.rbuild(&["diff", "cc"]).ok().prints(DIFF);
+        let id = env.rbuild(&["commit", "cc", "made:1"]).ok().stdout;
         assert!(is_id(id.trim()), "{id}");
         env.run(&["made:1", "cat", "/new/dir/l", "/tmp/t"]).ok().prints("a\nt\n");
-        env.rbuild(&["rm", "-v", "c"]).ok();
+        env.rbuild(&["rm", "-v", "cc"]).ok();
     }
 
     fn commit_makes_an_image(env) {
         changed(env, &["-e", "B=2", "-w", "/etc"]);
-        let id = env.rbuild(&["commit", "-a", "Ann", "-m", "why", "c", "made:1"]).ok().stdout.trim().to_owned();
+        let id = env.rbuild(&["commit", "-a", "Ann", "-m", "why", "cc", "made:1"]).ok().stdout.trim().to_owned();
         assert!(is_id(&id), "{id}");
         let (base, made) = (env.inspect("base"), env.inspect("made:1"));
         let layers = |image: &serde_json::Value| image["RootFS"]["Layers"].as_array().unwrap().clone();
@@ -79,19 +79,19 @@ both! {
         assert!(env_of.contains(&"A=1".into()) && env_of.contains(&"B=2".into()), "{env_of:?}");
         env.rbuild(&["history", "--no-trunc", "made:1"]).ok().has("sh -c mkdir -p /new/dir").has("why");
         // The same container is the same image; its files are not the image's.
-        assert_eq!(env.rbuild(&["commit", "-a", "Ann", "-m", "why", "c"]).ok().stdout.trim(), id);
+        assert_eq!(env.rbuild(&["commit", "-a", "Ann", "-m", "why", "cc"]).ok().stdout.trim(), id);
         env.run(&["made:1", "sh", "-c", "cat /new/dir/f /tmp/t; ls /vol /tmp; test ! -e /etc/passwd"]).exits(0).has("a\nt\n").lacks("old");
-        env.rbuild(&["commit", "-c", "CMD [\"echo\", \"hi\"]", "-c", "ENV A=$A-2", "-c", "USER 1000", "c", "made:2"]).ok();
+        env.rbuild(&["commit", "-c", "CMD [\"echo\", \"hi\"]", "-c", "ENV A=$A-2", "-c", "USER 1000", "cc", "made:2"]).ok();
         env.run(&["made:2"]).ok().prints("hi\n");
         env.run(&["made:2", "sh", "-c", "echo $A; id -u"]).ok().prints("1-2\n1000\n");
-        env.rbuild(&["commit", "-c", "RUN x", "c", "made:3"]).exits(2).has("`RUN` cannot be used");
-        env.rbuild(&["commit", "c", "Bad Name"]).exits(2);
+        env.rbuild(&["commit", "-c", "RUN x", "cc", "made:3"]).exits(2).has("`RUN` cannot be used");
+        env.rbuild(&["commit", "cc", "Bad Name"]).exits(2);
         env.rbuild(&["commit", "none"]).exits(1).has("No such container: none");
         // Without a change there is no layer.
-        env.rbuild(&["create", "--name", "n", "base"]).ok();
-        env.rbuild(&["commit", "n", "same"]).ok();
+        env.rbuild(&["create", "--name", "nn", "base"]).ok();
+        env.rbuild(&["commit", "nn", "same"]).ok();
         assert_eq!(layers(&env.inspect("same")), layers(&base));
-        env.rbuild(&["rm", "-v", "c", "n"]).ok();
+        env.rbuild(&["rm", "-v", "cc", "nn"]).ok();
     }
 
     /// A container is held still for as long as its files are read, and goes on then.
@@ -107,13 +107,13 @@ both! {
         while env.rbuild(&["cp", "live:/a", "-"]).output().stdout == before {
             assert!(std::time::Instant::now() < deadline, "it does not go on");
         }
-        env.rbuild(&["rm", "-f", "live", "c"]).ok();
+        env.rbuild(&["rm", "-f", "live", "cc"]).ok();
     }
 
     fn export_writes_the_merged_files(env) {
         changed(env, &[]);
         let file = env.path_str("c.tar");
-        env.rbuild(&["export", "-o", &file, "c"]).ok().prints("");
+        env.rbuild(&["export", "-o", &file, "cc"]).ok().prints("");
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
         let names = tar_names(env, &file);
         assert!(names.contains("new/dir/l\n") && names.contains("tmp/t\n"), "{names}");
@@ -129,7 +129,7 @@ both! {
         // Images are exported as before.
         env.rbuild(&["export", "-o", &file, "base"]).ok();
         assert!(tar_names(env, &file).contains("tmp/old\n"));
-        env.rbuild(&["rm", "-fv", "live", "c"]).ok();
+        env.rbuild(&["rm", "-fv", "live", "cc"]).ok();
     }
 
     fn cp_moves_files_both_ways(env) {
@@ -139,7 +139,7 @@ both! {
         env.give(Path::new(&host));
         let at = |name: &str| format!("{host}/{name}");
         live(env, "mkdir /d && echo live > /d/f && chown 1000:1001 /d/f && chmod 4755 /d/f");
-        for (container, text) in [("c:/new/dir", "a\n"), ("live:/d", "live\n")] {
+        for (container, text) in [("cc:/new/dir", "a\n"), ("live:/d", "live\n")] {
             let name = container.rsplit('/').next().unwrap();
             env.rbuild(&["cp", container, &host]).ok().has("Successfully copied");
             assert_eq!(fs::read_to_string(at(&format!("{name}/f"))).unwrap(), text);
@@ -153,7 +153,7 @@ both! {
         fs::write(at("in"), "in\n").unwrap();
         fs::create_dir_all(at("tree/sub")).unwrap();
         fs::write(at("tree/sub/g"), "g\n").unwrap();
-        for container in ["live", "c"] {
+        for container in ["live", "cc"] {
             env.rbuild(&["cp", &at("in"), &format!("{container}:/etc/given")]).ok();
             env.rbuild(&["cp", "-q", &at("tree"), &format!("{container}:/opt")]).ok();
             env.rbuild(&["cp", "-q", &at("tree/."), &format!("{container}:/opt")]).ok();
@@ -165,21 +165,21 @@ both! {
             env.rbuild(&["cp", &at("in"), &format!("{container}:/none/")]).exits(1).has("no such directory");
         }
         env.rbuild(&["cp", "a", "b"]).exits(2).has("must specify at least one container source");
-        env.rbuild(&["cp", "c:/a", "live:/b"]).exits(2).has("copying between containers is not supported");
+        env.rbuild(&["cp", "cc:/a", "live:/b"]).exits(2).has("copying between containers is not supported");
         env.rbuild(&["commit", "live", "made"]).ok();
         env.run(&["made", "sh", "-c", "cat /etc/given /opt/sub/g; stat -c %u:%g /etc/given"]).ok().prints("in\ng\n0:0\n");
         // What was copied into one that did not run is there when it does, and in its volumes.
-        env.rbuild(&["cp", &at("in"), "c:/vol/in"]).ok();
-        env.rbuild(&["cp", "c:/vol", &at("vol")]).ok();
+        env.rbuild(&["cp", &at("in"), "cc:/vol/in"]).ok();
+        env.rbuild(&["cp", "cc:/vol", &at("vol")]).ok();
         assert_eq!(fs::read_to_string(at("vol/in")).unwrap() + &fs::read_to_string(at("vol/f")).unwrap(), "in\nv\n");
-        env.rbuild(&["commit", "-c", "CMD [\"cat\", \"/etc/given\"]", "c", "late"]).ok();
+        env.rbuild(&["commit", "-c", "CMD [\"cat\", \"/etc/given\"]", "cc", "late"]).ok();
         env.run(&["late"]).ok().prints("in\n");
         let tar = env.path_str("t.tar");
         env.program("tar", &["-czf", &tar, "-C", &at("tree"), "."]).ok();
         env.rbuild(&["cp", "-", "live:/home"]).stdin_file(&tar).ok();
         env.rbuild(&["cp", "live:/home/sub/g", &at("back")]).ok();
         assert_eq!(fs::read_to_string(at("back")).unwrap(), "g\n");
-        env.rbuild(&["rm", "-fv", "live", "c"]).ok();
+        env.rbuild(&["rm", "-fv", "live", "cc"]).ok();
     }
 
     /// A container that swaps a directory and a link, again and again, leads nobody anywhere.
@@ -217,6 +217,6 @@ both! {
                 assert!(!found, "{} holds what is outside", entry.path().display());
             }
         }
-        env.rbuild(&["rm", "-fv", "live", "c"]).ok();
+        env.rbuild(&["rm", "-fv", "live", "cc"]).ok();
     }
 }

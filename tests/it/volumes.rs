@@ -38,7 +38,7 @@ both! {
             && chown 1000:1001 /srv/d /srv/d/f && chmod 2750 /srv/d && ln -s f /srv/d/l\nVOLUME /srv/d\n";
         env.build(&env.dockerfile(file), &["-t", "vol"]);
         let look = "stat -c '%u %g %a %N' /srv/d /srv/d/*; cat /srv/d/l";
-        let seen = "1000 1001 2750 /srv/d\n1000 1001 640 /srv/d/f\n0 0 777 '/srv/d/l' -> 'f'\nimage\n";
+        let seen = "1000 1001 2750 /srv/d\n1000 1001 640 /srv/d/f\n0 1001 777 '/srv/d/l' -> 'f'\nimage\n";
         let without_quotes = |text: &str| text.replace('\'', "");
         let shown = env.run(&["-v", "named:/srv/d", "vol", "sh", "-c", look]).ok().stdout;
         assert_eq!(without_quotes(&shown), without_quotes(seen));
