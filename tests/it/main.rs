@@ -21,6 +21,7 @@ mod cancel;
 mod cases;
 mod check;
 mod container_files;
+mod container_life;
 mod containers;
 mod context;
 mod contexts;

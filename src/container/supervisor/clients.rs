@@ -32,12 +32,9 @@ pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: 
     let mut paused = None;
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
         shared.change(|live| live.busy += 1);
-        match answer(shared, connection, request, fds, &mut attached, &mut paused) {
-            Some((reply, fd)) => {
-                let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-                let _ = connection.send(&reply, &fds);
-            }
-            None => {}
+        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached, &mut paused) {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            let _ = connection.send(&reply, &fds);
         }
         shared.change(|live| live.busy -= 1);
     }
