@@ -13,10 +13,10 @@ use super::help;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
-    export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout, man,
-    parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell, start, stop,
-    system_df, tag, why,
+    attach, build, builds, cache_mounts, check, commit, completion, config, context, cp, diff, doctor, du,
+    expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout,
+    man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell, start,
+    stop, system_df, tag, volume, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -64,7 +64,7 @@ pub enum Command {
     Search(search::SearchArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
-    /// Write the files of an image or a build step as a tar
+    /// Write the files of a container, an image or a build step as a tar
     Export(export::ExportArgs),
     /// Load images from an archive or a directory
     Load(load::LoadArgs),
@@ -82,7 +82,7 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
-    /// Show how two images differ, by file and config
+    /// Show what a container has changed, or how two images differ
     Diff(diff::DiffArgs),
     /// Show what takes space in an image, by layer and folder, and which bytes are wasted
     Layers(layers::LayersArgs),
@@ -134,6 +134,12 @@ pub enum Command {
     Attach(Late<attach::AttachArgs>),
     /// Remove containers
     Rm(Late<rm::RmArgs>),
+    /// Make an image of a container's changes
+    Commit(Late<commit::CommitArgs>),
+    /// Copy files between a container and this machine
+    Cp(Late<cp::CpArgs>),
+    /// Manage volumes: make, list, show, remove
+    Volume(Late<volume::VolumeGroup>),
     /// Manage containers
     Container(Late<groups::ContainerGroup>),
     /// Open a shell at any point of a build

@@ -17,12 +17,14 @@ mod cache_options;
 mod call;
 mod check;
 mod command_line;
+mod commit;
 mod completion;
 mod config;
 mod container_args;
 mod containers;
 mod context;
 mod contexts;
+mod cp;
 mod csv;
 mod diff;
 mod diff_config;
@@ -94,6 +96,7 @@ mod template;
 mod tree;
 mod ui;
 mod units;
+mod volume;
 mod when;
 mod why;
 mod world;
@@ -249,6 +252,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Kill(Late(args)) => stop::kill(&world, args)?,
         Command::Wait(Late(args)) => stop::wait(&world, args)?,
         Command::Rm(Late(args)) => rm::rm(&world, args)?,
+        Command::Commit(Late(args)) => commit::commit(&world, args)?,
+        Command::Cp(Late(args)) => cp::cp(&world, args)?,
+        Command::Volume(Late(group)) => volume::volume(&world, group)?,
         Command::Shell(args) => return shell::shell(&world, args.0),
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,

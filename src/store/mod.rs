@@ -41,6 +41,8 @@
 //!   containers/ID/log          what it wrote
 //!   containers/ID/socket       where its supervisor hears
 //!   container-names/NAME       -> ID (a symbolic link whose target is the container's id)
+//!   volumes/NAME/meta          JSON [KeptVolume] (flock: held while it is filled)
+//!   volumes/NAME/data/         what containers see
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
 //!   registry/                  what the registry of this machine keeps; see there
@@ -111,6 +113,7 @@ mod temporary;
 mod trees;
 mod usage;
 mod used;
+mod volumes;
 
 #[cfg(test)]
 mod crash_tests;
@@ -157,7 +160,8 @@ pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
-pub use usage::{ImageUsage, Usage};
+pub use usage::{ImageUsage, Usage, VolumeUsage};
+pub use volumes::{InUse, KeptVolume, VolumeRequest, check_volume_name};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]

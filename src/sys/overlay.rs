@@ -116,6 +116,32 @@ pub fn mount_view_with(layers: &[PathBuf], xattrs: OverlayXattrs, way: MountWay)
     view_in_a_thread(layers, xattrs)
 }
 
+/// Mounts a writable overlay, attached nowhere; it lives as long as the descriptor.
+///
+/// `lowers` (topmost first), `upper` and `work` as in [`Writable`]. Needs CAP_SYS_ADMIN over the mount namespace.
+pub fn mount_writable(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    xattrs: OverlayXattrs,
+) -> io::Result<OwnedFd> {
+    check_count(lowers.len())?;
+    let opened = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
+    let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
+    match mount_context(&borrowed(&opened), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
+        Err(errno) => return Err(errno.into()),
+        Ok(fd) => return Ok(fd),
+    }
+    in_a_thread(|| {
+        private_mounts()?;
+        let lowers = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
+        let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
+        scratch_over(upper)?;
+        mount_named(&borrowed(&lowers), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs, "root")
+    })
+}
+
 /// Mounts a writable overlay at `root` inside the directory `scratch` and returns its root.
 ///
 /// For a process with a private mount namespace and one thread: the working directory
@@ -277,29 +303,44 @@ fn mount_named(
 /// Mounts a view in the mount namespace of a thread that ends right after: the descriptor
 /// keeps the mount, which then is attached nowhere.
 fn view_in_a_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+    in_a_thread(|| view_in_this_thread(layers, xattrs))
+}
+
+fn in_a_thread(mount: impl FnOnce() -> io::Result<OwnedFd> + Send) -> io::Result<OwnedFd> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("overlay".into())
             .stack_size(128 * 1024)
-            .spawn_scoped(scope, || view_in_this_thread(layers, xattrs))?;
+            .spawn_scoped(scope, mount)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
     })
 }
 
-fn view_in_this_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+/// Gives this thread a mount namespace of its own, which nothing leads out of.
+fn private_mounts() -> io::Result<()> {
     crate::sys::mount::unshare_for_this_thread(UnshareFlags::NEWNS | UnshareFlags::FS)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private)?;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
+/// Covers a directory with a scratch file system, for this thread alone, and goes there.
+fn scratch_over(directory: &Path) -> io::Result<()> {
+    let options = c"size=1m,mode=0700";
+    rustix::mount::mount("tmpfs", directory, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options)?;
+    rustix::process::chdir(directory)?;
+    for name in ["empty", "root"] {
+        rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn view_in_this_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+    private_mounts()?;
     let Some(topmost) = layers.first() else { return empty_view() };
     // Opened only now: the layers must be of this mount namespace.
     let mut lowers = layers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
     // The scratch file system covers a layer that is already open, and only for this thread.
-    let options = c"size=1m,mode=0700";
-    rustix::mount::mount("tmpfs", topmost, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options)?;
-    rustix::process::chdir(topmost)?;
-    for name in ["empty", "root"] {
-        rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
-    }
+    scratch_over(topmost)?;
     lowers.push(open_layer(Path::new("empty"))?);
     mount_named(&borrowed(&lowers), None, xattrs, "root")
 }
