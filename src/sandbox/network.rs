@@ -100,6 +100,14 @@ pub struct PrivateNetwork {
     exit: Option<OwnedFd>,
 }
 
+/// A network that is being made. Its namespace is there; what connects it is still starting.
+pub struct StartingNetwork {
+    network: PrivateNetwork,
+    /// Says `1` when it is configured.
+    ready: io::PipeReader,
+    program: PathBuf,
+}
+
 impl NetworkPool {
     /// Finds slirp4netns in `path` (a PATH value), and tries what it needs.
     pub fn find(path: &str) -> Result<NetworkPool, NoNetwork> {
@@ -135,6 +143,12 @@ impl NetworkPool {
         }
     }
 
+    /// Starts to make a network of its own for a container: other things can be done until it is
+    /// [ready](StartingNetwork::ready).
+    pub fn begin(&self) -> Result<StartingNetwork, NetworkError> {
+        StartingNetwork::begin(&self.program, None)
+    }
+
     /// Makes a network of its own for a container, with ports published on the host.
     pub fn dedicated(&self, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
         PrivateNetwork::start(&self.program, ports)
@@ -149,18 +163,33 @@ impl PrivateNetwork {
 
     fn start(program: &Path, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
         let fail = |source| NetworkError::Start { program: program.to_owned(), source };
+        // The socket is needed for this alone: removed right after, it cannot be left behind.
+        let api = match ports {
+            [] => None,
+            _ => Some(tempfile::Builder::new().prefix("rbuild-net-").tempdir().map_err(fail)?),
+        };
+        let socket = api.as_ref().map(|api| api.path().join("api"));
+        let network = StartingNetwork::begin(program, socket.as_deref())?.ready()?;
+        if let Some(socket) = socket {
+            for port in ports {
+                publish(&socket, port)?;
+            }
+        }
+        Ok(network)
+    }
+}
+
+impl StartingNetwork {
+    fn begin(program: &Path, api: Option<&Path>) -> Result<StartingNetwork, NetworkError> {
+        let fail = |source| NetworkError::Start { program: program.to_owned(), source };
         let namespace = netns::create().map_err(NetworkError::Namespace)?;
         let (ready, ready_theirs) = io::pipe().map_err(fail)?;
         let (exit_theirs, exit) = io::pipe().map_err(fail)?;
         let mut command = Command::new(program);
         command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
         command.args(["--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"]);
-        let api = match ports {
-            [] => None,
-            _ => Some(tempfile::Builder::new().prefix("rbuild-net-").tempdir().map_err(fail)?),
-        };
-        if let Some(api) = &api {
-            command.arg("--api-socket").arg(api.path().join("api"));
+        if let Some(api) = api {
+            command.arg("--api-socket").arg(api);
         }
         command.args(["--netns-type=path", "/proc/self/fd/5", "tap0"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -174,35 +203,39 @@ impl PrivateNetwork {
         spawn::inherit(&mut command, descriptors);
         // Its own sandbox makes only the root of its mounts private, and then takes off all of them.
         spawn::own_mounts(&mut command);
-        let mut slirp = command.spawn().map_err(fail)?;
+        let slirp = command.spawn().map_err(fail)?;
         // The child's ends must be closed here, or its death would not be seen.
         drop(command);
+        let network = PrivateNetwork { namespace, slirp, own_sockets: 0, exit: Some(exit.into()) };
+        Ok(StartingNetwork { network, ready, program: program.to_owned() })
+    }
 
+    /// Returns the network namespace, which may be joined already.
+    pub fn namespace(&self) -> BorrowedFd<'_> {
+        self.network.namespace()
+    }
+
+    /// Waits until the network is configured.
+    pub fn ready(self) -> Result<PrivateNetwork, NetworkError> {
+        let StartingNetwork { mut network, mut ready, program } = self;
+        let fail = |source| NetworkError::Start { program: program.clone(), source };
         let mut byte = [0u8; 1];
-        let answered = { ready }.read(&mut byte).map_err(fail)?;
+        let answered = ready.read(&mut byte).map_err(fail)?;
+        let stderr = network.slirp.stderr.take();
         if answered == 0 || byte[0] != b'1' {
             let mut message = String::new();
-            if let Some(stderr) = slirp.stderr.take() {
+            if let Some(stderr) = stderr {
                 let _ = stderr.take(4096).read_to_string(&mut message);
             }
-            let _ = slirp.kill();
-            let _ = slirp.wait();
             let lines: Vec<&str> = message.lines().filter(|l| !l.starts_with("WARNING")).collect();
             let message = if lines.is_empty() { "it ended".to_owned() } else { lines.join("; ") };
-            return Err(NetworkError::Setup { program: program.to_owned(), message });
+            return Err(NetworkError::Setup { program, message });
         }
         // It may write warnings for as long as it lives; nobody reads them from here on.
-        if let Some(mut stderr) = slirp.stderr.take() {
+        if let Some(mut stderr) = stderr {
             std::thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
         }
-        let own_sockets = netns::sockets(namespace.as_fd()).map_err(NetworkError::Namespace)?;
-        let network = PrivateNetwork { namespace, slirp, own_sockets, exit: Some(exit.into()) };
-        // The socket is needed for this alone: removed right after, it cannot be left behind.
-        if let Some(api) = api {
-            for port in ports {
-                publish(&api.path().join("api"), port)?;
-            }
-        }
+        network.own_sockets = netns::sockets(network.namespace()).map_err(NetworkError::Namespace)?;
         Ok(network)
     }
 }
@@ -245,6 +278,12 @@ impl Drop for PrivateNetwork {
         self.exit.take();
         let _ = self.slirp.kill();
         let _ = self.slirp.wait();
+    }
+}
+
+impl std::fmt::Debug for StartingNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StartingNetwork({})", self.namespace().as_raw_fd())
     }
 }
 
