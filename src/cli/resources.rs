@@ -12,7 +12,7 @@ use super::error::CommandError;
 use crate::build::StepOptions;
 use crate::plan::Entitlements;
 use crate::sandbox::size::{parse_bytes, parse_bytes_or_unlimited};
-use crate::sandbox::{CgroupLimits, Limit, SecurityOptions};
+use crate::sandbox::{CgroupLimits, DEFAULT_CAPABILITIES, Limit, SecurityOptions};
 
 /// What a Dockerfile may ask for: shared with `graph`.
 #[derive(Debug, Default, Args)]
@@ -146,8 +146,9 @@ impl ResourceArgs {
             .collect::<Result<_, _>>()
             .map_err(|e| usage(&e))?;
         step.cgroup = self.cgroup()?;
-        let (security, notes) = SecurityOptions::parse(&self.security, |file: &Path| std::fs::read(file))
-            .map_err(|e| usage(&e))?;
+        let (security, notes) =
+            SecurityOptions::parse(&self.security, DEFAULT_CAPABILITIES, |file: &Path| std::fs::read(file))
+                .map_err(|e| usage(&e))?;
         step.security = security;
         Ok(notes.iter().map(|note| format!("warning: {note}")).collect())
     }
