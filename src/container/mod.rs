@@ -4,6 +4,7 @@
 //! process on a throw-away layer above the image's. Not here: terminals, signals
 //! and exit codes of the command line (`cli`).
 
+pub mod options;
 pub mod ports;
 mod process;
 
