@@ -17,6 +17,7 @@ mod check;
 mod command_line;
 mod completion;
 mod config;
+mod container_options;
 mod context;
 mod contexts;
 mod csv;

@@ -188,7 +188,13 @@ impl ResourceArgs {
     }
 }
 
-fn set(limits: &mut CgroupLimits, option: &str, name: &str, value: &str) -> Result<(), CommandError> {
+/// Sets the limit of this name; `option` is what the user typed, for errors.
+pub(super) fn set(
+    limits: &mut CgroupLimits,
+    option: &str,
+    name: &str,
+    value: &str,
+) -> Result<(), CommandError> {
     let bad = |why: String| CommandError::usage(format!("invalid {option} `{value}`: {why}"));
     let number = || value.parse::<u64>().map_err(|_| bad("a number is expected".to_owned()));
     let size = |text| parse_bytes(text).map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
