@@ -3,7 +3,7 @@
 //! The words are docker's. None of them is in a cache key, save the names of `--add-host`. Not here:
 //! secrets and agents (`step_inputs`), putting limits in force (`sandbox`).
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use clap::Args;
 use super::error::CommandError;
 use crate::build::StepOptions;
 use crate::plan::Entitlements;
+use crate::sandbox::network::host_address;
 use crate::sandbox::size::{parse_bytes, parse_bytes_or_unlimited};
 use crate::sandbox::{CgroupLimits, DEFAULT_CAPABILITIES, Limit, SecurityOptions};
 
@@ -96,18 +97,8 @@ impl ConsentArgs {
 
     /// Reads `--add-host`: names with their addresses.
     pub fn extra_hosts(&self) -> Result<Vec<(String, String)>, CommandError> {
-        self.hosts.iter().map(|text| parse_host(text, &own_address)).collect()
+        self.hosts.iter().map(|text| parse_host(text, &host_address)).collect()
     }
-}
-
-/// Returns the address by which other machines, and private networks, reach this one.
-fn own_address() -> Option<IpAddr> {
-    // Nothing is sent: connect(2) of a datagram socket only looks the route up. The address is one
-    // of those for documentation (RFC 5737).
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
 
 fn parse_host(text: &str, own: &dyn Fn() -> Option<IpAddr>) -> Result<(String, String), CommandError> {

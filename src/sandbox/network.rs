@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,17 @@ pub struct PublishedPort {
     pub container_port: u16,
     /// `tcp` or `udp`.
     pub protocol: String,
+}
+
+/// Returns the address by which other machines, and private networks, reach this one: the source address of its
+/// default route.
+pub fn host_address() -> Option<IpAddr> {
+    // Nothing is sent: connect(2) of a datagram socket only looks the route up. The address is one
+    // of those for documentation (RFC 5737).
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
 
 /// Makes and keeps networks that have nothing but loopback.

@@ -3,13 +3,18 @@
 //! The words are docker's. Each part reads its own (`network`, `limits`, `rights`, `files`, `text`) and
 //! puts it into the container's options. Not here: doing it (`container`, `sandbox`).
 
+mod daemon;
 mod files;
 mod limits;
 mod network;
+mod proxies;
 mod rights;
 mod text;
 
 use clap::{ArgAction, Args};
+
+pub use daemon::publish_address;
+pub use proxies::with_proxies;
 
 use super::error::CommandError;
 use super::isolation::IsolationArg;
