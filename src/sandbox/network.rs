@@ -6,10 +6,9 @@
 //! the caller decides. Not here: joining a namespace (the launcher does).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -25,8 +24,6 @@ pub enum NetworkError {
     Start { program: PathBuf, source: io::Error },
     #[error("`{program}` did not set up the network: {message}")]
     Setup { program: PathBuf, message: String },
-    #[error("cannot publish port {host_address}:{host_port}: {message}")]
-    Publish { host_address: String, host_port: u16, message: String },
 }
 
 /// Says why this machine can make no private networks.
@@ -51,17 +48,6 @@ impl NoNetwork {
             }
         }
     }
-}
-
-/// A port of the host that leads to one of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublishedPort {
-    /// An IPv4 address of the host; `0.0.0.0` for all.
-    pub host_address: String,
-    pub host_port: u16,
-    pub container_port: u16,
-    /// `tcp` or `udp`.
-    pub protocol: String,
 }
 
 /// Returns the address by which other machines, and private networks, reach this one: the source address of its
@@ -145,7 +131,7 @@ impl NetworkPool {
         {
             return Ok(network);
         }
-        PrivateNetwork::start(&self.program, &[])
+        self.begin()?.ready()
     }
 
     /// Puts a network back for the next step, unless a socket is left in it.
@@ -158,12 +144,7 @@ impl NetworkPool {
     /// Starts to make a network of its own for a container: other things can be done until it is
     /// [ready](StartingNetwork::ready).
     pub fn begin(&self) -> Result<StartingNetwork, NetworkError> {
-        StartingNetwork::begin(&self.program, None)
-    }
-
-    /// Makes a network of its own for a container, with ports published on the host.
-    pub fn dedicated(&self, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
-        PrivateNetwork::start(&self.program, ports)
+        StartingNetwork::begin(&self.program)
     }
 }
 
@@ -172,27 +153,10 @@ impl PrivateNetwork {
     pub fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
     }
-
-    fn start(program: &Path, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
-        let fail = |source| NetworkError::Start { program: program.to_owned(), source };
-        // The socket is needed for this alone: removed right after, it cannot be left behind.
-        let api = match ports {
-            [] => None,
-            _ => Some(tempfile::Builder::new().prefix("rbuild-net-").tempdir().map_err(fail)?),
-        };
-        let socket = api.as_ref().map(|api| api.path().join("api"));
-        let network = StartingNetwork::begin(program, socket.as_deref())?.ready()?;
-        if let Some(socket) = socket {
-            for port in ports {
-                publish(&socket, port)?;
-            }
-        }
-        Ok(network)
-    }
 }
 
 impl StartingNetwork {
-    fn begin(program: &Path, api: Option<&Path>) -> Result<StartingNetwork, NetworkError> {
+    fn begin(program: &Path) -> Result<StartingNetwork, NetworkError> {
         let fail = |source| NetworkError::Start { program: program.to_owned(), source };
         let namespace = netns::create().map_err(NetworkError::Namespace)?;
         let (ready, ready_theirs) = io::pipe().map_err(fail)?;
@@ -200,9 +164,6 @@ impl StartingNetwork {
         let mut command = Command::new(program);
         command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
         command.args(["--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"]);
-        if let Some(api) = api {
-            command.arg("--api-socket").arg(api);
-        }
         command.args(["--netns-type=path", "/proc/self/fd/5", "tap0"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Numbers 3 to 5 may be taken by the very descriptors to pass on: move those out of the way.
@@ -249,39 +210,6 @@ impl StartingNetwork {
         }
         network.own_sockets = netns::sockets(network.namespace()).map_err(NetworkError::Namespace)?;
         Ok(network)
-    }
-}
-
-/// Asks slirp4netns to forward a port (slirp4netns(1), "API SOCKET").
-fn publish(api: &Path, port: &PublishedPort) -> Result<(), NetworkError> {
-    let fail = |message: String| NetworkError::Publish {
-        host_address: port.host_address.clone(),
-        host_port: port.host_port,
-        message,
-    };
-    let request = serde_json::json!({
-        "execute": "add_hostfwd",
-        "arguments": {
-            "proto": port.protocol,
-            "host_addr": port.host_address,
-            "host_port": port.host_port,
-            "guest_port": port.container_port,
-        },
-    });
-    let exchange = || -> io::Result<String> {
-        let mut stream = UnixStream::connect(api)?;
-        stream.write_all(request.to_string().as_bytes())?;
-        stream.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = String::new();
-        BufReader::new(stream.take(64 * 1024)).read_line(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|e| fail(e.to_string()))?;
-    let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| fail(e.to_string()))?;
-    match answer["error"]["desc"].as_str() {
-        Some(text) if text.contains("add_hostfwd") => Err(fail("address already in use".to_owned())),
-        Some(text) => Err(fail(text.to_owned())),
-        None => Ok(()),
     }
 }
 
