@@ -4,6 +4,7 @@
 //! (`sandbox::network`), carrying what goes through ports (`ports`).
 
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -135,13 +136,20 @@ fn join(store: &Store, name: &str) -> Result<Joined, ContainerError> {
     };
     let pid = running()?.ok_or_else(|| failed("it does not run".to_owned()))?;
     let place = Path::new("/proc").join(pid.to_string());
-    let open = || -> std::io::Result<Joined> {
+    let open = || -> io::Result<Joined> {
         let namespace = File::open(place.join("ns/net"))?.into();
         let root = RootDir::open(&place.join("root"))?;
         let read = |path: &str| root.read_small(Path::new(path), LIMIT);
         Ok(Joined { namespace, hosts: read("/etc/hosts")?, resolv_conf: read("/etc/resolv.conf")? })
     };
-    let joined = open().map_err(|error| failed(error.to_string()))?;
+    let joined = open().map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => failed(
+            "the containers of an ordinary user are kept apart by user namespaces; publish a port of it, and reach it at \
+             `--add-host NAME:host-gateway`"
+                .to_owned(),
+        ),
+        _ => failed(error.to_string()),
+    })?;
     // Its number may have gone to another process: then it does not run with it now.
     match running()? == Some(pid) {
         true => Ok(joined),
