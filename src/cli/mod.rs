@@ -211,6 +211,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             let wanted = args.0.isolation.wanted(world::isolation_setting())?;
             World::isolated(&line.global, true, wanted)?
         }
+        Command::Run(Late(args)) if args.container.options.isolation.isolation.is_some() => {
+            let failed = |error: CommandError| error.code(code::RUN_FAILED);
+            let wanted = args.container.options.isolation.wanted(None).map_err(failed)?;
+            World::isolated(&line.global, true, wanted).map_err(failed)?
+        }
         command => World::new(&line.global, command.needs_namespace())?,
     };
     match line.command {

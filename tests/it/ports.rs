@@ -141,6 +141,8 @@ both! {
         run(&["--sysctl", "net.ipv4.ip_unprivileged_port_start=5"], "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").ok().prints("5\n");
         run(&["--pid", "host"], "true").exits(125).has("--pid=host is not supported");
         run(&["--oom-kill-disable"], "true").ok().has("has no effect");
+        run(&["--isolation", "hyperv"], "true").exits(125).has("`hyperv` does not exist on Linux");
+        run(&["--isolation", "default"], "true").ok();
     }
 
     fn a_first_process(env) {

@@ -128,8 +128,8 @@ impl Connection {
 
 /// Opens the network of a container that runs, and reads its files about it.
 fn join(store: &Store, name: &str) -> Result<Joined, ContainerError> {
-    let failed = |why: String| ContainerError::Join { name: name.to_owned(), why };
     let kept = store.find_container(name)?;
+    let failed = |why: String| ContainerError::Join { name: kept.name.clone(), why };
     let running = || {
         let state = State::of(store, &kept.id)?;
         Ok::<_, ContainerError>(state.pid.filter(|_| state.is_alive()))
