@@ -157,7 +157,7 @@ both! {
         env.busybox();
         let files = env.context().file("env", "# ours\nA=1\nB=2\nHERE\n");
         let file = files.at("env");
-        let words = ["run", "--rm", "--network", "none", "--env-file", file.to_str().unwrap(), "-e", "B=3", "busybox:test", "env"];
+        let words = ["run", "--rm", "--network", "none", "--env-file", &file, "-e", "B=3", "busybox:test", "env"];
         let outcome = env.rbuild(&words).var("HERE", "yes").ok();
         outcome.has_all(&["A=1\n", "B=3\n", "HERE=yes\n"]);
     }
