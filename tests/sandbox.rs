@@ -30,6 +30,8 @@ use rustix::thread::UnshareFlags;
 
 #[path = "sandbox/chroot.rs"]
 mod chroot;
+#[path = "sandbox/wishes.rs"]
+mod wishes;
 
 const APPLETS: [&str; 29] = [
     "chroot", "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln",
@@ -277,6 +279,11 @@ const CHECKS: &[Check] = &[
     ("a step that is trusted", insecure),
     ("a profile of system calls", profiles),
     ("hosts, shared memory, privileges", small_wishes),
+    ("wishes: tmpfs with options", wishes::tmpfs_with_options),
+    ("wishes: devices of the host", wishes::devices_of_the_host),
+    ("wishes: settings of the kernel", wishes::settings_of_the_kernel),
+    ("wishes: a first process", wishes::a_first_process),
+    ("wishes: a first process passes signals on", wishes::a_first_process_passes_signals_on),
     ("the helper's program cannot be written", helper_is_protected),
     ("steps end with their launcher", steps_end_with_their_launcher),
     ("a chroot leaves no trace", chroot::leaves_no_trace),

@@ -21,6 +21,7 @@ mod commit;
 mod completion;
 mod config;
 mod container_args;
+mod container_options;
 mod containers;
 mod context;
 mod contexts;
@@ -225,6 +226,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Shell(args) => {
             let wanted = args.0.isolation.wanted(world::isolation_setting())?;
             World::isolated(&line.global, true, wanted)?
+        }
+        Command::Run(Late(args)) if args.container.options.isolation.isolation.is_some() => {
+            let failed = |error: CommandError| error.code(code::RUN_FAILED);
+            let wanted = args.container.options.isolation.wanted(None).map_err(failed)?;
+            World::isolated(&line.global, true, wanted).map_err(failed)?
         }
         command => World::new(&line.global, command.needs_namespace())?,
     };

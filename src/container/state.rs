@@ -6,8 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::ports::PortMapping;
 use super::signal;
-use crate::sandbox::network::PublishedPort;
 use crate::store::{ContainerId, Store, StoreError};
 
 /// Where a container stands.
@@ -40,7 +40,7 @@ pub struct State {
     /// Whether a user stopped it.
     pub stopped: bool,
     /// The ports of this machine that lead to it, while it runs.
-    pub ports: Vec<PublishedPort>,
+    pub ports: Vec<PortMapping>,
 }
 
 impl State {

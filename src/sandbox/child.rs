@@ -26,7 +26,7 @@ use super::isolation::Isolation;
 use super::limit::Limit;
 use super::note::Note;
 use super::spec::{Network, Root, Spec, TerminalSize, User};
-use super::{exec, mounts, stub};
+use super::{exec, init, mounts, stub};
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::process::{self, BpfInstruction};
 use crate::sys::{descendants, landlock};
@@ -123,6 +123,9 @@ fn set_up(
         let path = spec.cwd.display().to_string();
         return Err(StepError::WorkingDirectory { path, error: Errno::ACCESS.into() });
     }
+    if spec.init {
+        init::become_first()?;
+    }
     Err(StepError::Exec(exec::exec(std::mem::take(&mut spec.args), std::mem::take(&mut spec.env))))
 }
 
@@ -143,6 +146,11 @@ fn in_namespaces(
             rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
                 .map_err(|errno| StepError::JoinNetwork(errno.into()))?;
         }
+    }
+    for setting in &spec.sysctls {
+        // Of this process's own namespaces, which are the step's by now: namespaces(7).
+        let set = std::fs::write(setting.path(), &setting.value);
+        set.map_err(|error| StepError::Sysctl { name: setting.name.clone(), error: error.into() })?;
     }
     match rustix::system::sethostname(spec.hostname.as_bytes()) {
         // A filter around this process that lets it make namespaces (podman's own).

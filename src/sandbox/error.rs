@@ -149,6 +149,10 @@ pub enum StepError {
     DeviceFile { target: String, error: Os },
     #[error("cannot set the host name `{name}`: {error}")]
     Hostname { name: String, error: Os },
+    #[error("cannot set `{name}` (--sysctl): {error}")]
+    Sysctl { name: String, error: Os },
+    #[error("cannot start a first process (--init): {0}")]
+    Init(Os),
     #[error("cannot bring up the loopback interface: {0}")]
     Loopback(Os),
     #[error("cannot enter the network namespace: {0}")]

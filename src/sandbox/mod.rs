@@ -8,6 +8,7 @@
 //! has; `cgroup` and `limit` what it may use, `security` its rights. Errors cross the processes as values (`error`). Not here: which layers
 //! (`store`), pools of networks (`network`), what a step's changes become (`layer`).
 
+pub mod capability;
 mod cgroup;
 mod child;
 mod chroot;
@@ -17,6 +18,7 @@ mod error;
 mod exec;
 pub mod facts;
 mod helper;
+mod init;
 pub mod isolation;
 mod launcher;
 mod lazy;
@@ -32,6 +34,8 @@ mod spec;
 mod states;
 mod step;
 mod stub;
+mod sysctl;
+pub mod tmpfs;
 mod turns;
 
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
@@ -52,3 +56,4 @@ pub use spec::{
 pub use step::{
     DEFAULT_SHM_SIZE, HOSTNAME, MountSource, StepEnvironment, StepMount, Volume, hosts_file, step_spec,
 };
+pub use sysctl::{Sysctl, SysctlError};

@@ -52,6 +52,7 @@ mod offline;
 mod outputs;
 mod parse;
 mod perf_guard;
+mod ports;
 mod progress;
 mod prune;
 mod registry;
