@@ -15,7 +15,7 @@ use super::helper::ENTER;
 use super::isolation::Isolation;
 use super::launcher::{Launcher, Running, Stdio};
 use super::limit::Limit;
-use super::spec::{DEFAULT_CAPABILITIES, Seccomp, TerminalSize, User, bytes};
+use super::spec::{DEFAULT_CAPABILITIES, Seccomp, Spec, TerminalSize, User, bytes};
 use crate::sys::RootDir;
 
 /// What to start in a step that runs. Nothing of the step's own rights is taken over: the caller says all.
@@ -60,6 +60,24 @@ impl EnterSpec {
     }
 }
 
+impl EnterSpec {
+    /// Returns a process as the one of a step is, but for its arguments and terminal.
+    pub(super) fn like<F>(spec: &Spec<F>) -> EnterSpec {
+        EnterSpec {
+            args: Vec::new(),
+            env: spec.env.clone(),
+            cwd: spec.cwd.clone(),
+            user: spec.user.clone(),
+            capabilities: spec.capabilities,
+            no_new_privs: spec.no_new_privs,
+            seccomp: spec.seccomp.clone(),
+            terminal: None,
+            limits: spec.limits.clone(),
+            apparmor: spec.apparmor.clone(),
+        }
+    }
+}
+
 impl Launcher {
     /// Starts a process in all namespaces of a step that this launcher started and that runs.
     ///
@@ -76,6 +94,7 @@ impl Launcher {
             return Err(SandboxError::EnterChroot);
         }
         let wants_terminal = spec.terminal.is_some();
+        let like = EnterSpec { args: Vec::new(), terminal: None, ..spec.clone() };
         let cgroup_procs = match &into.cgroup {
             Some(cgroup) => cgroup.open_procs()?,
             None => Vec::new(),
@@ -90,11 +109,25 @@ impl Launcher {
         let order = serde_json::to_vec(&order).map_err(SandboxError::Message)?;
         let mut notes = Vec::new();
         let begun = self.begin(ENTER, &order, passed, stdio, wants_terminal, &mut notes)?;
-        Ok(Running::entered(begun, into.host_network, notes))
+        Ok(Running::entered(begun, like, into.host_network, notes))
     }
 }
 
 impl Running {
+    /// Returns what to [enter](Launcher::enter) with: environment, directory, user and rights of its program.
+    pub fn enter_spec(&self) -> EnterSpec {
+        self.like.clone()
+    }
+
+    /// Kills the program, and those of its children that are in its process group still.
+    pub fn kill_group(&self) -> Result<(), SandboxError> {
+        // Nobody else is of this number before `wait` is through, and the leader of the group it is.
+        if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+        self.kill()
+    }
+
     /// Opens the root directory of the program: whatever is mounted in it is seen, and no path leads out.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use rustix::thread::UnshareFlags;
 use super::cgroup::Cgroup;
 use super::child::Said;
 use super::chroot::{self, Covers};
+use super::enter::EnterSpec;
 use super::error::SandboxError;
 use super::helper::{CHROOT_ARGUMENT, ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply, START};
 use super::isolation::Isolation;
@@ -67,6 +68,8 @@ pub struct Running {
     pub(super) cgroup: Option<Cgroup>,
     /// Whether its network is the caller's.
     pub(super) host_network: bool,
+    /// What a further process in it is like.
+    pub(super) like: EnterSpec,
     /// What lies in the root of a step without namespaces, until it has ended.
     covers: Mutex<Option<Covers>>,
     turn: Mutex<Option<Turn>>,
@@ -161,12 +164,13 @@ impl Launcher {
             Ok::<_, SandboxError>(passed.len() - 1)
         })?;
         let host_network = matches!(spec.network, Network::Host);
+        let like = EnterSpec::like(&spec);
         let order = serde_json::to_vec(&spec).map_err(SandboxError::Message)?;
         let begun = self.begin(START, &order, passed, stdio, wants_terminal, &mut notes)?;
         let Begun { pidfd, channel, terminal } = begun;
         let (covers, turn) = (Mutex::new(covers), Mutex::new(turn));
         let killed = Default::default();
-        Ok(Running { pidfd, channel, terminal, killed, notes, cgroup, host_network, covers, turn })
+        Ok(Running { pidfd, channel, terminal, killed, notes, cgroup, host_network, like, covers, turn })
     }
 
     /// Hands an order to the helper, and returns once the program runs, or the reason why it does not.
@@ -247,10 +251,10 @@ impl Drop for Launcher {
 
 impl Running {
     /// Makes one of a process that was started in a step which runs already.
-    pub(super) fn entered(begun: Begun, host_network: bool, notes: Vec<Note>) -> Running {
+    pub(super) fn entered(begun: Begun, like: EnterSpec, host_network: bool, notes: Vec<Note>) -> Running {
         let Begun { pidfd, channel, terminal } = begun;
         let (killed, covers, turn) = Default::default();
-        Running { pidfd, channel, terminal, killed, notes, cgroup: None, host_network, covers, turn }
+        Running { pidfd, channel, terminal, killed, notes, cgroup: None, host_network, like, covers, turn }
     }
 
     /// Waits for the program's end; by then every process of the step is dead.
