@@ -13,9 +13,9 @@ use super::help;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
+    attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, exec, expand,
     export, graph, groups, history, image_import, images, inspect, layers, load, login, logout, man, parse,
-    prune, pull, push, report, reset, rm, rmi, run, save, shell, start, stop, system_df, tag, why,
+    prune, pull, push, report, reset, rm, rmi, run, save, shell, start, stop, system_df, tag, top, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -127,6 +127,10 @@ pub enum Command {
     Wait(Late<stop::WaitArgs>),
     /// Take part in the streams of a container that runs
     Attach(Late<attach::AttachArgs>),
+    /// Run a command in a container that runs
+    Exec(Late<exec::ExecArgs>),
+    /// Show the processes of a container that runs
+    Top(Late<top::TopArgs>),
     /// Remove containers
     Rm(Late<rm::RmArgs>),
     /// Manage containers

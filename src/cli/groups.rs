@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    attach, build, history, image_import, images, inspect, load, prune, pull, push, reset, rm, rmi, run,
-    save, start, stop, system_df, tag,
+    attach, build, exec, history, image_import, images, inspect, load, prune, pull, push, reset, rm, rmi,
+    run, save, start, stop, system_df, tag, top,
 };
 
 /// Manage images.
@@ -68,6 +68,8 @@ pub enum ContainerCommand {
     Attach(attach::AttachArgs),
     /// Make a container without starting it
     Create(Box<run::CreateArgs>),
+    /// Run a command in a container that runs
+    Exec(exec::ExecArgs),
     /// Send a signal to containers that run
     Kill(stop::KillArgs),
     /// Stop containers and start them again
@@ -81,6 +83,8 @@ pub enum ContainerCommand {
     Start(start::StartArgs),
     /// Stop containers that run
     Stop(stop::StopArgs),
+    /// Show the processes of a container that runs
+    Top(top::TopArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(stop::WaitArgs),
 }
@@ -149,6 +153,8 @@ impl Command {
             Command::Container(Late(group)) => match group.command {
                 ContainerCommand::Attach(args) => Command::Attach(Late(args)),
                 ContainerCommand::Create(args) => Command::Create(Late(*args)),
+                ContainerCommand::Exec(args) => Command::Exec(Late(args)),
+                ContainerCommand::Top(args) => Command::Top(Late(args)),
                 ContainerCommand::Kill(args) => Command::Kill(Late(args)),
                 ContainerCommand::Restart(args) => Command::Restart(Late(args)),
                 ContainerCommand::Rm(args) => Command::Rm(Late(args)),

@@ -8,6 +8,7 @@
 pub mod control;
 pub mod log;
 mod process;
+pub mod processes;
 mod settings;
 pub mod signal;
 mod start;

@@ -30,6 +30,7 @@ mod corpus;
 mod diff_images;
 mod disk;
 mod errors;
+mod exec;
 mod export;
 mod flags;
 mod fuzz_corpus;

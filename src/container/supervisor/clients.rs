@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::termios;
 
+use super::exec::{self, Executing};
 use super::streams::feed;
 use super::{Live, Shared};
 use crate::container::control::{self, Connection, Reply, Request};
-use crate::container::signal;
+use crate::container::{processes, signal};
 use crate::sandbox::TerminalSize;
 
 /// Accepts clients for as long as the process lives.
@@ -27,7 +28,27 @@ pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
 
 /// Answers a client until it goes; `attached`: the number it is attached with already.
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
+    let mut executing: Option<Arc<Executing>> = None;
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
+        if let Some(executing) = &executing {
+            match request {
+                Request::Signal(number) | Request::Kill(number) => executing.signal(number),
+                Request::Resize { rows, columns } => executing.resize(TerminalSize { rows, columns }),
+                _ => {}
+            }
+            continue;
+        }
+        let request = match request {
+            Request::Exec(request) => {
+                let reply = match exec::start(shared, connection, *request, fds) {
+                    Ok(started) => executing.insert(started).started(),
+                    Err(failure) => Reply::Failed(failure),
+                };
+                let _ = connection.send(&reply, &[]);
+                continue;
+            }
+            request => request,
+        };
         shared.change(|live| live.busy += 1);
         if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached) {
             let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
@@ -102,6 +123,9 @@ fn answer(
             }
             plain(exited(&live))
         }
+        Request::Processes => plain(processes(shared)),
+        // It changes what the connection is for: taken where that is kept.
+        Request::Exec(_) => plain(Reply::Refused("it cannot be started here".to_owned())),
         Request::Root => match root(shared) {
             Some(fd) => Some((Reply::Root, Some(fd))),
             None => plain(Reply::Refused("it does not run right now".to_owned())),
@@ -162,6 +186,15 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
             },
             None => shared.wait(live),
         };
+    }
+}
+
+/// Lists the container's processes.
+fn processes(shared: &Shared) -> Reply {
+    let pid = shared.live().running.as_ref().and_then(|running| running.pid());
+    match pid.map(processes::of) {
+        Some(Ok(pids)) => Reply::Processes(pids),
+        _ => Reply::Refused("it does not run right now".to_owned()),
     }
 }
 

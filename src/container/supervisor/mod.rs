@@ -6,6 +6,7 @@
 //! the container. Decision 028. Not here: who starts it (`start`), what is said to it (`control`).
 
 mod clients;
+mod exec;
 mod launch;
 mod life;
 mod streams;
