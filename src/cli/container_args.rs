@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::container_env::environment;
 use super::error::{CommandError, chain};
+use super::health_options::HealthArgs;
 use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
 use super::world::World;
@@ -59,6 +61,11 @@ pub struct ContainerArgs {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
+    /// Set the environment variables of a file, one on each line
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub health: HealthArgs,
     #[command(flatten)]
     pub image: RunImageArgs,
     /// A name or id of an image, or the id of a build step; then the command and its arguments
@@ -101,15 +108,12 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
     let Some((image_name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));
     };
-    let (image, layers, config) = find_or_pull(world, store, image_name, &args.image)?;
-    let from_environment = |entry: &String| match entry.contains('=') {
-        true => Some(entry.clone()),
-        false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
-    };
+    let (image, layers, mut config) = find_or_pull(world, store, image_name, &args.image)?;
+    args.health.apply(&mut config)?;
     let wishes = Wishes {
         entrypoint: args.entrypoint.clone(),
         args: command.to_vec(),
-        env: args.env.iter().filter_map(from_environment).collect(),
+        env: environment(&args.env, &args.env_files)?,
         workdir: args.workdir.clone(),
         user: args.user.clone(),
         terminal: args.tty,

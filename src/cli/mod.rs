@@ -42,6 +42,7 @@ mod graph;
 mod groups;
 mod guess;
 mod headings;
+mod health_options;
 mod help;
 mod history;
 mod image_import;

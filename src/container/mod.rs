@@ -6,6 +6,7 @@
 //! 028, docs/containers.md). Not here: terminals, signals and exit codes of the command line (`cli`).
 
 pub mod control;
+pub mod health;
 pub mod log;
 mod process;
 pub mod processes;

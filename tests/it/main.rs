@@ -37,6 +37,7 @@ mod fuzz_corpus;
 mod grammar;
 mod graph;
 mod harness;
+mod health;
 mod home;
 mod images;
 mod import;

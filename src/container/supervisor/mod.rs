@@ -7,6 +7,7 @@
 
 mod clients;
 mod exec;
+mod health;
 mod launch;
 mod life;
 mod streams;
