@@ -28,7 +28,7 @@ const TITLES: [&str; 8] = ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "C
     after_help = "Examples:\n  rbuild top web\n  rbuild top web -eo pid,rss,args\n\n\
     Numbers are those of this machine. With options, the machine's own `ps` is asked; it must show the column\n\
     PID.\n\n\
-    See also: rbuild exec, rbuild ps"
+    See also: rbuild exec, rbuild attach"
 )]
 pub struct TopArgs {
     /// A name or an id; then options of ps

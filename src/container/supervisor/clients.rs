@@ -40,11 +40,12 @@ pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: 
         }
         let request = match request {
             Request::Exec(request) => {
-                let reply = match exec::start(shared, connection, *request, fds) {
-                    Ok(started) => executing.insert(started).started(),
-                    Err(failure) => Reply::Failed(failure),
-                };
-                let _ = connection.send(&reply, &[]);
+                match exec::start(shared, connection, *request, fds) {
+                    Ok(started) => executing = Some(started),
+                    Err(failure) => {
+                        let _ = connection.send(&Reply::Failed(failure), &[]);
+                    }
+                }
                 continue;
             }
             request => request,

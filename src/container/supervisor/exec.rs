@@ -26,15 +26,9 @@ use crate::sys::users;
 pub(super) struct Executing {
     running: Running,
     terminal: Option<File>,
-    warnings: Vec<String>,
 }
 
 impl Executing {
-    /// Returns the answer to who started it.
-    pub fn started(&self) -> Reply {
-        Reply::ExecStarted { warnings: self.warnings.clone() }
-    }
-
     pub fn signal(&self, number: i32) {
         let _ = self.running.signal(number);
     }
@@ -54,7 +48,7 @@ struct Wanted {
     stderr: Option<OwnedFd>,
 }
 
-/// Starts a process; its end is told on the connection by a thread.
+/// Starts a process and says so on the connection; its end is told there by a thread.
 pub(super) fn start(
     shared: &Arc<Shared>,
     connection: &Connection,
@@ -103,8 +97,10 @@ pub(super) fn start(
         pumps.push((control, stdout));
     }
     let warnings = running.notes().iter().map(|note| format!("warning: {note}")).collect();
-    let executing = Arc::new(Executing { running, terminal, warnings });
+    let executing = Arc::new(Executing { running, terminal });
     let connection = connection.try_clone().map_err(failed)?;
+    // Before anybody can tell of its end.
+    let _ = connection.send(&Reply::ExecStarted { warnings }, &[]);
     if attached {
         // The end of the container waits for what is to be told of this one.
         shared.change(|live| live.busy += 1);
