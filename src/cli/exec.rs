@@ -80,9 +80,9 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
     drop(store);
     // A terminal that is closed ends this process alone: SIGHUP is not passed on.
     let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
-    let (attachment, input) = match args.detach {
+    let (attachment, ours) = match args.detach {
         true => (Attachment::default(), None),
-        false => attachment(args.interactive, args.tty)?,
+        false => attachment(args.interactive, args.tty).map(|(theirs, ours)| (theirs, Some(ours)))?,
     };
     let Attachment { stdin, stdout, stderr } = &attachment;
     let request = Request::Exec(Box::new(ExecRequest {
@@ -112,9 +112,7 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
         // It ended between the question and the answer.
         _ => return Err(CommandError::new(format!("Container {} is not running", kept.id))),
     }
-    if args.detach {
-        return Ok(0);
-    }
-    let attached = Attached { connection: &connection, terminal: args.tty, input, keys, pass_signals: true };
+    let Some(ours) = ours else { return Ok(0) };
+    let attached = Attached { connection: &connection, terminal: args.tty, ours, keys, pass_signals: true };
     Ok(attached.until_the_end(signals)?.unwrap_or(0))
 }

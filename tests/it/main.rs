@@ -20,6 +20,7 @@ mod cache_mounts;
 mod cancel;
 mod cases;
 mod check;
+mod container_life;
 mod containers;
 mod context;
 mod contexts;
