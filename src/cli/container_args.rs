@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::container_env::environment;
 use super::container_options::{ContainerOptionArgs, publish_address, with_proxies};
 use super::error::{CommandError, chain};
+use super::health_options::HealthArgs;
 use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
-use super::world::{self, World};
+use super::world::World;
 use crate::container::mounts::{self, ContainerMount, MountWishes};
 use crate::container::options::{NetworkMode, NetworkOptions};
 use crate::container::{RestartPolicy, Settings, Wishes, merge, signal};
@@ -61,6 +63,11 @@ pub struct ContainerArgs {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
+    /// Set the environment variables of a file, one on each line
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub health: HealthArgs,
     #[command(flatten)]
     pub options: ContainerOptionArgs,
     #[command(flatten)]
@@ -79,7 +86,7 @@ pub struct Made {
 
 /// Makes a container; `once`: its standard input ends when this command's does.
 pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> Result<Made, CommandError> {
-    let mut given = args.options.read(&world::variable, world.is_rootless())?;
+    let mut given = args.options.read(world.is_rootless())?;
     given.notes.iter().for_each(|note| ui::note(&format!("{note}\n")));
     let taken = given.options.files.tmpfs.iter().map(|(path, _)| path.display().to_string()).collect();
     let own = own_mounts(args, taken)?;
@@ -100,16 +107,11 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         return Err(CommandError::usage("an image is needed"));
     };
     let (image, layers, mut config) = find_or_pull(world, store, image_name, &args.image)?;
-    let from_environment = |entry: &String| match entry.contains('=') {
-        true => Some(entry.clone()),
-        false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
-    };
-    let named = args.env.iter().filter_map(from_environment);
-    let env = std::mem::take(&mut given.env).into_iter().chain(named).collect();
+    args.health.apply(&mut config)?;
     let wishes = Wishes {
         entrypoint: args.entrypoint.clone(),
         args: command.to_vec(),
-        env: with_proxies(&proxies(world), env),
+        env: with_proxies(&proxies(world), environment(&args.env, &args.env_files)?),
         workdir: args.workdir.clone(),
         user: args.user.clone(),
         terminal: args.tty,

@@ -7,11 +7,13 @@
 
 pub mod control;
 pub mod files;
+pub mod health;
 pub mod log;
 pub mod mounts;
 pub mod options;
 pub mod ports;
 mod process;
+pub mod processes;
 mod settings;
 pub mod signal;
 mod start;

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use super::ports::PortMapping;
 use super::signal;
 use crate::store::{ContainerId, Store, StoreError};
@@ -41,6 +42,9 @@ pub struct State {
     pub stopped: bool,
     /// The ports of this machine that lead to it, while it runs.
     pub ports: Vec<PortMapping>,
+    /// Of a container with checks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl State {
@@ -59,6 +63,7 @@ impl State {
             state.ports = Vec::new();
             state.exit_code = 128 + signal::KILL;
             state.error = "its supervisor was killed".to_owned();
+            state.health.iter_mut().for_each(Health::ended);
         }
         Ok(state)
     }

@@ -4,7 +4,8 @@
 //! a RUN. `launcher` starts the helper, a small process with one thread that is
 //! our own program again (`helper`), which makes each step's child; `child` is
 //! what the child does until exec, `mounts`, `states` and `stub` its mounts, `exec` the
-//! search for the program. `seccomp` is the filter, `facts` what the machine
+//! search for the program. `enter` starts a further process in a step that runs, `entering` is
+//! what that one does until exec. `seccomp` is the filter, `facts` what the machine
 //! has; `cgroup` and `limit` what it may use, `security` its rights. Errors cross the processes as values (`error`). Not here: which layers
 //! (`store`), pools of networks (`network`), what a step's changes become (`layer`).
 
@@ -14,6 +15,8 @@ mod child;
 mod chroot;
 mod directory;
 mod dns;
+mod enter;
+mod entering;
 mod error;
 mod exec;
 pub mod facts;
@@ -41,6 +44,7 @@ mod turns;
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 pub use chroot::ChrootError;
 pub use dns::{DnsOptions, private_resolv_conf};
+pub use enter::EnterSpec;
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
 pub use isolation::Isolation;

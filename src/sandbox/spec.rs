@@ -339,7 +339,7 @@ impl<F> Mount<F> {
 
 /// Bytes as text on the way between processes: each byte is the character of that number,
 /// which keeps any name whole and plain ones short.
-mod bytes {
+pub(super) mod bytes {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::PathBuf;

@@ -59,18 +59,13 @@ pub struct ContainerOptionArgs {
 #[derive(Debug)]
 pub struct Given {
     pub options: ContainerOptions,
-    /// `KEY=value`, of files; those of `-e` go over them.
-    pub env: Vec<String>,
     /// A line for each option that has no effect, and for what is to be known.
     pub notes: Vec<String>,
 }
 
-/// Looks a variable of this process's environment up.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
 impl ContainerOptionArgs {
     /// Reads them all. `rootless` tells whether the user is an ordinary one.
-    pub fn read(&self, environment: Environment<'_>, rootless: bool) -> Result<Given, CommandError> {
+    pub fn read(&self, rootless: bool) -> Result<Given, CommandError> {
         let mut notes = Vec::new();
         let rights = self.rights.read(rootless, &mut notes)?;
         let (files, sysctls) = (self.files.read()?, self.rights.sysctls()?);
@@ -98,7 +93,7 @@ impl ContainerOptionArgs {
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
         };
-        Ok(Given { options, env: self.text.env(environment)?, notes })
+        Ok(Given { options, notes })
     }
 
     /// Adds to a config what `--expose` and `--label` say, before it is kept.

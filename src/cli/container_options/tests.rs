@@ -14,8 +14,7 @@ struct Line {
 
 fn read(words: &[&str]) -> Result<Given, String> {
     let line = Line::try_parse_from(["run"].iter().chain(words)).map_err(|error| error.to_string())?;
-    let environment = |name: &str| (name == "HERE").then(|| "yes".to_owned());
-    line.args.read(&environment, false).map_err(|error| error.text())
+    line.args.read(false).map_err(|error| error.text())
 }
 
 #[track_caller]
@@ -33,7 +32,7 @@ fn bad(words: &str, expect: &str) {
 fn nothing_said() {
     let given = good("");
     assert_eq!(given.options, ContainerOptions::default());
-    assert!(given.notes.is_empty() && given.env.is_empty());
+    assert!(given.notes.is_empty());
 }
 
 #[test]
@@ -139,7 +138,7 @@ fn the_rest() {
 }
 
 #[test]
-fn files_of_labels_and_variables() {
+fn files_of_labels() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = directory.path().join(name);
@@ -147,19 +146,10 @@ fn files_of_labels_and_variables() {
         path.to_str().unwrap().to_owned()
     };
     let labels = file("labels", "# of the team\na=1\n  b=2\n\nc\n");
-    let env = file("env", "\u{feff}A=1 2\nHERE\nGONE\n#x\nB=\n");
-    let given = read(&["--label-file", &labels, "-l", "a=3", "--env-file", &env]).unwrap();
+    let given = read(&["--label-file", &labels, "-l", "a=3"]).unwrap();
     let expect: std::collections::BTreeMap<String, String> =
         [("a", "3"), ("b", "2"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     assert_eq!(given.options.labels, expect);
-    assert_eq!(given.env, ["A=1 2", "HERE=yes", "B="]);
-    let check = |text: &str, expect: &str| {
-        let path = file("bad", text);
-        let error = read(&["--env-file", &path]).map(|_| ()).unwrap_err();
-        assert!(error.contains(expect), "{error}");
-    };
-    check("a b=1\n", "variable 'a b' contains whitespaces");
-    check("=1\n", "no variable name on line '=1'");
-    let missing = read(&["--env-file", "/no/such/file"]).map(|_| ()).unwrap_err();
+    let missing = read(&["--label-file", "/no/such/file"]).map(|_| ()).unwrap_err();
     assert!(missing.contains("cannot read `/no/such/file`"), "{missing}");
 }

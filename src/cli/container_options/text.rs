@@ -1,4 +1,4 @@
-//! `--label`, `--label-file`, `--env-file`.
+//! `--label`, `--label-file`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Environment;
 use crate::cli::error::CommandError;
 
 /// The most bytes of a file.
@@ -22,9 +21,6 @@ pub struct TextArgs {
     /// A file of labels, one a line
     #[arg(long = "label-file", value_name = "FILE")]
     label_files: Vec<PathBuf>,
-    /// A file of environment variables, one a line
-    #[arg(long = "env-file", value_name = "FILE")]
-    env_files: Vec<PathBuf>,
 }
 
 impl TextArgs {
@@ -45,37 +41,12 @@ impl TextArgs {
             false => Ok(labels),
         }
     }
-
-    /// Reads the files of variables, as `KEY=value`; one without a value is taken from the environment.
-    pub fn env(&self, environment: Environment<'_>) -> Result<Vec<String>, CommandError> {
-        let mut env = Vec::new();
-        for file in &self.env_files {
-            for line in lines(file)? {
-                let (name, value) = match line.split_once('=') {
-                    Some((name, value)) => (name, Some(value.to_owned())),
-                    None => (line.as_str(), environment(&line)),
-                };
-                let bad = |why: &str| {
-                    let file = file.display();
-                    CommandError::usage(format!("poorly formatted environment: {why} (`{file}`)"))
-                };
-                if name.is_empty() {
-                    return Err(bad(&format!("no variable name on line '{line}'")));
-                }
-                if name.contains(char::is_whitespace) {
-                    return Err(bad(&format!("variable '{name}' contains whitespaces")));
-                }
-                env.extend(value.map(|value| format!("{name}={value}")));
-            }
-        }
-        Ok(env)
-    }
 }
 
 /// Reads the lines of a file that say something.
 fn lines(file: &Path) -> Result<Vec<String>, CommandError> {
     let failed = |why: String| CommandError::new(format!("cannot read `{}`: {why}", file.display()));
-    // It may be a pipe: `--env-file <(...)`.
+    // It may be a pipe: `--label-file <(...)`.
     let mut bytes = Vec::new();
     let read = File::open(file).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes));
     read.map_err(|error| failed(error.to_string()))?;

@@ -7,6 +7,8 @@
 
 mod clients;
 mod connection;
+mod exec;
+mod health;
 mod launch;
 mod life;
 mod streams;
