@@ -4,6 +4,8 @@
 //! process on a throw-away layer above the image's. Not here: terminals, signals
 //! and exit codes of the command line (`cli`).
 
+pub mod log;
+pub mod names;
 mod process;
 
 pub use process::{NoCommand, Start, Wishes};
