@@ -6,5 +6,8 @@ fn main() -> ExitCode {
     if let Some(code) = rbuild::sandbox::run_helper_if_asked() {
         return code;
     }
+    if let Some(code) = rbuild::container::run_supervisor_if_asked() {
+        return code;
+    }
     ExitCode::from(rbuild::cli::main(std::env::args_os()))
 }

@@ -13,9 +13,9 @@ use super::help;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand, export, graph,
-    groups, history, image_import, images, inspect, layers, load, login, logout, man, parse, prune, pull,
-    push, report, reset, rmi, run, save, shell, system_df, tag, why,
+    attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
+    export, graph, groups, history, image_import, images, inspect, layers, load, login, logout, man, parse,
+    prune, pull, push, report, reset, rm, rmi, run, save, shell, start, stop, system_df, tag, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -113,6 +113,24 @@ pub enum Command {
     Logout(logout::LogoutArgs),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
+    /// Make a container without starting it
+    Create(Late<run::CreateArgs>),
+    /// Start containers that were made or have ended
+    Start(Late<start::StartArgs>),
+    /// Stop containers and start them again
+    Restart(Late<stop::RestartArgs>),
+    /// Stop containers that run
+    Stop(Late<stop::StopArgs>),
+    /// Send a signal to containers that run
+    Kill(Late<stop::KillArgs>),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(Late<stop::WaitArgs>),
+    /// Take part in the streams of a container that runs
+    Attach(Late<attach::AttachArgs>),
+    /// Remove containers
+    Rm(Late<rm::RmArgs>),
+    /// Manage containers
+    Container(Late<groups::ContainerGroup>),
     /// Open a shell at any point of a build
     Shell(Box<Late<shell::ShellArgs>>),
     /// Say what this machine has, what it lacks, and how to get it

@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    build, history, image_import, images, inspect, load, prune, pull, push, reset, rmi, save, system_df, tag,
+    attach, build, history, image_import, images, inspect, load, prune, pull, push, reset, rm, rmi, run,
+    save, start, stop, system_df, tag,
 };
 
 /// Manage images.
@@ -49,6 +50,39 @@ pub enum ImageCommand {
     Save(save::SaveArgs),
     /// Give an image one more name
     Tag(tag::TagArgs),
+}
+
+/// Manage containers.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rbuild container run --rm flask\n  rbuild container rm web\n\n\
+    See also: rbuild run, rbuild rm")]
+pub struct ContainerGroup {
+    #[command(subcommand)]
+    pub command: ContainerCommand,
+}
+
+/// The words of `rbuild container`.
+#[derive(Debug, Subcommand)]
+pub enum ContainerCommand {
+    /// Take part in the streams of a container that runs
+    Attach(attach::AttachArgs),
+    /// Make a container without starting it
+    Create(Box<run::CreateArgs>),
+    /// Send a signal to containers that run
+    Kill(stop::KillArgs),
+    /// Stop containers and start them again
+    Restart(stop::RestartArgs),
+    /// Remove containers
+    #[command(visible_alias = "remove")]
+    Rm(rm::RmArgs),
+    /// Run a command in a new container from an image
+    Run(Box<run::RunArgs>),
+    /// Start containers that were made or have ended
+    Start(start::StartArgs),
+    /// Stop containers that run
+    Stop(stop::StopArgs),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(stop::WaitArgs),
 }
 
 /// Manage the store.
@@ -92,7 +126,7 @@ pub enum BuilderCommand {
 }
 
 /// The groups' names: alone on a command line they ask for help.
-pub const NAMES: [&str; 4] = ["image", "system", "builder", "cache"];
+pub const NAMES: [&str; 5] = ["image", "container", "system", "builder", "cache"];
 
 impl Command {
     /// Turns a word of a group into the command it is.
@@ -111,6 +145,17 @@ impl Command {
                 ImageCommand::Push(args) => Command::Push(args),
                 ImageCommand::Rm(args) => Command::Rmi(args),
                 ImageCommand::Tag(args) => Command::Tag(args),
+            },
+            Command::Container(Late(group)) => match group.command {
+                ContainerCommand::Attach(args) => Command::Attach(Late(args)),
+                ContainerCommand::Create(args) => Command::Create(Late(*args)),
+                ContainerCommand::Kill(args) => Command::Kill(Late(args)),
+                ContainerCommand::Restart(args) => Command::Restart(Late(args)),
+                ContainerCommand::Rm(args) => Command::Rm(Late(args)),
+                ContainerCommand::Run(args) => Command::Run(Late(*args)),
+                ContainerCommand::Start(args) => Command::Start(Late(args)),
+                ContainerCommand::Stop(args) => Command::Stop(Late(args)),
+                ContainerCommand::Wait(args) => Command::Wait(Late(args)),
             },
             Command::System(Late(group)) => match group.command {
                 SystemCommand::Df(args) => Command::SystemDf(args),

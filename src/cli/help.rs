@@ -11,9 +11,13 @@ use super::headings::HEADINGS;
 use super::{command_line, exit_codes, ui};
 
 /// The commands as they are listed; one that is in no row is listed at the end.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Build", &["build", "check", "context", "graph", "why", "shell", "parse", "expand"]),
-    ("Images", &["images", "run", "tag", "rmi", "import", "export", "load", "save", "image"]),
+    ("Images", &["images", "tag", "rmi", "import", "export", "load", "save", "image"]),
+    (
+        "Containers",
+        &["run", "create", "start", "restart", "stop", "kill", "wait", "attach", "rm", "container"],
+    ),
     ("Registry", &["pull", "push", "login", "logout"]),
     ("Look", &["builds", "report", "inspect", "history", "diff", "layers"]),
     ("Disk", &["du", "prune", "cache", "system", "builder"]),

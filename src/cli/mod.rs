@@ -6,6 +6,8 @@
 //! here does the work itself.
 
 mod annotations;
+mod attach;
+mod attached;
 mod attend;
 mod build;
 mod builds;
@@ -17,6 +19,8 @@ mod check;
 mod command_line;
 mod completion;
 mod config;
+mod container_args;
+mod containers;
 mod context;
 mod contexts;
 mod csv;
@@ -31,6 +35,7 @@ mod export;
 mod filter;
 mod find;
 mod findings;
+mod foreground;
 mod graph;
 mod groups;
 mod guess;
@@ -64,6 +69,7 @@ mod reach;
 mod report;
 mod reset;
 mod resources;
+mod rm;
 mod rmi;
 mod rows;
 mod run;
@@ -72,8 +78,10 @@ mod save;
 mod shell;
 mod shell_words;
 mod snapshotter;
+mod start;
 mod step_inputs;
 mod step_network;
+mod stop;
 mod system_df;
 mod table;
 mod tag;
@@ -220,6 +228,14 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
+        Command::Create(Late(args)) => run::create(&world, args)?,
+        Command::Start(Late(args)) => return start::start(&world, args),
+        Command::Attach(Late(args)) => return attach::attach(&world, args),
+        Command::Stop(Late(args)) => stop::stop(&world, args)?,
+        Command::Restart(Late(args)) => stop::restart(&world, args)?,
+        Command::Kill(Late(args)) => stop::kill(&world, args)?,
+        Command::Wait(Late(args)) => stop::wait(&world, args)?,
+        Command::Rm(Late(args)) => rm::rm(&world, args)?,
         Command::Shell(args) => return shell::shell(&world, args.0),
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,
@@ -232,7 +248,7 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::SystemReset(args) => reset::reset(&world, args)?,
         Command::SystemPrune(args) => prune::system(&world, args)?,
         Command::SystemDf(args) => system_df::df(&world, args)?,
-        Command::Image(_) | Command::System(_) | Command::Builder(_) => {}
+        Command::Image(_) | Command::Container(_) | Command::System(_) | Command::Builder(_) => {}
         Command::Build(_)
         | Command::Check(_)
         | Command::Parse(_)

@@ -12,12 +12,12 @@ use super::attend::{self, Left};
 use super::build::{SourceArgs, ca_cert, failed, request};
 use super::cache_options::CacheArgs;
 use super::error::{CommandError, chain, code};
+use super::foreground;
 use super::isolation::IsolationArg;
 use super::progress::{self, Progress};
 use super::pull_policy::PullArg;
 use super::reach::ReachArgs;
 use super::resources::ResourceArgs;
-use super::run;
 use super::step_inputs::StepInputArgs;
 use super::step_network::StepNetworkArgs;
 use super::ui;
@@ -162,10 +162,10 @@ fn attended(
     }
     let on_terminal = ui::in_is_terminal() && ui::out_is_terminal();
     let is_shell = command.is_empty();
-    let signals = run::signals()?;
+    let signals = foreground::signals()?;
     let (stdio, pipes) = match on_terminal {
         true => Default::default(),
-        false => run::pipes(true)?,
+        false => foreground::pipes(true)?,
     };
     let request = ShellRequest {
         command,
@@ -178,7 +178,7 @@ fn attended(
     let (before, step) = (point.before, point.step);
     let mut shell = point.opener.open(request).map_err(people)?;
     if !on_terminal {
-        return run::attend(&shell.running, None, signals, pipes, false);
+        return foreground::attend(&shell.running, None, signals, pipes, false);
     }
     drop(signals);
     if is_shell {

@@ -9,7 +9,7 @@ use super::template::Template;
 use super::world::World;
 use super::{find, rows, ui, units};
 use crate::image::Reference;
-use crate::store::{CacheEntry, ImageUsage, RunningContainer, Usage, bytes_together};
+use crate::store::{CacheEntry, ImageUsage, ListedContainer, Usage, bytes_together};
 
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
@@ -171,21 +171,22 @@ fn shortened(mut rows: Vec<Value>) -> Vec<Value> {
     rows
 }
 
-fn container_row((container, size): &(RunningContainer, u64), usage: &Usage) -> Value {
+fn container_row((listed, size): &(ListedContainer, u64), usage: &Usage) -> Value {
+    let container = &listed.kept;
     let image = usage.images.iter().find(|image| Some(image.id) == container.image);
     let name = image.and_then(|image| image.names.first()).map(ToString::to_string);
-    let age = Timestamp::now().as_second() - container.started.as_second();
+    let age = Timestamp::now().as_second() - container.created.as_second();
     json!({
-        "ID": container.id,
+        "ID": container.id.short(),
         "Image": name.or(container.image.map(|id| id.short())).unwrap_or_default(),
         "Command": "",
         "LocalVolumes": "0",
         "Size": units::exact_size(*size),
-        "CreatedAt": container.started.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        "CreatedAt": container.created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
         "RunningFor": units::ago(age),
-        "Status": format!("Up {}", units::duration(age.max(0))),
-        "State": "running",
-        "Names": "",
+        "Status": if listed.running { "Up" } else { "Exited" },
+        "State": if listed.running { "running" } else { "exited" },
+        "Names": container.name,
     })
 }
 

@@ -14,19 +14,21 @@ use signal_hook::iterator::Signals;
 
 use super::config;
 use super::error::{CommandError, chain};
+use super::foreground::terminal_size;
 use super::quota;
 use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
 use crate::build::{Busybox, Engine};
+use crate::container::Order;
 use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
 use crate::sandbox::facts;
 use crate::sandbox::isolation::{self, NoIsolation, Surroundings, WantedIsolation};
-use crate::sandbox::network::{NetworkPool, NoNetwork};
+use crate::sandbox::network::NoNetwork;
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
-use crate::store::{Store, StoreOptions};
+use crate::store::{ContainerId, Store, StoreOptions};
 use crate::sys::read::read_small;
 use crate::sys::userns::{self, Identity, UsernsError};
 use crate::sys::{OverlayXattrs, Snapshotter};
@@ -172,15 +174,26 @@ impl World {
         })
     }
 
+    /// Makes what the supervisor of a container needs to know.
+    pub fn order(&self, store: &Store, id: &ContainerId) -> Order {
+        Order {
+            id: id.clone(),
+            store_root: self.store_root.clone(),
+            xattrs: store.options().xattrs,
+            sync: self.sync,
+            snapshotter: self.snapshotter.map(|snapshotter| snapshotter.to_string()),
+            path: std::env::var("PATH").unwrap_or_default(),
+            chroot: self.launcher.isolation() == Isolation::Chroot,
+            resolv_conf: self.resolv_conf.clone(),
+            attached: false,
+            terminal: terminal_size(),
+        }
+    }
+
     /// Returns how the store is opened.
     pub fn store_options(&self) -> StoreOptions {
         let xattrs = self.identity.as_ref().map_or(OverlayXattrs::User, |identity| identity.xattrs);
         StoreOptions { xattrs, sync: self.sync }
-    }
-
-    /// Returns where private networks come from.
-    pub fn networks(&self) -> Result<&NetworkPool, &NoNetwork> {
-        self.networks.get()
     }
 
     /// Lets registries be insecure, for this command; to be said before they are reached.

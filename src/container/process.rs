@@ -3,6 +3,8 @@
 //! Pure. The rules are those of `docker run`: arguments replace CMD and are
 //! appended to an exec-form ENTRYPOINT; `--entrypoint` drops the image's CMD.
 
+use serde::{Deserialize, Serialize};
+
 use crate::image::ContainerConfig;
 
 /// The search path of containers whose image sets none.
@@ -23,8 +25,35 @@ pub struct Wishes {
     pub terminal: bool,
 }
 
+impl Wishes {
+    /// Returns an image's config with what is wished: the config of the container.
+    pub fn applied_to(&self, mut config: ContainerConfig) -> ContainerConfig {
+        match &self.entrypoint {
+            Some(entrypoint) => {
+                config.entrypoint = (!entrypoint.is_empty()).then(|| vec![entrypoint.clone()]);
+                config.cmd = (!self.args.is_empty()).then(|| self.args.clone());
+            }
+            None if !self.args.is_empty() => config.cmd = Some(self.args.clone()),
+            None => {}
+        }
+        for entry in &self.env {
+            match entry.split_once('=') {
+                Some((key, value)) => config.set_env(key, value),
+                None => config.env.retain(|e| e.split_once('=').is_none_or(|(key, _)| key != entry)),
+            }
+        }
+        if let Some(workdir) = &self.workdir {
+            config.working_dir.clone_from(workdir);
+        }
+        if let Some(user) = &self.user {
+            config.user.clone_from(user);
+        }
+        config
+    }
+}
+
 /// What to start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// Never empty.
     pub args: Vec<String>,

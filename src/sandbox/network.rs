@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys::{netns, spawn};
 
 /// Says why a private network could not be made.
@@ -53,7 +55,7 @@ impl NoNetwork {
 }
 
 /// A port of the host that leads to one of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublishedPort {
     /// An IPv4 address of the host; `0.0.0.0` for all.
     pub host_address: String,

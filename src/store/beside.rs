@@ -93,8 +93,7 @@ impl Store {
         unnamed.sort_unstable();
         for (_, id) in unnamed {
             let _lock = self.names_lock()?;
-            let running = self.containers()?.iter().any(|container| container.image == Some(id));
-            if !running && self.names_of(&id)?.is_empty() && self.has_image(&id) {
+            if self.container_of(&id)?.is_none() && self.names_of(&id)?.is_empty() && self.has_image(&id) {
                 self.delete_image(&id)?;
                 return Ok(true);
             }

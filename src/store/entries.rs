@@ -147,7 +147,8 @@ impl Store {
         of_images: &BTreeSet<SnapshotId>,
     ) -> Result<Vec<CacheEntry>, StoreError> {
         let (recorded, records) = self.recorded_layers()?;
-        let pinned: BTreeSet<SnapshotId> = leases::living(&self.paths)?.1.into_iter().collect();
+        let mut pinned: BTreeSet<SnapshotId> = leases::living(&self.paths)?.1.into_iter().collect();
+        pinned.extend(super::containers::layers_of_containers(&self.paths)?);
         let images = of_images.iter().filter_map(|id| layers.get(id));
         let of_images_too: HashSet<_> = images.flat_map(|layer| layer.linked()).map(|l| l.file).collect();
         let mut entries = Vec::new();

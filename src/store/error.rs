@@ -58,6 +58,13 @@ pub enum StoreError {
     Broken { entry: String, why: String },
     #[error("No such image: {0}")]
     NotFound(String),
+    #[error("No such container: {0}")]
+    NoContainer(String),
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove \
+         (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken { name: String, id: super::ContainerId },
     #[error("`{text}` is ambiguous: it is the start of the ids {}", ids.join(", "))]
     Ambiguous { text: String, ids: Vec<String> },
     #[error(
@@ -72,10 +79,10 @@ pub enum StoreError {
     )]
     NameInUse { name: String, id: ImageId, container: String },
     #[error(
-        "conflict: unable to delete {} (cannot be forced) - image is being used by running container {container}",
-        .id.short()
+        "conflict: unable to delete {} ({} be forced) - image is being used by {} container {container}",
+        .id.short(), if *.running { "cannot" } else { "must" }, if *.running { "running" } else { "stopped" }
     )]
-    ImageInUse { id: ImageId, container: String },
+    ImageInUse { id: ImageId, container: String, running: bool },
     #[error("the user namespace does not map the owner {uid}:{gid}")]
     NoSuchOwner { uid: u32, gid: u32 },
     #[error("{0}")]

@@ -70,6 +70,9 @@ pub(super) struct Paths {
     /// Made by the first blob that is received in parts.
     pub partials: PathBuf,
     pub builds: PathBuf,
+    /// Made by the first container, as the next.
+    pub containers: PathBuf,
+    pub container_names: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
     pub tmp: PathBuf,
@@ -101,6 +104,8 @@ impl Paths {
             cache_mounts: base.join("cache/mounts"),
             partials: base.join("cache/partials"),
             builds: base.join("builds"),
+            containers: base.join("containers"),
+            container_names: base.join("container-names"),
             leases: base.join("leases"),
             locks: base.join("locks"),
             tmp: base.join("tmp"),

@@ -1,7 +1,7 @@
 //! Who is using the store: the shared lock and a lease file for every process.
 //!
 //! A lease's file is locked while its process lives and lists the layers it
-//! pins, and of a container its id and image. The kernel lets the lock go when the
+//! pins. The kernel lets the lock go when the
 //! process ends, however it ends; whoever then finds the lease removes it and what it
 //! left in `tmp/`.
 
@@ -13,13 +13,12 @@ use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 
-use crate::image::{ImageId, SnapshotId};
+use crate::image::SnapshotId;
 use crate::sys::atomic;
 use crate::sys::lock::{FileLock, NamedLock};
 
 use super::error::{failed, names_in};
 use super::layout::Paths;
-use super::measure::Measure;
 use super::temporary::remove_tree;
 use super::{Store, StoreError, locked};
 
@@ -45,29 +44,8 @@ impl Hold {
     }
 }
 
-/// What the lines of a lease start with that are no layers.
-const CONTAINER: &str = "container ";
-const IMAGE: &str = "image ";
 /// The line of a lease whose process uses no layer but those it lists.
 const PARKED: &str = "parked\n";
-
-/// A container that runs now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunningContainer {
-    /// Twelve hex digits.
-    pub id: String,
-    /// `None` where it runs from a build step.
-    pub image: Option<ImageId>,
-    pub started: Timestamp,
-    lease: String,
-}
-
-impl RunningContainer {
-    /// Returns the name of its lease.
-    pub(super) fn lease(&self) -> &str {
-        &self.lease
-    }
-}
 
 impl Store {
     /// Keeps every layer from being removed until the store is closed.
@@ -86,51 +64,6 @@ impl Store {
     pub fn hold_only(&self, layers: &[SnapshotId]) -> Result<(), StoreError> {
         self.pin(layers, String::new())?;
         self.let_go()
-    }
-
-    /// Tells others which container is about to run from which image.
-    ///
-    /// Once it runs, [`Store::let_go`] keeps only these layers from being removed.
-    pub fn hold_for_container(
-        &self,
-        layers: &[SnapshotId],
-        container: &str,
-        image: Option<&ImageId>,
-    ) -> Result<(), StoreError> {
-        let image = image.map(|image| format!("{IMAGE}{image}\n")).unwrap_or_default();
-        self.pin(layers, format!("{CONTAINER}{container}\n{image}"))
-    }
-
-    /// Lists the containers that run, oldest first.
-    pub fn containers(&self) -> Result<Vec<RunningContainer>, StoreError> {
-        clear_dead(&self.paths)?;
-        let mut containers = Vec::new();
-        for lease in names_in(&self.paths.leases)? {
-            let path = self.paths.leases.join(&lease);
-            let text = read_all(&path)?;
-            let Some(id) = text.lines().find_map(|line| line.strip_prefix(CONTAINER)) else { continue };
-            let image = text.lines().find_map(|line| line.strip_prefix(IMAGE)?.parse().ok());
-            let Ok(started) = std::fs::metadata(&path).and_then(|m| m.modified()) else { continue };
-            containers.push(RunningContainer {
-                id: id.to_owned(),
-                image,
-                started: Timestamp::try_from(started).unwrap_or_default(),
-                lease,
-            });
-        }
-        containers.sort_by_key(|container| container.started);
-        Ok(containers)
-    }
-
-    /// Returns the bytes of the files that a container wrote.
-    pub fn container_size(&self, container: &RunningContainer) -> Result<u64, StoreError> {
-        let mut measure = Measure::default();
-        for name in names_in(&self.paths.tmp)? {
-            if name.split('.').next() == Some(&container.lease) {
-                measure.add(&self.paths.tmp.join(name));
-            }
-        }
-        Ok(measure.all())
     }
 
     fn pin(&self, layers: &[SnapshotId], mut text: String) -> Result<(), StoreError> {

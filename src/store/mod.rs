@@ -34,8 +34,14 @@
 //!   builds/ID/log              the full log of a build (flock: held while it runs)
 //!   builds/ID/record           JSON: what became of it; written once, at its end
 //!   builds/ID/report.html      the page that was last looked at
-//!   leases/ID                  flock: held while its process lives; lists layers it pins, and of a
-//!                              container its id and image
+//!   containers/ID/config       JSON [KeptContainer]
+//!   containers/ID/state        JSON of its supervisor's
+//!   containers/ID/lock         flock: held by its supervisor
+//!   containers/ID/fs/          its writable layer, an overlay upper directory
+//!   containers/ID/log          what it wrote
+//!   containers/ID/socket       where its supervisor hears
+//!   container-names/NAME       -> ID (a symbolic link whose target is the container's id)
+//!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```
@@ -48,8 +54,8 @@
 //! Whoever writes, or reads layers, first holds `lock` shared and a lease ([`Store::hold`];
 //! writing functions do it by themselves); both end with the process, however it ends.
 //!
-//! **Roots of garbage collection**: the layers of images, of cache records, and those pinned
-//! by living leases. Steps and the index are no roots: they go when their layers go. A sweep
+//! **Roots of garbage collection**: the layers of images, of cache records, beneath containers, and those
+//! pinned by living leases. Steps and the index are no roots: they go when their layers go. A sweep
 //! needs `lock` alone; where it cannot have it, it is left to the process that ends last.
 //! Where a limit asks for room (`quota`), layers that were not touched since the oldest lease was
 //! made go without that lock (`beside`): whoever holds the store touches a layer before reading it.
@@ -67,6 +73,7 @@ mod builds;
 mod cache_mounts;
 mod check;
 mod choose;
+mod containers;
 mod copied;
 mod created;
 mod diff;
@@ -119,6 +126,7 @@ pub use builds::{BUILDS_KEPT, BuildLog, BuildState, KeptBuild};
 pub use cache_mounts::{CacheMount, CacheMountId, CacheUse, EmptiedMounts};
 pub use check::{Depth, Problem};
 pub use choose::{CacheFilter, Free, PruneRequest, choose};
+pub use containers::{ContainerId, ContainerLock, KeptContainer, ListedContainer};
 pub use copied::{CopiedFile, CopiedFiles, EarlierCopy};
 pub use diff::{Change, Differences};
 pub use digests::{image_layer_digest, image_layer_digests};
@@ -128,7 +136,6 @@ pub use find::Found;
 pub use image_files::{FolderFiles, ImageFiles, LayerFiles, Wasted};
 pub use images::{ImageRecord, ListedImage, StoredImage};
 pub use kept_mounts::{KeptMount, MountFilesError};
-pub use leases::RunningContainer;
 pub use origins::Origin;
 pub use packed::PackedLayer;
 pub use partials::{PARTIAL_KEPT, Partial};

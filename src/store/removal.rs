@@ -9,7 +9,7 @@ use crate::image::{ChainId, ImageConfig, ImageId, Reference, SnapshotId};
 use super::error::{read_if_there, remove_file};
 use super::images::ImageFile;
 use super::sweep::Swept;
-use super::{Found, RunningContainer, Store, StoreError};
+use super::{Found, ListedContainer, Store, StoreError};
 
 /// What a removal did, in the order docker prints it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -47,7 +47,7 @@ impl Store {
         let Found::Image { id, name } = self.find(text)? else {
             return Err(StoreError::NotFound(text.to_owned()));
         };
-        let running = self.containers()?.into_iter().find(|container| container.image == Some(id));
+        let user = self.container_of(&id)?;
         let mut removal = Removal::default();
         let layers = {
             let _lock = self.names_lock()?;
@@ -59,10 +59,13 @@ impl Store {
             };
             let name = name.and_then(|name| names.iter().find(|there| same(there, &name)).cloned());
             removal.untagged = match name {
-                Some(name) => names_to_take(&mut names, &name, text, &id, force, running.as_ref())?,
+                Some(name) => names_to_take(&mut names, &name, text, &id, force, user.as_ref())?,
                 None => {
-                    if let Some(container) = running {
-                        return Err(StoreError::ImageInUse { id, container: container.id });
+                    if let Some(ListedContainer { kept, running }) = &user
+                        && (*running || !force)
+                    {
+                        let (container, running) = (kept.id.short().to_owned(), *running);
+                        return Err(StoreError::ImageInUse { id, container, running });
                     }
                     if !force && !is_of_one_name(&names) {
                         return Err(StoreError::SeveralNames(id));
@@ -74,7 +77,7 @@ impl Store {
             for reference in &removal.untagged {
                 self.drop_reference(reference)?;
             }
-            if !names.is_empty() || running.is_some() {
+            if !names.is_empty() || user.is_some_and(|user| user.running) {
                 return Ok(removal);
             }
             self.delete_image(&id)?
@@ -100,8 +103,8 @@ impl Store {
             let _lock = self.names_lock()?;
             let mut names = self.names_of(id)?;
             names.sort_by_cached_key(Reference::to_string);
-            let running = self.containers()?.iter().any(|container| container.image == Some(*id));
-            if running || !self.has_image(id) || !unused(&names) {
+            let used = self.container_of(id)?.is_some();
+            if used || !self.has_image(id) || !unused(&names) {
                 continue;
             }
             for reference in &names {
@@ -153,6 +156,14 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Returns a container of an image, one that runs where there is one.
+    pub(super) fn container_of(&self, id: &ImageId) -> Result<Option<ListedContainer>, StoreError> {
+        let of_it = self.containers()?.into_iter().filter(|container| container.kept.image == Some(*id));
+        Ok(of_it.max_by_key(|container| container.running))
+    }
+}
+
 /// Takes from an image's names those that go with one of them.
 fn names_to_take(
     names: &mut Vec<Reference>,
@@ -160,13 +171,13 @@ fn names_to_take(
     text: &str,
     id: &ImageId,
     force: bool,
-    running: Option<&RunningContainer>,
+    user: Option<&ListedContainer>,
 ) -> Result<Vec<Reference>, StoreError> {
-    if let Some(container) = running
+    if let Some(user) = user
         && !force
         && is_of_one_name(names)
     {
-        let container = container.id.clone();
+        let container = user.kept.id.short().to_owned();
         return Err(StoreError::NameInUse { name: text.to_owned(), id: *id, container });
     }
     let same_repository = |there: &Reference| there.full_name() == name.full_name();
@@ -194,7 +205,7 @@ fn freed_of(layers: Layers, swept: &Swept) -> Vec<ChainId> {
 #[cfg(test)]
 mod tests {
     use super::super::error::names_in;
-    use super::super::{images, steps, testing};
+    use super::super::{containers, images, steps, testing};
     use super::*;
     use crate::image::{CacheKey, Digest, OpDigest};
 
@@ -301,30 +312,31 @@ mod tests {
         for name in ["one", "two"] {
             store.tag(&name.parse().unwrap(), &id).unwrap();
         }
-        let container = testing::open(directory.path());
-        container.hold().unwrap();
         let layers = store.image(&id).unwrap().layers;
-        container.hold_for_container(&layers, "0123456789ab", Some(&id)).unwrap();
-        container.let_go().unwrap();
-        assert_eq!(store.containers().unwrap()[0].image, Some(id));
+        let mut container = containers::testing::container("c", layers);
+        container.image = Some(id);
+        store.create_container(&container).unwrap();
+        let lock = store.lock_container(&container.id).unwrap().unwrap();
+        let short = container.id.short();
         let refused = |text: &str, force: bool| store.remove_image(text, force).unwrap_err().to_string();
 
-        assert!(
-            refused(&id.short(), true)
-                .contains("(cannot be forced) - image is being used by running container 0123456789ab")
-        );
+        let words = format!("(cannot be forced) - image is being used by running container {short}");
+        assert!(refused(&id.short(), true).contains(&words));
         assert!(!store.remove_image("two", false).unwrap().untagged.is_empty());
-        let words =
-            "unable to remove repository reference \"one\" (must force) - container 0123456789ab is using";
-        assert!(refused("one", false).contains(words), "{}", refused("one", false));
+        let words = format!(
+            "unable to remove repository reference \"one\" (must force) - container {short} is using"
+        );
+        assert!(refused("one", false).contains(&words), "{}", refused("one", false));
         assert_eq!(store.remove_images(&[id], &|_| true).unwrap(), ImagesRemoved::default());
         let forced = store.remove_image("one", true).unwrap();
         assert_eq!((forced.untagged.len(), forced.deleted), (1, None));
         assert!(store.image(&id).is_ok());
 
-        drop(container);
-        assert!(store.containers().unwrap().is_empty());
-        assert_eq!(store.remove_image(&id.short(), false).unwrap().deleted, Some(id));
+        drop(lock);
+        let words = format!("(must be forced) - image is being used by stopped container {short}");
+        assert!(refused(&id.short(), false).contains(&words));
+        assert_eq!(store.remove_image(&id.short(), true).unwrap().deleted, Some(id));
+        assert!(store.container_view(&container).is_ok());
     }
 
     #[test]

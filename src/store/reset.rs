@@ -20,7 +20,7 @@ use super::error::{failed, names_in};
 use super::layout::Paths;
 use super::leases::clear_dead;
 use super::temporary::remove_tree;
-use super::{BuildState, Quota, Store, StoreError, StoreOptions};
+use super::{BuildState, ListedContainer, Quota, Store, StoreError, StoreOptions};
 
 /// What a store's folder of any version has.
 const MARKS: [&str; 4] = ["format", "snapshots", "images", "leases"];
@@ -221,9 +221,11 @@ impl Store {
             });
         }
         clear_dead(&self.paths)?;
-        for container in self.containers()? {
-            let processes = lock_holders(&self.paths.leases.join(container.lease()));
-            let (what, since) = (format!("container {}", container.id), Some(container.started));
+        for ListedContainer { kept, .. } in self.containers()?.into_iter().filter(|listed| listed.running) {
+            let lock = self.container_dir(&kept.id).join("lock");
+            let since = std::fs::metadata(&lock).and_then(|metadata| metadata.modified()).ok();
+            let since = since.and_then(|time| Timestamp::try_from(time).ok());
+            let (what, processes) = (format!("container {}", kept.id.short()), lock_holders(&lock));
             users.push(StoreUser { what, processes, since });
         }
         let mut others: Vec<u32> = Vec::new();
@@ -240,7 +242,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing;
+    use super::super::{containers, testing};
     use super::*;
     use crate::sys::OverlayXattrs;
 
@@ -300,10 +302,13 @@ mod tests {
         assert_eq!(users[0].what, format!("build {}", log.id()));
         assert_eq!(users[0].processes, [std::process::id()]);
         drop(log);
-        store.hold_for_container(&[], "0123456789ab", None).unwrap();
+        let container = containers::testing::container("c", vec![]);
+        store.create_container(&container).unwrap();
         store.let_go().unwrap();
+        let held = store.lock_container(&container.id).unwrap().unwrap();
         let Reset::InUse(users) = reset() else { panic!("it is in use") };
-        assert_eq!(users[0].what, "container 0123456789ab");
+        assert_eq!(users[0].what, format!("container {}", container.id.short()));
+        drop(held);
         drop(store);
         assert_eq!(reset(), Reset::Done);
     }

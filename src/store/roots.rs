@@ -206,6 +206,46 @@ impl Store {
         Ok(PreparedRoot { plan: Some(plan), points, kind })
     }
 
+    /// Makes a root of layers (lowest first) with a container's writable layer on top, which may hold what
+    /// the container wrote before.
+    pub fn prepare_container_root(
+        &self,
+        layers: &[SnapshotId],
+        draft: &Draft,
+    ) -> Result<PreparedRoot, StoreError> {
+        let chosen = self.snapshotter()?;
+        if chosen.snapshotter != Snapshotter::Copy {
+            return self.prepare_root(layers, draft);
+        }
+        let (tree, points) = (self.tree_above(layers, &draft.dir)?, draft.points());
+        let (path, scratch) = (tree.path().to_owned(), draft.work.clone());
+        let plan = RootPlan::Directory { path, mount: None, scratch, points: points.clone() };
+        Ok(PreparedRoot { plan: Some(plan), points, kind: Kind::Copy(tree) })
+    }
+
+    /// Does what [`Store::finish_root`] does for a root that [`Store::prepare_container_root`] made.
+    pub fn finish_container_root(
+        &self,
+        root: PreparedRoot,
+        base: &RootDir,
+        draft: &mut Draft,
+    ) -> Result<(), StoreError> {
+        if !matches!(root.kind, Kind::Copy(_)) {
+            return self.finish_root(root, base, draft);
+        }
+        // What it wrote earlier is among what differs: all of it is written anew, and then put in place.
+        let (next, before) = (draft.beside("next")?, draft.beside("before")?);
+        let upper = RootDir::open(&next).map_err(failed("open", &next))?;
+        layer::inherit_root(Some(base), &upper, self.options.xattrs).map_err(StoreError::Difference)?;
+        let kept = std::mem::replace(&mut draft.dir, next.clone());
+        let finished = self.finish_root(root, base, draft);
+        draft.dir = kept;
+        finished?;
+        std::fs::remove_dir(&before).map_err(failed("remove", &before))?;
+        std::fs::rename(&draft.dir, &before).map_err(failed("replace", &draft.dir))?;
+        std::fs::rename(&next, &draft.dir).map_err(failed("replace", &draft.dir))
+    }
+
     /// Makes the root of a draft once more, after what used `before` has ended: what it left is there. The
     /// draft's work directory is a new one, since overlayfs takes none twice.
     pub fn prepare_again(

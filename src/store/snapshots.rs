@@ -98,6 +98,13 @@ impl Draft {
         self.was_changed = true;
     }
 
+    /// Makes a directory that goes with the draft.
+    pub(super) fn beside(&self, name: &str) -> Result<PathBuf, StoreError> {
+        let path = self.temporary.path().join(name);
+        std::fs::create_dir(&path).map_err(failed("make", &path))?;
+        Ok(path)
+    }
+
     /// Returns where a sandbox lists the mount points that it makes.
     pub(super) fn points(&self) -> PathBuf {
         self.temporary.path().join("points")
@@ -176,6 +183,14 @@ impl Store {
         }
         // Whatever the umask is.
         std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).map_err(failed("make", &dir))?;
+        Ok(Draft { dir, work, temporary, tree: None, was_changed: false })
+    }
+
+    /// Starts a draft on an upper directory that is kept elsewhere; what it needs besides is temporary.
+    pub(super) fn draft_on(&self, dir: PathBuf) -> Result<Draft, StoreError> {
+        let temporary = self.temp_dir()?;
+        let work = temporary.path().join("work");
+        rustix::fs::mkdir(&work, Mode::RWXU).map_err(|e| failed("make", &work)(e.into()))?;
         Ok(Draft { dir, work, temporary, tree: None, was_changed: false })
     }
 
@@ -302,6 +317,24 @@ impl Store {
             Err(error) if self.overlay_failed(&error.to_string()) => self.tree_to_read(layers),
             Err(error) => Err(StoreError::View(error)),
         }
+    }
+
+    /// Returns a merged read-only view of layers, lowest first, with one more directory of layer form on top.
+    pub(super) fn view_beneath(&self, layers: &[SnapshotId], upper: &Path) -> Result<RootDir, StoreError> {
+        let base = self.view(layers)?;
+        if self.snapshotter()?.snapshotter == Snapshotter::Overlay {
+            let mut paths = vec![upper.to_owned()];
+            paths.extend(self.lowers(layers));
+            if paths.len() == 1 {
+                paths.push(self.paths.empty.clone());
+            }
+            return mount_view(&paths, self.options.xattrs).map(RootDir::from_fd).map_err(StoreError::View);
+        }
+        if std::fs::read_dir(upper).map_err(failed("read", upper))?.next().is_none() {
+            return Ok(base);
+        }
+        drop(base);
+        self.tree_with(layers, upper)
     }
 
     pub(super) fn snapshot_state(&self, id: &SnapshotId) -> Result<State, StoreError> {

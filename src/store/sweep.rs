@@ -100,6 +100,7 @@ impl Sweep<'_> {
         store.clear_partials(super::PARTIAL_KEPT)?;
         let (mut layers, mut blobs): (BTreeSet<SnapshotId>, BTreeSet<Digest>) = Default::default();
         layers.extend(pinned);
+        layers.extend(super::containers::layers_of_containers(&store.paths)?);
         for id in store.image_ids()? {
             blobs.insert(id.0);
             let Some(bytes) = read_if_there(&store.paths.image(&id))? else { continue };

@@ -139,6 +139,24 @@ impl Store {
         Ok(tree)
     }
 
+    /// Returns a tree of layers (lowest first), and what is above them, to write to; what is above counts as
+    /// different from what the layers have.
+    pub(super) fn tree_above(&self, layers: &[SnapshotId], upper: &Path) -> Result<Tree, StoreError> {
+        let mut tree = self.tree(None, &each_once(layers), Become::Copies)?;
+        let stamps = Stamps::read(&tree.open()?).map_err(failed("read", &tree.path))?;
+        tree.merge(upper, self.options.xattrs, Become::Copies)?;
+        tree.stamps = Some(stamps);
+        Ok(tree)
+    }
+
+    /// Returns a tree of layers (lowest first) with one more directory of layer form on top, only to be read.
+    pub(super) fn tree_with(&self, layers: &[SnapshotId], upper: &Path) -> Result<RootDir, StoreError> {
+        let mut tree = self.tree(None, &each_once(layers), Become::Links)?;
+        tree.merge(upper, self.options.xattrs, Become::Links)?;
+        let root = tree.open()?;
+        Ok(root.keeping(Arc::new(tree)))
+    }
+
     /// Merges layers (lowest first) into an empty directory, for somebody to write to.
     pub fn merge_into(&self, layers: &[SnapshotId], directory: &Path) -> Result<(), StoreError> {
         let tree = RootDir::open(directory).map_err(failed("open", directory))?;

@@ -14,7 +14,7 @@ use super::entries::{CacheEntry, time_of};
 use super::error::names_in;
 use super::measure::{Linked, measured};
 use super::snapshots::State;
-use super::{RunningContainer, Store, StoreError};
+use super::{ListedContainer, Store, StoreError};
 
 /// What takes space in a store. All sizes are in bytes.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub struct Usage {
     /// What of that belongs to images no container runs from.
     pub images_reclaimable: u64,
     /// With what each wrote.
-    pub containers: Vec<(RunningContainer, u64)>,
+    pub containers: Vec<(ListedContainer, u64)>,
     /// Last used first.
     pub cache: Vec<CacheEntry>,
 }
@@ -117,7 +117,8 @@ impl Store {
         for listed in &images {
             let Ok(image) = &listed.image else { continue };
             let own: BTreeSet<&SnapshotId> = image.layers.iter().collect();
-            let running = containers.iter().filter(|container| container.image == Some(listed.id)).count();
+            let running =
+                containers.iter().filter(|container| container.kept.image == Some(listed.id)).count();
             if running > 0 {
                 active.extend(&own);
             }
@@ -145,7 +146,7 @@ impl Store {
         let of_images = owners.into_keys().cloned().collect();
         usage.cache = self.entries(&layers, &of_images)?;
         for container in containers {
-            let size = self.container_size(&container)?;
+            let size = self.container_size(&container.kept.id)?;
             usage.containers.push((container, size));
         }
         Ok(usage)

@@ -1,0 +1,270 @@
+//! The options of `run` and `create`, and the container that they make.
+//!
+//! Not here: its image (`run_image`), how it is started (`run`).
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::error::{CommandError, chain};
+use super::run_image::{RunImageArgs, find_or_pull};
+use super::ui;
+use super::world::World;
+use crate::container::log::LogConfig;
+use crate::container::names;
+use crate::container::{HostVolume, NetworkChoice, RestartPolicy, Settings, Wishes, merge, signal};
+use crate::sandbox::network::PublishedPort;
+use crate::store::{ContainerId, KeptContainer, Store, StoreError};
+use crate::sys::atomic;
+
+/// How long a stop waits where nothing else is said, in seconds; docker's.
+const STOP_TIMEOUT_S: i64 = 10;
+
+/// The options.
+#[derive(Debug, Args)]
+pub struct ContainerArgs {
+    /// Name the container
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub rm: bool,
+    /// When the container is started again: no, on-failure[:MAX], always, unless-stopped
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub restart: String,
+    /// Keep standard input open, and pass it on where this command is attached
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Set an environment variable; without a value, take it from the environment
+    #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
+    pub env: Vec<String>,
+    /// Bind a directory or file of this machine into the container
+    #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:ro]")]
+    pub volumes: Vec<String>,
+    /// The directory the command starts in
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// The user the command runs as
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Run this program instead of the image's ENTRYPOINT
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<String>,
+    /// The container's network
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
+    pub network: String,
+    /// Let connections to a port of this machine reach one of the container
+    #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER[/udp]")]
+    pub ports: Vec<String>,
+    /// Write the container's id to a file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// Where the output goes: json-file keeps it for `rbuild logs`, none does not
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// How the output is kept: max-size=BYTES and max-file=NUMBER of files, labels=KEY,... and env=NAME,... beside lines
+    #[arg(long = "log-opt", value_name = "KEY=VALUE")]
+    pub log_options: Vec<String>,
+    #[command(flatten)]
+    pub image: RunImageArgs,
+    /// A name or id of an image, or the id of a build step; then the command and its arguments
+    // One list: what follows the image is the container's, options too.
+    #[arg(value_name = "IMAGE", required = true, trailing_var_arg = true)]
+    pub image_and_command: Vec<String>,
+}
+
+/// A container that was made.
+pub struct Made {
+    pub kept: KeptContainer,
+    pub settings: Settings,
+}
+
+/// Makes a container; `once`: its standard input ends when this command's does.
+pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> Result<Made, CommandError> {
+    let network = match args.network.as_str() {
+        "none" => NetworkChoice::None,
+        "host" => NetworkChoice::Host,
+        _ => NetworkChoice::Default,
+    };
+    let mut ports = args.ports.iter().map(|port| parse_port(port)).collect::<Result<Vec<_>, _>>()?;
+    if network != NetworkChoice::Default && !ports.is_empty() {
+        ui::note(&format!("warning: published ports have no effect with --network {}\n", args.network));
+        ports.clear();
+    }
+    let volumes = args.volumes.iter().map(|volume| parse_volume(volume)).collect::<Result<Vec<_>, _>>()?;
+    let restart: RestartPolicy = args.restart.parse().map_err(|error| {
+        CommandError::usage(chain(&error)).hint("it is no, on-failure[:MAX], always or unless-stopped")
+    })?;
+    if args.rm && restart != RestartPolicy::No {
+        return Err(CommandError::usage("Conflicting options: --restart and --rm"));
+    }
+    let id = ContainerId::random()?;
+    if let Some(name) = &args.name {
+        names::check(name).map_err(|error| CommandError::usage(chain(&error)))?;
+    }
+    let cidfile = args.cidfile.as_deref().map(new_cidfile).transpose()?;
+    let Some((image_name, command)) = args.image_and_command.split_first() else {
+        return Err(CommandError::usage("an image is needed"));
+    };
+    let (image, layers, config) = find_or_pull(world, store, image_name, &args.image)?;
+    let from_environment = |entry: &String| match entry.contains('=') {
+        true => Some(entry.clone()),
+        false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
+    };
+    let wishes = Wishes {
+        entrypoint: args.entrypoint.clone(),
+        args: command.to_vec(),
+        env: args.env.iter().filter_map(from_environment).collect(),
+        workdir: args.workdir.clone(),
+        user: args.user.clone(),
+        terminal: args.tty,
+    };
+    let hostname = id.short().to_owned();
+    let start = merge(&config, &wishes, &hostname)?;
+    let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_options, &config.labels, &start.env)
+        .map_err(|error| CommandError::usage(chain(&error)))?;
+    let stop_signal = config.stop_signal.as_deref().and_then(signal::parse).unwrap_or(signal::TERM);
+    let settings = Settings {
+        config: wishes.applied_to(config),
+        start,
+        hostname,
+        terminal: args.tty,
+        open_stdin: args.interactive,
+        stdin_once: args.interactive && once,
+        network,
+        ports,
+        volumes,
+        restart,
+        auto_remove: args.rm,
+        stop_signal,
+        stop_timeout_s: STOP_TIMEOUT_S,
+        log,
+    };
+    let mut kept = KeptContainer {
+        id,
+        name: String::new(),
+        created: jiff::Timestamp::now(),
+        image,
+        image_name: image_name.clone(),
+        layers,
+        volumes: Vec::new(),
+        settings: serde_json::to_value(&settings).map_err(CommandError::from)?,
+    };
+    match &args.name {
+        Some(name) => {
+            names::check(name)?.clone_into(&mut kept.name);
+            store.create_container(&kept)?;
+        }
+        None => name_and_create(store, &mut kept)?,
+    }
+    if let Some(mut file) = cidfile {
+        std::io::Write::write_all(&mut file, kept.id.as_str().as_bytes())?;
+    }
+    Ok(Made { kept, settings })
+}
+
+/// How many names are made up before a container goes without.
+const NAMES: u32 = 20;
+
+/// Keeps a container under a name that is made up.
+fn name_and_create(store: &Store, kept: &mut KeptContainer) -> Result<(), CommandError> {
+    for attempt in 0..NAMES {
+        kept.name = names::made_up(atomic::random_bits()?, attempt);
+        match store.create_container(kept) {
+            Err(StoreError::NameTaken { .. }) => {}
+            other => return Ok(other?),
+        }
+    }
+    kept.id.short().clone_into(&mut kept.name);
+    Ok(store.create_container(kept)?)
+}
+
+fn new_cidfile(path: &Path) -> Result<std::fs::File, CommandError> {
+    std::fs::File::options().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => CommandError::new(format!(
+            "Container ID file found, make sure the other container isn't running or delete {}",
+            path.display()
+        )),
+        _ => CommandError::new(format!("cannot write `{}`: {error}", path.display())),
+    })
+}
+
+/// Parses `[IP:]HOST:CONTAINER[/tcp|/udp]`.
+fn parse_port(text: &str) -> Result<PublishedPort, CommandError> {
+    let bad = |why: &str| {
+        CommandError::usage(format!("bad port `{text}`: {why}"))
+            .hint("a port is written [IP:]HOST:CONTAINER[/udp], as in 8080:80")
+    };
+    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !matches!(protocol, "tcp" | "udp") {
+        return Err(bad("the protocol is tcp or udp"));
+    }
+    let number = |port: &str| match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(bad("a port is a number from 1 to 65535")),
+    };
+    let parts: Vec<&str> = address.split(':').collect();
+    let (host_address, host, container) = match parts[..] {
+        [host, container] => ("0.0.0.0", host, container),
+        [ip, host, container] => (ip, host, container),
+        _ => return Err(bad("it needs a port of this machine and one of the container")),
+    };
+    if host_address.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err(bad("the address must be an IPv4 address"));
+    }
+    Ok(PublishedPort {
+        host_address: host_address.to_owned(),
+        host_port: number(host)?,
+        container_port: number(container)?,
+        protocol: protocol.to_owned(),
+    })
+}
+
+/// Parses `HOST:CONTAINER[:ro|rw]`; a missing directory of the host is made, as docker does.
+fn parse_volume(text: &str) -> Result<HostVolume, CommandError> {
+    let bad = |why: String| {
+        CommandError::usage(format!("bad volume `{text}`: {why}"))
+            .hint("a volume is written HOST:CONTAINER[:ro]")
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    let (host, target, read_only) = match parts[..] {
+        [host, target] | [host, target, "rw"] => (host, target, false),
+        [host, target, "ro"] => (host, target, true),
+        [_, _, mode] => return Err(bad(format!("the mode `{mode}` is not ro or rw"))),
+        _ => return Err(bad("it needs a path of this machine and a path in the container".to_owned())),
+    };
+    if !host.contains('/') && host != "." && host != ".." {
+        return Err(bad(
+            "named volumes are not supported by this version; a directory is written with a slash".to_owned(),
+        ));
+    }
+    if !target.starts_with('/') || target.trim_matches('/').is_empty() {
+        return Err(bad("the path in the container must be absolute and not /".to_owned()));
+    }
+    let host = std::path::absolute(Path::new(host)).map_err(|e| bad(e.to_string()))?;
+    if !host.exists() {
+        std::fs::create_dir_all(&host).map_err(|e| bad(format!("cannot make `{}`: {e}", host.display())))?;
+    }
+    Ok(HostVolume { source: host, target: PathBuf::from(target), read_only })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_checked() {
+        let port = parse_port("127.0.0.1:8080:80/udp").unwrap();
+        assert_eq!(
+            (port.host_address.as_str(), port.host_port, port.container_port),
+            ("127.0.0.1", 8080, 80)
+        );
+        assert_eq!(parse_port("8080:80").unwrap().host_address, "0.0.0.0");
+        for bad in ["80", "a:b", "0:80", "70000:80", "x:1:2", "1:2/sctp", ""] {
+            assert!(parse_port(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What clients and a container's supervisor say to each other, and how they meet.
+//!
+//! A socket in the container's directory keeps the bounds of messages; each is JSON, with descriptors
+//! beside it. A connection takes any number of requests, answered in order. Not here: what the
+//! supervisor does with them (`supervisor`).
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::message;
+
+/// The longest message in bytes: a command line and an environment fit.
+const LIMIT: usize = 1 << 20;
+/// The socket's name in the container's directory.
+const SOCKET: &str = "socket";
+
+/// What a client asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Request {
+    /// Takes part in the container's streams until the connection ends; the descriptors of those that
+    /// are wanted come along in this order: one to read standard input from, those to write to.
+    /// Answered by [`Reply::Exited`] alone, when the container has ended.
+    Attach { stdin: bool, stdout: bool, stderr: bool },
+    /// Sends a signal to the first process; not answered.
+    Signal(i32),
+    /// Gives the terminal another size; not answered.
+    Resize { rows: u16, columns: u16 },
+    /// Sends a signal that a user asked for; answered by [`Reply::Done`].
+    Kill(i32),
+    /// Ends the container for good: with its own signal or this one, then with SIGKILL after its own
+    /// time or this one (negative: never). Answered by [`Reply::Done`] when it has ended.
+    Stop { signal: Option<i32>, timeout_s: Option<i64> },
+    /// Answered by [`Reply::Exited`] when the container has ended, for now or for good.
+    Wait,
+    /// Asks for the root of the container that runs; answered by [`Reply::Root`] with a descriptor.
+    Root,
+}
+
+/// What the supervisor answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To whoever started it: the program runs.
+    Started {
+        /// What of the settings has no effect here.
+        warnings: Vec<String>,
+    },
+    /// To whoever started it: the program does not run, and nothing else of the container.
+    Failed(Failure),
+    Exited {
+        code: i32,
+        out_of_memory: bool,
+    },
+    Done,
+    Root,
+    /// It cannot be done, for this reason.
+    Refused(String),
+}
+
+/// Why a container did not start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub message: String,
+    pub hints: Vec<String>,
+    /// For the command line: 125, 126 or 127.
+    pub exit_code: u8,
+}
+
+/// A connection between a client and a supervisor.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+}
+
+impl Connection {
+    /// Connects to the supervisor of the container whose directory this is; `None` where none listens.
+    pub fn open(directory: &Path) -> io::Result<Option<Connection>> {
+        let socket = socket()?;
+        let connected = with_address(directory, |address| rustix::net::connect(&socket, address));
+        match connected {
+            Ok(()) => Ok(Some(Connection { socket })),
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Makes a connected pair: a client's and a supervisor's end.
+    pub fn pair() -> io::Result<(Connection, Connection)> {
+        let (one, other) = message::pair()?;
+        Ok((Connection { socket: one }, Connection { socket: other }))
+    }
+
+    /// Takes an end that was inherited.
+    pub fn from_fd(socket: OwnedFd) -> Connection {
+        Connection { socket }
+    }
+
+    /// Gives up the descriptor, to be inherited.
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket
+    }
+
+    /// Returns the descriptor; it is readable when a message came or the other end is gone.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Makes one more handle of the same connection.
+    pub fn try_clone(&self) -> io::Result<Connection> {
+        Ok(Connection { socket: self.socket.try_clone()? })
+    }
+
+    /// Sends one message.
+    pub fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(message)?;
+        if bytes.len() > LIMIT {
+            return Err(io::Error::other("a command and its environment are longer than 1 MiB"));
+        }
+        message::send(&self.socket, &bytes, fds)
+    }
+
+    /// Receives one message; `None` when the other end is gone.
+    pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        match message::receive(&self.socket, LIMIT)? {
+            Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
+            None => Ok(None),
+        }
+    }
+
+    /// Wakes whoever waits to receive on any handle of this connection, here and at the other end.
+    pub fn shut_down(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+}
+
+/// Listens for clients of the container whose directory this is, instead of a supervisor that was killed.
+pub(super) fn listen(directory: &Path) -> io::Result<OwnedFd> {
+    let socket = socket()?;
+    match std::fs::remove_file(directory.join(SOCKET)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    with_address(directory, |address| rustix::net::bind(&socket, address))?;
+    rustix::net::listen(&socket, 64)?;
+    Ok(socket)
+}
+
+/// Waits for the next client.
+pub(super) fn accept(listener: &OwnedFd) -> io::Result<Connection> {
+    loop {
+        match rustix::net::accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(socket) => return Ok(Connection { socket }),
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// Calls with the socket's address by way of its directory's descriptor: the path itself may be longer
+/// than the 107 bytes that unix(7) takes.
+fn with_address<T>(
+    directory: &Path,
+    call: impl FnOnce(&SocketAddrUnix) -> Result<T, rustix::io::Errno>,
+) -> io::Result<T> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::openat(CWD, directory, flags, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    Ok(call(&SocketAddrUnix::new(path)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_meet_supervisors_below_long_paths() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("x".repeat(200));
+        std::fs::create_dir(&deep).unwrap();
+        assert!(Connection::open(&deep).unwrap().is_none());
+        let listener = listen(&deep).unwrap();
+        let client = Connection::open(&deep).unwrap().unwrap();
+        let server = accept(&listener).unwrap();
+        client.send(&Request::Kill(9), &[]).unwrap();
+        let (request, fds) = server.receive::<Request>().unwrap().unwrap();
+        assert_eq!((request, fds.len()), (Request::Kill(9), 0));
+        drop((listener, server));
+        assert!(client.receive::<Reply>().unwrap().is_none());
+        // A socket that nobody listens at is of a supervisor that was killed.
+        assert!(Connection::open(&deep).unwrap().is_none());
+        assert!(listen(&deep).is_ok());
+    }
+}

@@ -1,0 +1,183 @@
+//! Hears clients: one thread for each connection.
+//!
+//! Not here: what happens to the container (`life`).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::termios;
+
+use super::streams::feed;
+use super::{Live, Shared};
+use crate::container::control::{self, Connection, Reply, Request};
+use crate::container::signal;
+use crate::sandbox::TerminalSize;
+
+/// Accepts clients for as long as the process lives.
+pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
+    std::thread::spawn(move || {
+        while let Ok(connection) = control::accept(&listener) {
+            let shared = shared.clone();
+            std::thread::spawn(move || hear(&shared, &connection, None));
+        }
+    });
+}
+
+/// Answers a client until it goes; `attached`: the number it is attached with already.
+pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
+    while let Ok(Some((request, fds))) = connection.receive::<Request>() {
+        shared.change(|live| live.busy += 1);
+        match answer(shared, connection, request, fds, &mut attached) {
+            Some((reply, fd)) => {
+                let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+                let _ = connection.send(&reply, &fds);
+            }
+            None => {}
+        }
+        shared.change(|live| live.busy -= 1);
+    }
+    if let Some(number) = attached {
+        shared.streams.detach(number);
+    }
+}
+
+/// Lets a client take part in the streams; returns its number.
+pub(super) fn attach(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    request: &Request,
+    fds: Vec<OwnedFd>,
+) -> Option<u64> {
+    let Request::Attach { stdin, stdout, stderr } = *request else { return None };
+    let mut fds = fds.into_iter();
+    let input = stdin.then(|| fds.next()).flatten();
+    let (out, err) = (stdout.then(|| fds.next()).flatten(), stderr.then(|| fds.next()).flatten());
+    let number = shared.streams.attach(connection.try_clone().ok()?, out, err);
+    if let Some(input) = input {
+        feed(shared.clone(), input);
+    }
+    Some(number)
+}
+
+type Answer = Option<(Reply, Option<OwnedFd>)>;
+
+fn answer(
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    request: Request,
+    fds: Vec<OwnedFd>,
+    attached: &mut Option<u64>,
+) -> Answer {
+    let plain = |reply| Some((reply, None));
+    match request {
+        Request::Attach { .. } => {
+            // Under the lock of what happens: it cannot end in between without telling this client.
+            let live = shared.live();
+            if live.over {
+                return plain(exited(&live));
+            }
+            *attached = attach(shared, connection, &request, fds);
+            None
+        }
+        Request::Signal(number) => {
+            if let Some(running) = &shared.live().running {
+                let _ = running.signal(number);
+            }
+            None
+        }
+        Request::Resize { rows, columns } => {
+            shared.live().size = Some(TerminalSize { rows, columns });
+            shared.streams.resize(TerminalSize { rows, columns });
+            None
+        }
+        Request::Kill(number) => plain(kill(shared, number)),
+        Request::Stop { signal, timeout_s } => {
+            stop(shared, signal, timeout_s, true);
+            plain(Reply::Done)
+        }
+        Request::Wait => {
+            let mut live = shared.live();
+            let before = live.ends;
+            while !live.over && live.ends == before {
+                live = shared.wait(live);
+            }
+            plain(exited(&live))
+        }
+        Request::Root => match root(shared) {
+            Some(fd) => Some((Reply::Root, Some(fd))),
+            None => plain(Reply::Refused("it does not run right now".to_owned())),
+        },
+    }
+}
+
+fn exited(live: &Live) -> Reply {
+    Reply::Exited { code: live.state.exit_code, out_of_memory: live.state.out_of_memory }
+}
+
+fn kill(shared: &Shared, number: i32) -> Reply {
+    let own = shared.settings.config.stop_signal.is_some();
+    let ends = number == signal::KILL || !own || number == shared.settings.stop_signal;
+    let mut live = shared.live();
+    let Some(running) = live.running.clone() else {
+        return Reply::Refused("it does not run right now".to_owned());
+    };
+    if ends {
+        live.last = true;
+        live.state.stopped = true;
+    }
+    let sent = match number {
+        signal::KILL => running.kill(),
+        number => running.signal(number),
+    };
+    match sent {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::Refused(crate::report::chain(&error)),
+    }
+}
+
+/// Ends the container for good, and waits for that.
+pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>, by_user: bool) {
+    let signal = signal.unwrap_or(shared.settings.stop_signal);
+    let timeout = timeout_s.unwrap_or(shared.settings.stop_timeout_s);
+    let mut live = shared.live();
+    live.last = true;
+    live.state.stopped |= by_user;
+    shared.changed.notify_all();
+    if let Some(running) = &live.running {
+        let _ = running.signal(signal);
+    }
+    let deadline = u64::try_from(timeout).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    while !live.over {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            if let Some(running) = &live.running {
+                let _ = running.kill();
+            }
+            live = shared.wait(live);
+            continue;
+        }
+        live = match left {
+            Some(left) => match shared.changed.wait_timeout(live, left) {
+                Ok((live, _)) => live,
+                Err(poisoned) => poisoned.into_inner().0,
+            },
+            None => shared.wait(live),
+        };
+    }
+}
+
+/// Opens the root of the container's first process.
+fn root(shared: &Shared) -> Option<OwnedFd> {
+    let live = shared.live();
+    let pid = live.running.as_ref()?.pid()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, format!("/proc/{pid}/root"), flags, Mode::empty()).ok()
+}
+
+/// Gives a terminal a size.
+pub(super) fn set_size(terminal: impl AsFd, size: TerminalSize) {
+    let size = termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let _ = termios::tcsetwinsize(terminal, size);
+}

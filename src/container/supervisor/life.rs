@@ -1,0 +1,246 @@
+//! The life of a container: started, waited for, started again or not, and cleared away.
+//!
+//! Not here: how its program is started (`launch`).
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::clients::{accept_all, attach, hear, stop};
+use super::launch::{Launched, Launcher};
+use super::streams::{Streams, pump};
+use super::{Live, Order, Shared, launcher, open_store, refuse};
+use crate::container::control::{self, Connection, Failure, Reply, Request};
+use crate::container::log::{LogWriter, Stream};
+use crate::container::settings::Settings;
+use crate::container::state::{State, Status};
+use crate::sandbox::Exit;
+use crate::store::ContainerLock;
+
+/// How long is waited before a container is started again the first time; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// One that ran so long starts anew without having failed.
+const RAN_WELL: Duration = Duration::from_secs(10);
+/// How long answers may take after the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Lives until the container has ended for good. Errors: nothing was started.
+pub(super) fn live(
+    order: Order,
+    starter: &Connection,
+    attached: Option<(Request, Vec<std::os::fd::OwnedFd>)>,
+) -> Result<(), Box<Failure>> {
+    let store = open_store(&order)?;
+    let found = store.container(&order.id).map_err(|error| refuse(&error))?;
+    let gone = || refuse(&crate::store::StoreError::NoContainer(order.id.short().to_owned()));
+    let kept = found.ok_or_else(gone)?;
+    let settings = Settings::of(&kept).map_err(|error| refuse(&error))?;
+    let lock = store.lock_container(&order.id).map_err(|error| refuse(&error))?;
+    let lock = lock.ok_or_else(|| Box::new(already_runs(&kept.name)))?;
+    let directory = store.container_dir(&order.id);
+    let log = LogWriter::open(&directory.join("log"), &settings.log).map_err(|error| refuse(&error))?;
+    let listener = control::listen(&directory).map_err(|error| refuse(&error))?;
+    let before = State::of(&store, &order.id).unwrap_or_default();
+    let first_time = before.started.is_none();
+    let (launcher, networks) = launcher(&order);
+    let shared = Arc::new(Shared {
+        store,
+        kept,
+        settings,
+        launcher,
+        streams: Streams::new(log),
+        live: Mutex::new(Live { size: Some(order.terminal), ..Live::default() }),
+        changed: Condvar::new(),
+    });
+    let number = attached.and_then(|(request, fds)| attach(&shared, starter, &request, fds));
+    let mut starts = Launcher::new(&shared, &networks, order.resolv_conf, first_time);
+    let launched = match starts.launch() {
+        Ok(launched) => launched,
+        Err(failure) => {
+            never_started(&shared, before, &failure);
+            // It hears of the failure, and of nothing else.
+            number.inspect(|number| shared.streams.detach(*number));
+            end(&shared, lock);
+            return Err(Box::new(failure));
+        }
+    };
+    begin(&shared, &launched, &mut starts);
+    let warnings = starts.warnings();
+    accept_all(shared.clone(), listener);
+    end_on_signals(&shared);
+    let _ = starter.send(&Reply::Started { warnings }, &[]);
+    if let Ok(starter) = starter.try_clone() {
+        let shared = shared.clone();
+        std::thread::spawn(move || hear(&shared, &starter, number));
+    }
+    go_on(&shared, launched, &mut starts);
+    drop(starts);
+    end(&shared, lock);
+    Ok(())
+}
+
+fn already_runs(name: &str) -> Failure {
+    Failure { message: format!("container {name} is running already"), hints: Vec::new(), exit_code: 125 }
+}
+
+/// Notes a first start that failed.
+fn never_started(shared: &Shared, before: State, failure: &Failure) {
+    shared.change(|live| {
+        live.state = State {
+            status: if before.started.is_some() { Status::Exited } else { Status::Created },
+            exit_code: i32::from(failure.exit_code),
+            error: failure.message.clone(),
+            ..before
+        };
+    });
+}
+
+/// Notes that the program runs.
+fn begin(shared: &Arc<Shared>, launched: &Launched, starts: &mut Launcher<'_>) {
+    let ports = starts.ports();
+    shared.change(|live| {
+        let restarts = live.state.restarts;
+        live.state = State {
+            status: Status::Running,
+            pid: launched.running.pid(),
+            started: Some(Timestamp::now()),
+            restarts,
+            ports,
+            ..State::default()
+        };
+        live.running = Some(launched.running.clone());
+        let _ = live.state.keep(&shared.store, &shared.kept.id);
+    });
+}
+
+/// Waits for the program's end, and starts it again for as long as its policy says so.
+fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let begun = Instant::now();
+        let pumps: Vec<_> =
+            [(launched.stdout.take(), Stream::Stdout), (launched.stderr.take(), Stream::Stderr)]
+                .into_iter()
+                .filter_map(|(from, stream)| Some(pump(shared.clone(), from?, stream)))
+                .collect();
+        let exit = launched.running.wait();
+        for pump in pumps {
+            let _ = pump.join();
+        }
+        shared.streams.end_log();
+        shared.streams.set_input(None);
+        let trouble = starts.finish(launched);
+        let again = shared.change(|live| {
+            live.running = None;
+            live.state.pid = None;
+            live.state.finished = Some(Timestamp::now());
+            match &exit {
+                Ok(exit) => {
+                    live.state.exit_code = exit.code();
+                    live.state.out_of_memory = *exit == Exit::OutOfMemory;
+                }
+                Err(error) => {
+                    live.state.exit_code = 128 + crate::container::signal::KILL;
+                    live.state.error = crate::report::chain(error);
+                }
+            }
+            if let Some(trouble) = trouble {
+                live.state.error = trouble;
+            }
+            let again =
+                !live.last && shared.settings.restart.again(live.state.exit_code, live.state.restarts);
+            live.state.status = if again { Status::Restarting } else { Status::Exited };
+            if again {
+                live.state.restarts += 1;
+                live.ends += 1;
+                let _ = live.state.keep(&shared.store, &shared.kept.id);
+                shared.streams.ended(live.state.exit_code, live.state.out_of_memory);
+            }
+            again
+        });
+        if !again {
+            return;
+        }
+        pause = if begun.elapsed() >= RAN_WELL { FIRST_PAUSE } else { pause };
+        if !rest(shared, pause) {
+            shared.change(|live| live.state.status = Status::Exited);
+            return;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        launched = match starts.launch() {
+            Ok(launched) => launched,
+            Err(failure) => {
+                shared.change(|live| {
+                    live.state.status = Status::Exited;
+                    live.state.exit_code = i32::from(failure.exit_code);
+                    live.state.error = failure.message;
+                });
+                return;
+            }
+        };
+        begin(shared, &launched, starts);
+        // Who asked for its end meanwhile found nothing that runs.
+        if shared.live().last {
+            let _ = launched.running.signal(shared.settings.stop_signal);
+        }
+    }
+}
+
+/// Waits before the next start; returns whether there is to be one.
+fn rest(shared: &Shared, pause: Duration) -> bool {
+    let until = Instant::now() + pause;
+    let mut live = shared.live();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if live.last || left.is_zero() {
+            return !live.last;
+        }
+        live = match shared.changed.wait_timeout(live, left) {
+            Ok((live, _)) => live,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+    }
+}
+
+/// Keeps the last state or removes the container, lets go of it, and then tells all who wait.
+fn end(shared: &Arc<Shared>, lock: ContainerLock) {
+    let mut state = shared.live().state.clone();
+    state.ports.clear();
+    if shared.settings.auto_remove {
+        if let Err(error) = shared.store.remove_container(&shared.kept, lock) {
+            state.error = crate::report::chain(&error);
+            let _ = state.keep(&shared.store, &shared.kept.id);
+        }
+    } else {
+        let _ = state.keep(&shared.store, &shared.kept.id);
+        drop(lock);
+    }
+    let until = Instant::now() + LAST_WORDS;
+    let mut live = shared.live();
+    live.over = true;
+    live.ends += 1;
+    shared.streams.ended(state.exit_code, state.out_of_memory);
+    shared.changed.notify_all();
+    // Those whose answer is under way get it.
+    while live.busy > 0 && Instant::now() < until {
+        live = match shared.changed.wait_timeout(live, until.saturating_duration_since(Instant::now())) {
+            Ok((live, _)) => live,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+    }
+}
+
+/// Ends the container when the machine does.
+fn end_on_signals(shared: &Arc<Shared>) {
+    let Ok(mut signals) = Signals::new([SIGTERM, SIGINT, SIGHUP]) else { return };
+    let shared = shared.clone();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            stop(&shared, None, None, false);
+        }
+    });
+}

@@ -1,0 +1,153 @@
+//! The supervisor: our own program again, one process for each container that runs.
+//!
+//! It holds the container's lock, starts its program (`launch`), keeps its streams (`streams`), hears
+//! clients (`clients`), and starts it again as its policy says (`life`). It reads no environment: all it
+//! needs comes as an [`Order`]. When it is killed, the sandbox's helper ends and with it every process of
+//! the container. Decision 028. Not here: who starts it (`start`), what is said to it (`control`).
+
+mod clients;
+mod launch;
+mod life;
+mod streams;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::control::{Connection, Failure, Reply, Request};
+use super::settings::Settings;
+use super::state::State;
+use crate::report::chain;
+use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks, Running, TerminalSize};
+use crate::store::{ContainerId, KeptContainer, Store, StoreOptions};
+use crate::sys::{OverlayXattrs, Snapshotter};
+use streams::Streams;
+
+/// The name (argument 0) that asks this program to be a supervisor.
+pub const SUPERVISOR_NAME: &str = "rbuild-container";
+
+/// What a supervisor needs to know; the first message on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    pub id: ContainerId,
+    pub store_root: PathBuf,
+    pub xattrs: OverlayXattrs,
+    pub sync: bool,
+    /// The name of a snapshotter, where the user asked for one.
+    pub snapshotter: Option<String>,
+    /// A PATH value: where programs are looked for.
+    pub path: String,
+    /// Whether there are no namespaces here.
+    pub chroot: bool,
+    /// The host's /etc/resolv.conf.
+    pub resolv_conf: String,
+    /// Whether a request to attach follows, to be heard before the program starts.
+    pub attached: bool,
+    /// The size of the terminal, where the container has one.
+    pub terminal: TerminalSize,
+}
+
+/// What the threads of a supervisor share.
+struct Shared {
+    store: Store,
+    kept: KeptContainer,
+    settings: Settings,
+    launcher: LazyLauncher,
+    streams: Streams,
+    live: Mutex<Live>,
+    /// Rung when `live` changes.
+    changed: Condvar,
+}
+
+/// What happens right now.
+#[derive(Default)]
+struct Live {
+    state: State,
+    running: Option<Arc<Running>>,
+    size: Option<TerminalSize>,
+    /// It is not to be started again.
+    last: bool,
+    /// How often its program has ended.
+    ends: u64,
+    /// Nothing more will happen.
+    over: bool,
+    /// Requests that are being answered.
+    busy: usize,
+}
+
+impl Shared {
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what happens, and tells all who wait for that.
+    fn change<T>(&self, change: impl FnOnce(&mut Live) -> T) -> T {
+        let result = change(&mut self.live());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits for the next change.
+    fn wait<'a>(&self, live: MutexGuard<'a, Live>) -> MutexGuard<'a, Live> {
+        self.changed.wait(live).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Becomes a supervisor when this process was started as one; returns the code to exit with.
+///
+/// Must be called before anything else is done in main.
+pub fn run_supervisor_if_asked() -> Option<ExitCode> {
+    if std::env::args_os().next()? != SUPERVISOR_NAME {
+        return None;
+    }
+    Some(match supervise() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    })
+}
+
+fn supervise() -> io::Result<()> {
+    // A terminal's signals are for the client; it tells us of them.
+    let _ = rustix::process::setsid();
+    let starter = Connection::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
+    // The connection must end when we say so.
+    let null = std::fs::File::open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    let Some((order, _)) = starter.receive::<Order>()? else { return Ok(()) };
+    let attach = match order.attached {
+        true => starter.receive::<Request>()?,
+        false => None,
+    };
+    match life::live(order, &starter, attach) {
+        Ok(()) => Ok(()),
+        Err(failure) => starter.send(&Reply::Failed(*failure), &[]),
+    }
+}
+
+/// Makes the answer to who started it of an error before anything ran.
+fn refuse(error: &(dyn std::error::Error + 'static)) -> Box<Failure> {
+    Box::new(Failure { message: chain(error), hints: Vec::new(), exit_code: 125 })
+}
+
+fn open_store(order: &Order) -> Result<Store, Box<Failure>> {
+    let options = StoreOptions { xattrs: order.xattrs, sync: order.sync };
+    let store = Store::open(&order.store_root, options).map_err(|error| refuse(&error))?;
+    let wish = order.snapshotter.as_deref().and_then(Snapshotter::parse);
+    store.use_snapshotter(wish, order.path.clone());
+    Ok(store)
+}
+
+fn launcher(order: &Order) -> (LazyLauncher, LazyNetworks) {
+    let launcher = LazyLauncher::new(PathBuf::from("/proc/self/exe"));
+    match order.chroot {
+        true => (
+            launcher.isolated(Isolation::Chroot),
+            LazyNetworks::without(crate::sandbox::network::NoNetwork::NoNamespaces),
+        ),
+        false => (launcher, LazyNetworks::new(order.path.clone())),
+    }
+}

@@ -1,0 +1,417 @@
+//! What is kept of containers: records, writable layers, names and who holds them.
+//!
+//! A container is a directory `containers/ID/`. Its `config` is replaced whole; `state` belongs to
+//! the process that holds `lock`, its supervisor; the kernel lets that lock go when the supervisor
+//! ends, however it ends. The layers beneath a container are roots for every sweep. Not here: what
+//! settings and states say (`container`), named volumes (`volumes`).
+
+use std::fmt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::image::{ImageId, SnapshotId};
+use crate::sys::RootDir;
+use crate::sys::atomic;
+use crate::sys::lock::FileLock;
+
+use super::error::{failed, names_in, read_if_there};
+use super::layout::Paths;
+use super::measure::Measure;
+use super::{Draft, Store, StoreError};
+
+/// The id of a container: 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// Makes a new one from the kernel's random numbers.
+    pub fn random() -> Result<ContainerId, StoreError> {
+        let mut text = String::with_capacity(64);
+        for _ in 0..4 {
+            let bits = atomic::random_bits().map_err(failed("make an id in", Path::new("/dev/urandom")))?;
+            text.push_str(&format!("{bits:016x}"));
+        }
+        Ok(ContainerId(text))
+    }
+
+    /// Returns all 64 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the first twelve digits: what users see, and the host name.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<ContainerId, String> {
+        match text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            true => Ok(ContainerId(text)),
+            false => Err(format!("`{text}` is no container id")),
+        }
+    }
+}
+
+impl From<ContainerId> for String {
+    fn from(id: ContainerId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the store knows of a container; the `config` file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptContainer {
+    pub id: ContainerId,
+    /// Unique, without docker's leading slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// `None` where it is of a build step.
+    pub image: Option<ImageId>,
+    /// What the user called the image.
+    pub image_name: String,
+    /// Lowest first.
+    pub layers: Vec<SnapshotId>,
+    /// The names of the volumes it uses.
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    /// What the container's own room keeps of it.
+    pub settings: Value,
+}
+
+/// A container, and whether its supervisor lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedContainer {
+    pub kept: KeptContainer,
+    pub running: bool,
+}
+
+/// The lock that a supervisor holds for as long as it lives.
+#[derive(Debug)]
+pub struct ContainerLock {
+    _lock: FileLock,
+}
+
+impl Store {
+    /// Keeps a new container, with an empty writable layer.
+    ///
+    /// Errors: [`StoreError::NameTaken`]. Its layers must be known to be there while the store is held.
+    pub fn create_container(&self, kept: &KeptContainer) -> Result<(), StoreError> {
+        self.hold()?;
+        for directory in [&self.paths.containers, &self.paths.container_names] {
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+            made.map_err(failed("make", directory))?;
+        }
+        let draft = self.temp_dir()?;
+        let layer = draft.path().join("fs");
+        std::fs::create_dir(&layer).map_err(failed("make", &layer))?;
+        std::fs::set_permissions(&layer, PermissionsExt::from_mode(0o755)).map_err(failed("make", &layer))?;
+        write_config(draft.path(), kept)?;
+        self.take_container_name(&kept.name, &kept.id)?;
+        let directory = self.container_dir(&kept.id);
+        match atomic::rename_new(draft.path(), &directory) {
+            Ok(true) => {
+                draft.keep();
+                Ok(())
+            }
+            Ok(false) => Err(StoreError::broken(format!("container {}", kept.id), "its id is taken")),
+            Err(error) => {
+                self.free_container_name(&kept.name, &kept.id)?;
+                Err(failed("make", &directory)(error))
+            }
+        }
+    }
+
+    /// Makes a name that of a container; one whose container is gone is free.
+    fn take_container_name(&self, name: &str, id: &ContainerId) -> Result<(), StoreError> {
+        let link = self.paths.container_names.join(name);
+        let _lock = self.names_lock()?;
+        match std::os::unix::fs::symlink(id.as_str(), &link) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failed("name a container", &link)(e)),
+        }
+        let holder = self.container_named(name)?;
+        if let Some(holder) = holder.filter(|holder| self.container_dir(holder).exists()) {
+            return Err(StoreError::NameTaken { name: name.to_owned(), id: holder });
+        }
+        std::fs::remove_file(&link).map_err(failed("free", &link))?;
+        std::os::unix::fs::symlink(id.as_str(), &link).map_err(failed("name a container", &link))
+    }
+
+    fn free_container_name(&self, name: &str, id: &ContainerId) -> Result<(), StoreError> {
+        let _lock = self.names_lock()?;
+        match self.container_named(name)?.as_ref() == Some(id) {
+            true => super::error::remove_file(&self.paths.container_names.join(name)),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns the container of exactly this name.
+    fn container_named(&self, name: &str) -> Result<Option<ContainerId>, StoreError> {
+        let link = self.paths.container_names.join(name);
+        match std::fs::read_link(&link) {
+            Ok(target) => Ok(target.into_os_string().into_string().ok().and_then(|id| id.try_into().ok())),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::InvalidInput) => {
+                Ok(None)
+            }
+            Err(e) => Err(failed("read", &link)(e)),
+        }
+    }
+
+    /// Gives a container another name, and keeps the rest of its record as it is given.
+    pub fn rename_container(&self, kept: &mut KeptContainer, name: &str) -> Result<(), StoreError> {
+        self.take_container_name(name, &kept.id)?;
+        let before = std::mem::replace(&mut kept.name, name.to_owned());
+        self.update_container(kept)?;
+        self.free_container_name(&before, &kept.id)
+    }
+
+    /// Replaces a container's record.
+    pub fn update_container(&self, kept: &KeptContainer) -> Result<(), StoreError> {
+        write_config(&self.container_dir(&kept.id), kept)
+    }
+
+    /// Reads a container's record; `None` where there is none.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<KeptContainer>, StoreError> {
+        let Some(bytes) = read_if_there(&self.container_dir(id).join("config"))? else { return Ok(None) };
+        let kept = serde_json::from_slice(&bytes);
+        kept.map(Some).map_err(|error| StoreError::broken(format!("container {}", id.short()), error))
+    }
+
+    /// Finds a container by its name, its id or the unique start of that, in this order.
+    ///
+    /// Errors: [`StoreError::NoContainer`], [`StoreError::Ambiguous`].
+    pub fn find_container(&self, text: &str) -> Result<KeptContainer, StoreError> {
+        let none = || StoreError::NoContainer(text.to_owned());
+        let name = text.strip_prefix('/').unwrap_or(text);
+        if !name.is_empty()
+            && !name.contains('/')
+            && !matches!(name, "." | "..")
+            && let Some(id) = self.container_named(name)?
+            && let Some(kept) = self.container(&id)?
+        {
+            return Ok(kept);
+        }
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(none());
+        }
+        let start = text.to_ascii_lowercase();
+        let ids = names_in(&self.paths.containers)?;
+        let mut found: Vec<String> = ids.into_iter().filter(|id| id.starts_with(&start)).collect();
+        match found.len() {
+            1 => {
+                let id = ContainerId::try_from(found.remove(0)).map_err(|_| none())?;
+                self.container(&id)?.ok_or_else(none)
+            }
+            0 => Err(none()),
+            _ => Err(StoreError::Ambiguous {
+                text: text.to_owned(),
+                ids: found.into_iter().take(5).map(|id| id[..id.len().min(12)].to_owned()).collect(),
+            }),
+        }
+    }
+
+    /// Lists all containers, oldest first. One whose record cannot be read is left out.
+    pub fn containers(&self) -> Result<Vec<ListedContainer>, StoreError> {
+        let mut listed = Vec::new();
+        for name in names_in(&self.paths.containers)? {
+            let Ok(id) = ContainerId::try_from(name) else { continue };
+            let Ok(Some(kept)) = self.container(&id) else { continue };
+            listed.push(ListedContainer { running: self.is_container_held(&id)?, kept });
+        }
+        listed.sort_by(|a, b| (a.kept.created, &a.kept.id).cmp(&(b.kept.created, &b.kept.id)));
+        Ok(listed)
+    }
+
+    /// Returns a container's directory; whether it is there is not looked at.
+    pub fn container_dir(&self, id: &ContainerId) -> PathBuf {
+        self.paths.containers.join(id.as_str())
+    }
+
+    /// Returns a container's writable layer, an overlay upper directory.
+    pub fn container_layer(&self, id: &ContainerId) -> PathBuf {
+        self.container_dir(id).join("fs")
+    }
+
+    /// Reads a container's state file; `None` where it was never started.
+    pub fn container_state(&self, id: &ContainerId) -> Result<Option<Vec<u8>>, StoreError> {
+        read_if_there(&self.container_dir(id).join("state"))
+    }
+
+    /// Replaces a container's state file. For whoever holds its lock.
+    pub fn put_container_state(&self, id: &ContainerId, bytes: &[u8]) -> Result<(), StoreError> {
+        publish(&self.container_dir(id), "state", bytes)
+    }
+
+    /// Takes the lock of a container's supervisor; `None` where somebody holds it, or the container is gone.
+    pub fn lock_container(&self, id: &ContainerId) -> Result<Option<ContainerLock>, StoreError> {
+        let path = self.container_dir(id).join("lock");
+        match FileLock::try_exclusive(&path) {
+            // Removed meanwhile: the lock would be of nothing.
+            Ok(Some(lock)) if lock.is_still(&path).map_err(failed("lock", &path))? => {
+                Ok(Some(ContainerLock { _lock: lock }))
+            }
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("lock", &path)(e)),
+        }
+    }
+
+    /// Tells whether a supervisor holds a container.
+    pub fn is_container_held(&self, id: &ContainerId) -> Result<bool, StoreError> {
+        let path = self.container_dir(id).join("lock");
+        if !path.exists() {
+            return Ok(false);
+        }
+        match FileLock::try_shared(&path) {
+            Ok(lock) => Ok(lock.is_none()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(failed("lock", &path)(e)),
+        }
+    }
+
+    /// Removes a container, its name and its writable layer. For whoever holds its lock.
+    pub fn remove_container(&self, kept: &KeptContainer, lock: ContainerLock) -> Result<(), StoreError> {
+        let directory = self.container_dir(&kept.id);
+        let (aside, _hold) = self.temp_path()?;
+        // Moved first: a container that is half removed must never be seen.
+        match std::fs::rename(&directory, &aside) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed("remove", &directory)(e)),
+        }
+        drop(lock);
+        self.free_container_name(&kept.name, &kept.id)?;
+        super::temporary::remove_tree(&aside).map_err(failed("remove", &aside))
+    }
+
+    /// Returns the bytes of the files that a container wrote.
+    pub fn container_size(&self, id: &ContainerId) -> Result<u64, StoreError> {
+        let mut measure = Measure::default();
+        measure.add(&self.container_layer(id));
+        Ok(measure.all())
+    }
+
+    /// Returns a draft whose upper directory is a container's writable layer; what it needs besides is
+    /// temporary. Nothing of it can become a layer.
+    pub fn container_draft(&self, id: &ContainerId) -> Result<Draft, StoreError> {
+        self.draft_on(self.container_layer(id))
+    }
+
+    /// Returns a merged read-only view of a container that does not run.
+    pub fn container_view(&self, kept: &KeptContainer) -> Result<RootDir, StoreError> {
+        self.view_beneath(&kept.layers, &self.container_layer(&kept.id))
+    }
+}
+
+/// Returns the layers beneath all containers.
+pub(super) fn layers_of_containers(paths: &Paths) -> Result<Vec<SnapshotId>, StoreError> {
+    let mut layers = Vec::new();
+    for name in names_in(&paths.containers)? {
+        let Some(bytes) = read_if_there(&paths.containers.join(name).join("config"))? else { continue };
+        // Of a broken record, what can still be read.
+        if let Ok(kept) = serde_json::from_slice::<KeptContainer>(&bytes) {
+            layers.extend(kept.layers);
+        }
+    }
+    Ok(layers)
+}
+
+fn write_config(directory: &Path, kept: &KeptContainer) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec(kept).map_err(|error| StoreError::broken("container", error))?;
+    publish(directory, "config", &bytes)
+}
+
+fn publish(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let bits = atomic::random_bits().map_err(failed("write", directory))?;
+    let (from, to) = (directory.join(format!(".{name}-{bits:016x}")), directory.join(name));
+    atomic::publish(&from, &to, bytes, false).map_err(failed("write", &to))
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    /// Makes the record of a container.
+    pub fn container(name: &str, layers: Vec<SnapshotId>) -> KeptContainer {
+        KeptContainer {
+            id: ContainerId::random().unwrap(),
+            name: name.to_owned(),
+            created: Timestamp::now(),
+            image: None,
+            image_name: "busybox".to_owned(),
+            layers,
+            volumes: Vec::new(),
+            settings: Value::Null,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::testing::container as kept;
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let (one, two) = (kept("one", vec![]), kept("two", vec![]));
+        store.create_container(&one).unwrap();
+        store.create_container(&two).unwrap();
+        let clash = store.create_container(&kept("one", vec![])).unwrap_err();
+        assert!(matches!(&clash, StoreError::NameTaken { id, .. } if *id == one.id), "{clash}");
+        for text in ["one", "/one", one.id.as_str(), one.id.short()] {
+            assert_eq!(store.find_container(text).unwrap(), one, "{text}");
+        }
+        for text in ["", "on", "../one", "zzz", ".", ".."] {
+            assert!(matches!(store.find_container(text), Err(StoreError::NoContainer(_))), "{text}");
+        }
+        let mut renamed = one.clone();
+        assert!(store.rename_container(&mut renamed, "two").is_err());
+        store.rename_container(&mut renamed, "three").unwrap();
+        assert_eq!(store.find_container("three").unwrap().id, one.id);
+        assert!(store.find_container("one").is_err());
+        let lock = store.lock_container(&one.id).unwrap().unwrap();
+        assert!(store.lock_container(&one.id).unwrap().is_none());
+        store.remove_container(&renamed, lock).unwrap();
+        assert!(store.find_container("three").is_err());
+        assert!(store.lock_container(&one.id).unwrap().is_none());
+        assert_eq!(store.containers().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_container_keeps_its_layers() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let layer = testing::layer(&store, "a", "b");
+        let container = kept("one", vec![layer.clone()]);
+        store.create_container(&container).unwrap();
+        let view = store.container_view(&container).unwrap();
+        assert!(view.try_stat(Path::new("a"), true).unwrap().is_some());
+        drop((view, store));
+        let store = testing::open(directory.path());
+        assert!(store.sweep_if_free().unwrap().unwrap().layers.is_empty());
+        let lock = store.lock_container(&container.id).unwrap().unwrap();
+        store.remove_container(&container, lock).unwrap();
+        drop(store);
+        let store = testing::open(directory.path());
+        assert_eq!(store.sweep_if_free().unwrap().unwrap().layers, [layer]);
+    }
+}
