@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// Changes in a directory: files that are written, made, renamed, removed, and closed by who could write.
+/// Changes in a directory: files that are written, made, renamed and removed. That one is opened, locked or closed
+/// is none: who is woken may do that to look.
 #[derive(Debug)]
 pub struct Watch(OwnedFd);
 
@@ -27,8 +28,7 @@ impl Watch {
             | WatchFlags::CREATE
             | WatchFlags::MOVE
             | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::CLOSE_WRITE;
+            | WatchFlags::DELETE_SELF;
         inotify::add_watch(&watch, directory, changes | WatchFlags::ONLYDIR)?;
         Ok(Watch(watch))
     }
@@ -83,6 +83,11 @@ mod tests {
             assert!(!watch.wait(None, none).unwrap(), "{what}");
         }
         assert!(Watch::of(&path).is_err());
+        fs::write(&path, "x").unwrap();
+        assert!(watch.wait(None, none).unwrap());
+        drop(fs::File::options().write(true).create(true).truncate(false).open(&path).unwrap());
+        fs::read(&path).unwrap();
+        assert!(!watch.wait(None, none).unwrap(), "looked at");
     }
 
     #[test]
