@@ -43,6 +43,7 @@ mod layering;
 mod layers;
 mod link;
 mod login;
+mod look;
 mod mounts;
 mod network;
 mod offline;
