@@ -9,7 +9,7 @@ use super::{Seen, words};
 use crate::cli::error::CommandError;
 use crate::cli::filter::{self, Filter};
 use crate::image::{ImageId, SnapshotId};
-use crate::store::{Found, Store};
+use crate::store::{Found, Store, StoredImage};
 
 /// The filters there are.
 pub const KNOWN: [&str; 15] = [
@@ -132,8 +132,19 @@ impl Ancestors {
         match store.find(name) {
             Ok(Found::Image { id, .. }) => {
                 self.images.push(id);
-                let layers = store.image(&id)?.layers;
-                self.layers.extend((!layers.is_empty()).then_some(layers));
+                let ancestor = store.image(&id)?;
+                // One that adds nothing but settings has the same layers.
+                let is_made_of = |image: &StoredImage| {
+                    image.layers.starts_with(&ancestor.layers)
+                        && image.config.history.starts_with(&ancestor.config.history)
+                };
+                let listed = store.images()?.into_iter();
+                self.images.extend(
+                    listed
+                        .filter(|listed| listed.image.as_ref().is_ok_and(is_made_of))
+                        .map(|listed| listed.id),
+                );
+                self.layers.extend((!ancestor.layers.is_empty()).then_some(ancestor.layers));
                 Ok(())
             }
             Ok(Found::Step(_)) => Ok(()),
@@ -145,7 +156,10 @@ impl Ancestors {
 
     fn have(&self, seen: &Seen) -> bool {
         seen.kept.image.is_some_and(|image| self.images.contains(&image))
-            || self.layers.iter().any(|layers| seen.kept.layers.starts_with(layers))
+            || self
+                .layers
+                .iter()
+                .any(|layers| seen.kept.layers.starts_with(layers) && seen.kept.layers.len() > layers.len())
     }
 }
 
