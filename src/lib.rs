@@ -21,6 +21,7 @@ pub mod remote;
 pub mod remote_cache;
 pub mod report;
 pub mod sandbox;
+pub mod service;
 pub mod solve;
 pub mod store;
 pub mod sys;

@@ -158,7 +158,7 @@ impl World {
 
     fn root_over(&self, lowers: Vec<PathBuf>) -> Root {
         let (upper, work) = (self.fresh("upper"), self.fresh("work"));
-        Root::Overlay { lowers, upper, work, xattrs: self.identity.xattrs }
+        Root::Overlay { lowers, upper, work, xattrs: self.identity.xattrs, durable: false }
     }
 
     fn step(&self, args: &[&str]) -> StepEnvironment {

@@ -36,7 +36,7 @@ pub use import::{ImportOptions, Imported, import, import_directory};
 pub use layout::load_layout;
 pub use load::{LoadProgress, LoadedImage, contents, load};
 pub use local::{LocalOptions, LocalResult, write_local};
-pub use rootfs::export_rootfs;
+pub use rootfs::{export_container, export_rootfs};
 pub use source::Source;
 pub use tar_files::TarFiles;
 pub use whole_file::write_whole;

@@ -39,6 +39,36 @@ pub fn export_rootfs(
     Ok(missing.unknown())
 }
 
+/// Writes what a container's files look like as a tar; returns what it lacks.
+///
+/// `layers` are those of its image, `view` what they look like with its writable layer `upper` on top. Otherwise as
+/// [`export_rootfs`].
+pub fn export_container(
+    store: &Store,
+    layers: &[SnapshotId],
+    upper: &RootDir,
+    view: &RootDir,
+    out: &mut impl Write,
+) -> Result<LeftOut, ArchiveError> {
+    let mut missing = Missing::default();
+    for id in layers {
+        add(store, id, &mut missing)?;
+    }
+    let none = None::<&[u8]>;
+    missing
+        .add_layer(upper, store.options().xattrs, LeftOut::default(), none)
+        .map_err(ArchiveError::Files)?;
+    let mut out = BufWriter::with_capacity(1 << 16, out);
+    // It may run.
+    let options = ViewOptions { changing: true, ..ViewOptions::default() };
+    write_view(view, store.options().xattrs, &missing, options, &mut out).map_err(|error| match error {
+        LayerError::Write { source } => ArchiveError::Write(source),
+        error => ArchiveError::Files(error),
+    })?;
+    out.flush().map_err(ArchiveError::Write)?;
+    Ok(missing.unknown())
+}
+
 fn add(store: &Store, id: &SnapshotId, missing: &mut Missing) -> Result<(), ArchiveError> {
     let layer = |source| ContentError::Layer { id: id.clone(), source };
     let meta = store.meta(id)?;

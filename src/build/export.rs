@@ -90,7 +90,7 @@ pub fn write(
             Output::Tar { dest } => {
                 for image in images {
                     let layers = engine.store.image(&image.image)?.layers;
-                    let options = ViewOptions { latest: epoch };
+                    let options = ViewOptions { latest: epoch, ..ViewOptions::default() };
                     let meter = Meter::new(reporter, &writing(dest), "", 0);
                     let write = |out: &mut dyn Write| {
                         archive::export_rootfs(engine.store, &layers, options, &mut meter.of(out))

@@ -309,6 +309,20 @@ fn config(
 /// Returns the config that Dockerfile instructions (`CMD`, `ENV`, ...) make of an empty one:
 /// what `import --change` asks for.
 pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
+    changed(None, changes)
+}
+
+/// Returns the config that such instructions make of another: what `commit --change` asks for.
+pub fn changed_config_of(base: &ImageConfig, changes: &[String]) -> Result<ImageConfig, BuildError> {
+    let mut plain = base.clone();
+    // They are for whoever builds on the image, not for what is changed now.
+    let triggers = std::mem::take(&mut plain.config.on_build);
+    let mut config = changed(Some(plain), changes)?.config;
+    config.on_build.splice(0..0, triggers);
+    Ok(ImageConfig { config, ..base.clone() })
+}
+
+fn changed(from: Option<ImageConfig>, changes: &[String]) -> Result<ImageConfig, BuildError> {
     let allowed = [
         "CMD",
         "ENTRYPOINT",
@@ -324,7 +338,7 @@ pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
         "WORKDIR",
     ];
     // A line that the user did not write, and that findings must not count.
-    let base = "FROM scratch\n";
+    let base = if from.is_some() { "FROM container\n" } else { "FROM scratch\n" };
     let mut text = base.to_owned();
     for change in changes {
         text.push_str(change.trim());
@@ -351,14 +365,21 @@ pub fn changed_config(changes: &[String]) -> Result<ImageConfig, BuildError> {
             return Err(BuildError::Dockerfile(findings(vec![diagnostic])));
         }
     }
-    let request = crate::plan::Request::new(crate::image::Platform::host());
-    let lowered = crate::plan::lower(&parsed.file, &request, &crate::plan::Bases::new())
+    let platform = from.as_ref().map_or_else(crate::image::Platform::host, ImageConfig::platform);
+    let request = crate::plan::Request::new(platform.clone());
+    let (mut bases, on_scratch) = (crate::plan::Bases::new(), from.is_none());
+    if let Some(from) = from {
+        let image = crate::image::ImageId(crate::image::Digest::of(from.to_bytes()));
+        let config = std::sync::Arc::new(from);
+        bases.insert("container", &platform, crate::plan::Base { image, config });
+    }
+    let lowered = crate::plan::lower(&parsed.file, &request, &bases)
         .map_err(|diagnostics| BuildError::Dockerfile(findings(diagnostics)))?;
     let mut stages = lowered.graph.target_stages();
     let stage = stages.next().expect("a graph has at least one target");
     let mut config = stage.config.clone();
     // That of `FROM scratch`, which is not what was imported.
-    if !parsed.file.instructions.iter().any(|i| i.kind.keyword() == Some("WORKDIR")) {
+    if on_scratch && !parsed.file.instructions.iter().any(|i| i.kind.keyword() == Some("WORKDIR")) {
         config.config.working_dir.clear();
     }
     Ok(config)
@@ -382,6 +403,21 @@ mod tests {
         assert_eq!(config.cmd, Some(vec!["sh".to_owned()]));
         assert_eq!((config.user.as_str(), config.labels["k"].as_str()), ("app", "v"));
         assert!(config.env.iter().any(|entry| entry == "B=2"), "{:?}", config.env);
+    }
+
+    #[test]
+    fn changes_are_made_to_a_config() {
+        let base = changed_config(
+            &["ENV A=1 PATH=/bin", "CMD [\"sh\"]", "WORKDIR /a", "ONBUILD RUN old"].map(str::to_owned),
+        )
+        .unwrap();
+        let changes =
+            ["ENV A=2 PATH=/x:$PATH", "WORKDIR b", "EXPOSE 80", "ONBUILD RUN new"].map(str::to_owned);
+        let config = changed_config_of(&base, &changes).unwrap().config;
+        assert_eq!(config.env, ["PATH=/x:/bin", "A=2"]);
+        assert_eq!((config.working_dir.as_str(), config.cmd), ("/a/b", Some(vec!["sh".to_owned()])));
+        assert_eq!(config.on_build, ["RUN old", "RUN new"]);
+        assert_eq!(changed_config_of(&base, &[]).unwrap(), base);
     }
 
     #[test]

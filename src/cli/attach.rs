@@ -57,7 +57,7 @@ pub fn attach_to(
             false => error,
         })?;
     let signals = foreground::signals()?;
-    let (attachment, input) = attachment(stdin && settings.open_stdin, settings.terminal)?;
+    let (attachment, ours) = attachment(stdin && settings.open_stdin, settings.terminal)?;
     attachment.ask(&connection)?;
     drop(attachment);
     if settings.terminal {
@@ -66,6 +66,6 @@ pub fn attach_to(
         connection.send(&resize, &[])?;
     }
     let taking_part =
-        Attached { connection: &connection, terminal: settings.terminal, input, keys, pass_signals };
+        Attached { connection: &connection, terminal: settings.terminal, ours, keys, pass_signals };
     Ok(taking_part.until_the_end(signals)?.unwrap_or(0))
 }

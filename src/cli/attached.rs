@@ -24,15 +24,23 @@ pub struct Attached<'a> {
     pub connection: &'a Connection,
     /// Whether the container has a terminal.
     pub terminal: bool,
-    /// The end of a pipe that leads to its standard input.
-    pub input: Option<OwnedFd>,
+    pub ours: Ours,
     /// The bytes that leave it.
     pub keys: Vec<u8>,
     pub pass_signals: bool,
 }
 
-/// Makes what a container gets of our streams, and what its input is written to.
-pub fn attachment(interactive: bool, terminal: bool) -> io::Result<(Attachment, Option<OwnedFd>)> {
+/// What of our streams stays with us.
+pub struct Ours {
+    /// The end of a pipe that leads to the container's standard input.
+    input: Option<OwnedFd>,
+    /// Our terminal, as it is while the container has it.
+    raw: Option<RawMode>,
+}
+
+/// Makes what a container gets of our streams, and what stays with us. From here on until that is dropped
+/// our terminal is as the container wants it: what it writes comes at once.
+pub fn attachment(interactive: bool, terminal: bool) -> io::Result<(Attachment, Ours)> {
     let (stdin, input) = match interactive {
         true => {
             let (theirs, ours) = io::pipe()?;
@@ -42,17 +50,17 @@ pub fn attachment(interactive: bool, terminal: bool) -> io::Result<(Attachment, 
     };
     let stdout = Some(io::stdout().as_fd().try_clone_to_owned()?);
     let stderr = (!terminal).then(|| io::stderr().as_fd().try_clone_to_owned()).transpose()?;
-    Ok((Attachment { stdin, stdout, stderr }, input))
+    let raw = match terminal && interactive && ui::in_is_terminal() {
+        true => Some(RawMode::enter(io::stdin().as_fd())?),
+        false => None,
+    };
+    Ok((Attachment { stdin, stdout, stderr }, Ours { input, raw }))
 }
 
 impl Attached<'_> {
     /// Takes part until the container has ended, and returns its exit code; `None` where the user left.
     pub fn until_the_end(self, mut signals: Signals) -> Result<Option<u8>, CommandError> {
-        let Attached { connection, terminal, input, keys, pass_signals } = self;
-        let mut raw = None;
-        if terminal && input.is_some() && ui::in_is_terminal() {
-            raw = Some(RawMode::enter(io::stdin().as_fd())?);
-        }
+        let Attached { connection, terminal, ours: Ours { input, raw }, keys, pass_signals } = self;
         let left = std::sync::Arc::new(AtomicBool::new(false));
         if let Some(input) = input {
             let stdin = io::stdin().as_fd().try_clone_to_owned()?;

@@ -13,9 +13,10 @@ use super::help;
 use super::late::Late;
 use super::world::Global;
 use super::{
-    attach, build, builds, cache_mounts, check, completion, config, context, diff, doctor, du, expand,
-    export, graph, groups, history, image_import, images, inspect, layers, load, login, logout, man, parse,
-    prune, pull, push, report, reset, rm, rmi, run, save, shell, start, stop, system_df, tag, why,
+    attach, build, builds, cache_mounts, check, commit, completion, config, context, cp, diff, doctor, du,
+    expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout,
+    man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell, start,
+    stop, system_df, tag, volume, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -59,9 +60,11 @@ pub enum Command {
     Expand(expand::ExpandArgs),
     /// Make an image from the files of a tar archive, a directory or a URL
     Import(image_import::ImportArgs),
+    /// Search a registry for images
+    Search(search::SearchArgs),
     /// Fetch an image from a registry
     Pull(pull::PullArgs),
-    /// Write the files of an image or a build step as a tar
+    /// Write the files of a container, an image or a build step as a tar
     Export(export::ExportArgs),
     /// Load images from an archive or a directory
     Load(load::LoadArgs),
@@ -79,7 +82,7 @@ pub enum Command {
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
-    /// Show how two images differ, by file and config
+    /// Show what a container has changed, or how two images differ
     Diff(diff::DiffArgs),
     /// Show what takes space in an image, by layer and folder, and which bytes are wasted
     Layers(layers::LayersArgs),
@@ -111,6 +114,8 @@ pub enum Command {
     Login(login::LoginArgs),
     /// Forget the credentials for a registry
     Logout(logout::LogoutArgs),
+    /// Serve a registry of images: push to it, pull from it
+    Registry(Late<registry::RegistryArgs>),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
     /// Make a container without starting it
@@ -129,10 +134,20 @@ pub enum Command {
     Attach(Late<attach::AttachArgs>),
     /// Remove containers
     Rm(Late<rm::RmArgs>),
+    /// Make an image of a container's changes
+    Commit(Late<commit::CommitArgs>),
+    /// Copy files between a container and this machine
+    Cp(Late<cp::CpArgs>),
+    /// Manage volumes: make, list, show, remove
+    Volume(Late<volume::VolumeGroup>),
     /// Manage containers
     Container(Late<groups::ContainerGroup>),
     /// Open a shell at any point of a build
     Shell(Box<Late<shell::ShellArgs>>),
+    /// Build an image from each commit, by a git hook
+    Hook(Late<hook::HookGroup>),
+    /// Build images when a repository is pushed to: triggers over HTTP, a queue, a status page
+    Serve(Late<serve::ServeArgs>),
     /// Say what this machine has, what it lacks, and how to get it
     Doctor(doctor::DoctorArgs),
     /// Show the settings in force, and where each comes from
@@ -147,6 +162,9 @@ impl Command {
     /// Tells whether the command handles files of images, which for an ordinary user
     /// belong to the ids of a user namespace.
     pub fn needs_namespace(&self) -> bool {
+        if let Command::Registry(args) = self {
+            return args.0.serve.serve_local;
+        }
         !matches!(
             self,
             Command::Doctor(_)
@@ -158,6 +176,7 @@ impl Command {
                 | Command::Expand(_)
                 | Command::Login(_)
                 | Command::Logout(_)
+                | Command::Search(_)
         )
     }
 }

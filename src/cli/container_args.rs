@@ -10,7 +10,8 @@ use super::error::{CommandError, chain};
 use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
 use super::world::World;
-use crate::container::{HostVolume, NetworkChoice, RestartPolicy, Settings, Wishes, merge, signal};
+use crate::container::mounts::{self, ContainerMount, MountWishes};
+use crate::container::{NetworkChoice, RestartPolicy, Settings, Wishes, merge, signal};
 use crate::sandbox::network::PublishedPort;
 use crate::store::{ContainerId, KeptContainer, Store};
 
@@ -38,9 +39,18 @@ pub struct ContainerArgs {
     /// Set an environment variable; without a value, take it from the environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     pub env: Vec<String>,
-    /// Bind a directory or file of this machine into the container
-    #[arg(short, long = "volume", value_name = "HOST:CONTAINER[:ro]")]
+    /// Mount a volume, or a directory or file of this machine
+    #[arg(short, long = "volume", value_name = "[VOLUME|HOST:]CONTAINER[:ro]")]
     pub volumes: Vec<String>,
+    /// Mount a directory, a volume or files in memory, in docker's longer form
+    #[arg(long = "mount", value_name = "type=bind|volume|tmpfs,src=SOURCE,dst=CONTAINER,...")]
+    pub mounts: Vec<String>,
+    /// Mount an empty directory that is in memory only
+    #[arg(long = "tmpfs", value_name = "CONTAINER[:size=BYTES,mode=OCTAL]")]
+    pub tmpfs: Vec<String>,
+    /// Mount what another container has mounted
+    #[arg(long = "volumes-from", value_name = "CONTAINER[:ro]")]
+    pub volumes_from: Vec<String>,
     /// The directory the command starts in
     #[arg(short, long, value_name = "DIR")]
     pub workdir: Option<String>,
@@ -85,7 +95,8 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         ui::note(&format!("warning: published ports have no effect with --network {}\n", args.network));
         ports.clear();
     }
-    let volumes = args.volumes.iter().map(|volume| parse_volume(volume)).collect::<Result<Vec<_>, _>>()?;
+    let own = own_mounts(args)?;
+    let of_others = mounts_of_others(store, &args.volumes_from)?;
     let restart: RestartPolicy = args.restart.parse().map_err(|error| {
         CommandError::usage(chain(&error)).hint("it is no, on-failure[:MAX], always or unless-stopped")
     })?;
@@ -117,6 +128,8 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
     let hostname = id.short().to_owned();
     let start = merge(&config, &wishes, &hostname)?;
     let stop_signal = config.stop_signal.as_deref().and_then(signal::parse).unwrap_or(signal::TERM);
+    let mut mounts = mounts::merge(own, of_others, config.volumes.keys());
+    let volumes = mounts::name_volumes(&mut mounts)?;
     let settings = Settings {
         config: wishes.applied_to(config),
         start,
@@ -126,7 +139,7 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         stdin_once: args.interactive && once,
         network,
         ports,
-        volumes,
+        mounts,
         restart,
         auto_remove: args.rm,
         stop_signal,
@@ -139,14 +152,56 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         image,
         image_name: image_name.clone(),
         layers,
-        volumes: Vec::new(),
+        volumes,
         settings: serde_json::to_value(&settings).map_err(CommandError::from)?,
     };
     store.create_container(&kept)?;
+    if let Err(error) = prepare_mounts(store, &kept, &settings) {
+        if let Some(lock) = store.lock_container(&kept.id)? {
+            store.remove_container(&kept, lock)?;
+        }
+        mounts::remove_anonymous(store, &settings.mounts)?;
+        return Err(error);
+    }
     if let Some(mut file) = cidfile {
         std::io::Write::write_all(&mut file, kept.id.as_str().as_bytes())?;
     }
     Ok(Made { kept, settings })
+}
+
+/// Reads what the command line mounts.
+fn own_mounts(args: &ContainerArgs) -> Result<Vec<ContainerMount>, CommandError> {
+    let wishes =
+        MountWishes { volumes: args.volumes.clone(), mounts: args.mounts.clone(), tmpfs: args.tmpfs.clone() };
+    if wishes == MountWishes::default() {
+        return Ok(Vec::new());
+    }
+    let here = std::env::current_dir()
+        .map_err(|error| CommandError::new(format!("cannot tell the working directory: {error}")))?;
+    wishes.read(&here).map_err(|error| CommandError::usage(error.0))
+}
+
+/// Returns what other containers mount.
+fn mounts_of_others(store: &Store, texts: &[String]) -> Result<Vec<ContainerMount>, CommandError> {
+    let mut found = Vec::new();
+    for text in texts {
+        let (name, read_only) = mounts::volumes_from(text).map_err(|error| CommandError::usage(error.0))?;
+        let settings = Settings::of(&store.find_container(name)?)?;
+        found.extend(settings.mounts.into_iter().map(|mut mount| {
+            mount.read_only |= read_only;
+            mount
+        }));
+    }
+    Ok(found)
+}
+
+/// Makes the volumes of a container, whose record names them already, and what else its mounts need.
+fn prepare_mounts(store: &Store, kept: &KeptContainer, settings: &Settings) -> Result<(), CommandError> {
+    if settings.mounts.is_empty() {
+        return Ok(());
+    }
+    let view = store.view(&kept.layers)?;
+    Ok(mounts::make(store, &settings.mounts, &view)?)
 }
 
 fn new_cidfile(path: &Path) -> Result<std::fs::File, CommandError> {
@@ -199,34 +254,6 @@ fn parse_port(text: &str) -> Result<PublishedPort, CommandError> {
         container_port: number(container)?,
         protocol: protocol.to_owned(),
     })
-}
-
-/// Parses `HOST:CONTAINER[:ro|rw]`; a missing directory of the host is made, as docker does.
-fn parse_volume(text: &str) -> Result<HostVolume, CommandError> {
-    let bad = |why: String| {
-        CommandError::usage(format!("bad volume `{text}`: {why}"))
-            .hint("a volume is written HOST:CONTAINER[:ro]")
-    };
-    let parts: Vec<&str> = text.split(':').collect();
-    let (host, target, read_only) = match parts[..] {
-        [host, target] | [host, target, "rw"] => (host, target, false),
-        [host, target, "ro"] => (host, target, true),
-        [_, _, mode] => return Err(bad(format!("the mode `{mode}` is not ro or rw"))),
-        _ => return Err(bad("it needs a path of this machine and a path in the container".to_owned())),
-    };
-    if !host.contains('/') && host != "." && host != ".." {
-        return Err(bad(
-            "named volumes are not supported by this version; a directory is written with a slash".to_owned(),
-        ));
-    }
-    if !target.starts_with('/') || target.trim_matches('/').is_empty() {
-        return Err(bad("the path in the container must be absolute and not /".to_owned()));
-    }
-    let host = std::path::absolute(Path::new(host)).map_err(|e| bad(e.to_string()))?;
-    if !host.exists() {
-        std::fs::create_dir_all(&host).map_err(|e| bad(format!("cannot make `{}`: {e}", host.display())))?;
-    }
-    Ok(HostVolume { source: host, target: PathBuf::from(target), read_only })
 }
 
 #[cfg(test)]

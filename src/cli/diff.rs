@@ -1,4 +1,4 @@
-//! `rbuild diff`: how two images differ, by file and config.
+//! `rbuild diff`: what a container has changed of its image; how two images differ, by file and config.
 
 use std::path::{Path, PathBuf};
 
@@ -9,25 +9,27 @@ use super::diff_config::{self, ConfigChange};
 use super::error::CommandError;
 use super::world::World;
 use super::{find, ui};
+use crate::container::files;
 use crate::image::{ImageConfig, SnapshotId};
 use crate::report::clean::clean_text;
-use crate::store::{Change, Found, Store};
+use crate::store::{Change, Found, Store, StoreError};
 
-/// Show how an image differs from another, by file and config.
+/// Show what a container has changed, or how an image differs from another.
 ///
-/// One line for each path: `A` added, `C` changed (or something below it was), `D` deleted. Kind, owner,
+/// Of a container: one line for each path that was added (`A`), changed (`C`) or deleted (`D`), and for the directories
+/// above it (`C`); what is in its volumes is not its own. Of two images: one line for each path: `A` added, `C` changed (or something below it was), `D` deleted. Kind, owner,
 /// mode, attributes and content count; times do not. Then one for each field of the config that differs: `A`,
 /// `C` or `D` with its name and what it says.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rbuild diff flask:1 flask:2\n  rbuild diff --config flask:1 flask:2\n\n\
-    See also: rbuild history, rbuild layers"
+    after_help = "Examples:\n  rbuild diff web\n  rbuild diff flask:1 flask:2\n  rbuild diff --config flask:1 flask:2\n\n\
+    See also: rbuild commit, rbuild history, rbuild layers"
 )]
 pub struct DiffArgs {
-    /// A name or id of an image, or the id of a build step
-    #[arg(value_name = "IMAGE")]
+    /// A container; or a name or id of an image, or the id of a build step
+    #[arg(value_name = "CONTAINER | IMAGE")]
     pub old: String,
-    /// The one to compare it with
+    /// The image to compare an image with
     #[arg(value_name = "IMAGE")]
     pub new: Option<String>,
     /// Only files
@@ -43,12 +45,9 @@ pub struct DiffArgs {
 
 /// Runs the command.
 pub fn diff(world: &World, args: DiffArgs) -> Result<(), CommandError> {
-    let Some(new) = &args.new else {
-        return Err(CommandError::usage("`diff` of one name is of a container, and this version keeps none")
-            .hint(format!("name two images, as in `rbuild diff {} OTHER`", args.old)));
-    };
     let store = world.open_store()?;
     store.hold()?;
+    let Some(new) = &args.new else { return of_container(&store, &args) };
     let (old, new) = (side(&store, &args.old, !args.files)?, side(&store, new, !args.files)?);
     let files = match args.config {
         true => Vec::new(),
@@ -74,6 +73,31 @@ pub fn diff(world: &World, args: DiffArgs) -> Result<(), CommandError> {
         text.push_str(&format!("{} {}\n", change.letter(), one_line(&change.line())));
     }
     ui::out(&text);
+    Ok(())
+}
+
+/// Shows what a container has changed.
+fn of_container(store: &Store, args: &DiffArgs) -> Result<(), CommandError> {
+    if args.config {
+        return Err(CommandError::usage("`--config` compares two images"));
+    }
+    let kept = match store.find_container(&args.old) {
+        Err(error @ StoreError::NoContainer(_)) => {
+            let error = CommandError::from(error);
+            return Err(error.hint(format!("of images name two, as in `rbuild diff {} OTHER`", args.old)));
+        }
+        other => other?,
+    };
+    files::layer_is_current(store, &kept)?;
+    let changes = store.container_diff(&kept)?.paths;
+    if args.format == "json" {
+        let file = |(path, change): &(PathBuf, Change)| json!({ "path": path.to_string_lossy(), "change": word(change.letter()) });
+        let files: Vec<_> = changes.iter().map(file).collect();
+        ui::line(&serde_json::to_string_pretty(&json!({ "files": files }))?);
+        return Ok(());
+    }
+    let line = |(path, change): &(PathBuf, Change)| format!("{} {}\n", change.letter(), shown(path));
+    ui::out(&changes.iter().map(line).collect::<String>());
     Ok(())
 }
 

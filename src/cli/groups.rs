@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    attach, build, history, image_import, images, inspect, load, prune, pull, push, reset, rm, rmi, run,
-    save, start, stop, system_df, tag,
+    attach, build, commit, cp, diff, export, history, image_import, images, inspect, load, prune, pull, push,
+    reset, rm, rmi, run, save, start, stop, system_df, tag,
 };
 
 /// Manage images.
@@ -66,6 +66,14 @@ pub struct ContainerGroup {
 pub enum ContainerCommand {
     /// Take part in the streams of a container that runs
     Attach(attach::AttachArgs),
+    /// Make an image of a container's changes
+    Commit(commit::CommitArgs),
+    /// Copy files between a container and this machine
+    Cp(cp::CpArgs),
+    /// Show what a container has changed
+    Diff(diff::DiffArgs),
+    /// Write the files of a container as a tar
+    Export(export::ExportArgs),
     /// Make a container without starting it
     Create(Box<run::CreateArgs>),
     /// Send a signal to containers that run
@@ -126,7 +134,7 @@ pub enum BuilderCommand {
 }
 
 /// The groups' names: alone on a command line they ask for help.
-pub const NAMES: [&str; 5] = ["image", "container", "system", "builder", "cache"];
+pub const NAMES: [&str; 7] = ["image", "container", "system", "builder", "cache", "hook", "volume"];
 
 impl Command {
     /// Turns a word of a group into the command it is.
@@ -148,6 +156,10 @@ impl Command {
             },
             Command::Container(Late(group)) => match group.command {
                 ContainerCommand::Attach(args) => Command::Attach(Late(args)),
+                ContainerCommand::Commit(args) => Command::Commit(Late(args)),
+                ContainerCommand::Cp(args) => Command::Cp(Late(args)),
+                ContainerCommand::Diff(args) => Command::Diff(args),
+                ContainerCommand::Export(args) => Command::Export(args),
                 ContainerCommand::Create(args) => Command::Create(Late(*args)),
                 ContainerCommand::Kill(args) => Command::Kill(Late(args)),
                 ContainerCommand::Restart(args) => Command::Restart(Late(args)),

@@ -11,14 +11,29 @@ use super::headings::HEADINGS;
 use super::{command_line, exit_codes, ui};
 
 /// The commands as they are listed; one that is in no row is listed at the end.
-const GROUPS: [(&str, &[&str]); 7] = [
+const GROUPS: [(&str, &[&str]); 8] = [
     ("Build", &["build", "check", "context", "graph", "why", "shell", "parse", "expand"]),
     ("Images", &["images", "tag", "rmi", "import", "export", "load", "save", "image"]),
     (
         "Containers",
-        &["run", "create", "start", "restart", "stop", "kill", "wait", "attach", "rm", "container"],
+        &[
+            "run",
+            "create",
+            "start",
+            "restart",
+            "stop",
+            "kill",
+            "wait",
+            "attach",
+            "rm",
+            "commit",
+            "cp",
+            "volume",
+            "container",
+        ],
     ),
-    ("Registry", &["pull", "push", "login", "logout"]),
+    ("Registry", &["search", "pull", "push", "login", "logout", "registry"]),
+    ("Automation", &["hook", "serve"]),
     ("Look", &["builds", "report", "inspect", "history", "diff", "layers"]),
     ("Disk", &["du", "prune", "cache", "system", "builder"]),
     ("Machine", &["doctor", "config", "completion", "man"]),

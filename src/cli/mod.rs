@@ -17,12 +17,14 @@ mod cache_options;
 mod call;
 mod check;
 mod command_line;
+mod commit;
 mod completion;
 mod config;
 mod container_args;
 mod containers;
 mod context;
 mod contexts;
+mod cp;
 mod csv;
 mod diff;
 mod diff_config;
@@ -42,6 +44,7 @@ mod guess;
 mod headings;
 mod help;
 mod history;
+mod hook;
 mod image_import;
 mod images;
 mod inspect;
@@ -66,6 +69,7 @@ mod pull_policy;
 mod push;
 mod quota;
 mod reach;
+mod registry;
 mod report;
 mod reset;
 mod resources;
@@ -75,6 +79,8 @@ mod rows;
 mod run;
 mod run_image;
 mod save;
+mod search;
+mod serve;
 mod shell;
 mod shell_words;
 mod snapshotter;
@@ -90,6 +96,7 @@ mod template;
 mod tree;
 mod ui;
 mod units;
+mod volume;
 mod when;
 mod why;
 mod world;
@@ -166,6 +173,9 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
 
 fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
     line.command = line.command.ungrouped();
+    if matches!(line.command, Command::Registry(_)) {
+        registry::place(&mut line.global);
+    }
     // What only reads text or keeps credentials needs no store, and no namespaces: a program that keeps
     // them is to see its user's own ids.
     match line.command {
@@ -191,6 +201,10 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             return login::login(&line.global, args).map(|()| 0);
         }
         Command::Logout(args) => return logout::logout(&line.global, args).map(|()| 0),
+        Command::Search(args) => {
+            config::get()?;
+            return search::search(&line.global, args).map(|()| 0);
+        }
         Command::Doctor(args) => return doctor::doctor(&line.global, args).map(|()| 0),
         Command::Config(args) => return config::config(&line.global, args).map(|()| 0),
         Command::Completion(args) => {
@@ -198,6 +212,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             return Ok(0);
         }
         Command::Man(args) => return man::man(&args).map(|()| 0),
+        Command::Hook(Late(group)) => return hook::hook(&line.global, group).map(|()| 0),
+        Command::Serve(Late(args)) => return serve::serve(&line.global, &args).map(|()| 0),
         _ => {}
     }
     // A program that shows pages must not be in the user namespace that comes now.
@@ -236,11 +252,15 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Kill(Late(args)) => stop::kill(&world, args)?,
         Command::Wait(Late(args)) => stop::wait(&world, args)?,
         Command::Rm(Late(args)) => rm::rm(&world, args)?,
+        Command::Commit(Late(args)) => commit::commit(&world, args)?,
+        Command::Cp(Late(args)) => cp::cp(&world, args)?,
+        Command::Volume(Late(group)) => volume::volume(&world, group)?,
         Command::Shell(args) => return shell::shell(&world, args.0),
         Command::Diff(args) => diff::diff(&world, args)?,
         Command::Layers(args) => layers::layers(&world, args)?,
         Command::Builds(args) => builds::builds(&world, args, viewer)?,
         Command::Report(args) => report::report(&world, args)?,
+        Command::Registry(Late(args)) => registry::registry(&world, args)?,
         Command::ImagePrune(args) => prune::images(&world, args)?,
         Command::Prune(Late(args)) => prune::cache(&world, args)?,
         Command::Du(Late(args)) => du::du(&world, args)?,
@@ -255,10 +275,13 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         | Command::Expand(_)
         | Command::Login(_)
         | Command::Logout(_)
+        | Command::Search(_)
         | Command::Doctor(_)
         | Command::Config(_)
         | Command::Completion(_)
-        | Command::Man(_) => {}
+        | Command::Man(_)
+        | Command::Hook(_)
+        | Command::Serve(_) => {}
     }
     Ok(0)
 }

@@ -87,7 +87,7 @@ pub struct SystemPruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub force: bool,
-    /// Remove volumes, too: this version keeps none
+    /// Remove anonymous volumes that no container uses, too
     #[arg(long)]
     pub volumes: bool,
 }
@@ -167,15 +167,13 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
     } else {
         ("all dangling images", "unused build cache")
     };
-    for what in [images, cache] {
+    let volumes = args.volumes.then_some("all anonymous volumes not used by at least one container");
+    for what in [images, cache].into_iter().chain(volumes) {
         warning.push_str(&format!("  - {what}\n"));
     }
     if !args.filters.is_empty() {
         let shown = args.filters.join("\n    - ");
         warning.push_str(&format!("\n  Items to be pruned will be filtered with:\n    - {shown}\n"));
-    }
-    if args.volumes {
-        ui::note("note: this version keeps no volumes, so --volumes removes nothing more\n");
     }
     if !confirmed(args.force, &format!("{warning}\n")) {
         return Ok(());
@@ -189,7 +187,12 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
         false => remove_cache(&store, &request)?.1,
     };
     print_cache(&pruned);
-    reclaimed(removed.freed.saturating_add(pruned.freed), removed.deferred || pruned.deferred);
+    let volumes = match args.volumes {
+        true => super::volume::remove_unused(&store, false, &filters)?,
+        false => 0,
+    };
+    let freed = removed.freed.saturating_add(pruned.freed).saturating_add(volumes);
+    reclaimed(freed, removed.deferred || pruned.deferred);
     Ok(())
 }
 

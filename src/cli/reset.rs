@@ -38,7 +38,7 @@ pub fn reset(world: &World, args: ResetArgs) -> Result<(), CommandError> {
     };
     let warning = format!(
         "WARNING! This will remove the store {}:\n  - all images\n  - all build cache, cache mounts included\n  \
-         - all logs and records of builds\n{others}\n",
+         - all containers and volumes\n  - all logs and records of builds\n{others}\n",
         root.display()
     );
     if !confirmed(args.force, &warning) {

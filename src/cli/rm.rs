@@ -7,9 +7,9 @@ use clap::Args;
 use super::containers::each;
 use super::error::CommandError;
 use super::world::World;
-use crate::container::State;
 use crate::container::control::{Connection, Request};
 use crate::container::signal::KILL;
+use crate::container::{Settings, State, mounts};
 use crate::store::{ContainerLock, KeptContainer, Store, StoreError};
 
 /// How long a supervisor may take to let go of a container that has ended.
@@ -35,7 +35,13 @@ pub struct RmArgs {
 pub fn rm(world: &World, args: RmArgs) -> Result<(), CommandError> {
     let store = world.open_store()?;
     each(&args.containers, |name| match store.find_container(name) {
-        Ok(kept) => remove(&store, &kept, args.force),
+        Ok(kept) => {
+            remove(&store, &kept, args.force)?;
+            if args.volumes {
+                mounts::remove_anonymous(&store, &Settings::of(&kept)?.mounts)?;
+            }
+            Ok(())
+        }
         Err(StoreError::NoContainer(_)) if args.force => {
             super::ui::note(&format!("Error: No such container: {name}\n"));
             Ok(())

@@ -87,7 +87,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     }
     // Before the container runs: a signal in between must not end this process alone.
     let signals = super::foreground::signals()?;
-    let (attachment, input) = attachment(args.container.interactive, settings.terminal)?;
+    let (attachment, ours) = attachment(args.container.interactive, settings.terminal)?;
     order.attached = true;
     store.let_go()?;
     let mut started = crate::container::start(&order, Some(attachment)).map_err(not_started)?;
@@ -97,7 +97,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let attached = Attached {
         connection: &started.connection,
         terminal: settings.terminal,
-        input,
+        ours,
         keys,
         pass_signals: args.sig_proxy,
     };

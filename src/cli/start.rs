@@ -98,7 +98,7 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
         return super::attach::attach_to(store, &kept, &settings, args.interactive, keys, true);
     }
     let signals = foreground::signals()?;
-    let (attachment, input) = attachment(args.interactive && settings.open_stdin, settings.terminal)?;
+    let (attachment, ours) = attachment(args.interactive && settings.open_stdin, settings.terminal)?;
     let mut order = world.order(store, &kept.id);
     order.attached = true;
     store.let_go()?;
@@ -107,7 +107,7 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
         ui::note(&format!("{warning}\n"));
     }
     let connection = &started.connection;
-    let taking_part = Attached { connection, terminal: settings.terminal, input, keys, pass_signals: true };
+    let taking_part = Attached { connection, terminal: settings.terminal, ours, keys, pass_signals: true };
     let code = taking_part.until_the_end(signals)?;
     if code.is_some() {
         started.reap();

@@ -9,7 +9,7 @@ use super::template::Template;
 use super::world::World;
 use super::{find, rows, ui, units};
 use crate::image::Reference;
-use crate::store::{CacheEntry, ImageUsage, ListedContainer, Usage, bytes_together};
+use crate::store::{CacheEntry, ImageUsage, ListedContainer, Usage, VolumeUsage, bytes_together};
 
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
@@ -46,8 +46,10 @@ pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
     let images: Vec<Value> = usage.images.iter().map(image_row).collect();
     let containers: Vec<Value> = usage.containers.iter().map(|one| container_row(one, &usage)).collect();
     let cache: Vec<Value> = usage.cache.iter().map(cache_row).collect();
+    let volumes: Vec<Value> = usage.volumes.iter().map(volume_row).collect();
     if let Some(format) = format.filter(|format| *format != "table") {
-        let all = json!({ "Images": images, "Containers": containers, "Volumes": [], "BuildCache": cache });
+        let all =
+            json!({ "Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": cache });
         let template = match format {
             "json" => "{{json .}}",
             other => other,
@@ -81,7 +83,7 @@ pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
     ];
     rows::print(&containers, None, &columns)?;
     ui::line("\nLocal Volumes space usage:\n");
-    rows::print(&[], None, &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])?;
+    rows::print(&volumes, None, &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])?;
     let total = bytes_together(own(&usage));
     ui::line(&format!("\nBuild cache usage: {}\n", units::exact_size(total)));
     let columns = [
@@ -123,6 +125,13 @@ fn summary(usage: &Usage) -> Vec<Value> {
     let cache = bytes_together(own(usage));
     let used = bytes_together(own(usage).filter(|entry| entry.in_use));
     let images = with_part(usage.images_reclaimable, usage.images_size);
+    let used_volumes = usage.volumes.iter().filter(|volume| volume.links > 0).count();
+    let size_of = |used: bool| {
+        let chosen = usage.volumes.iter().filter(|volume| used || volume.links == 0);
+        chosen.filter_map(|volume| volume.size).fold(0u64, u64::saturating_add)
+    };
+    let volumes = size_of(true);
+    let free_volumes = with_part(size_of(false), volumes);
     vec![
         row("Images", usage.images.len(), active, usage.images_size, images),
         // Those there are run: their files go when they end.
@@ -133,7 +142,7 @@ fn summary(usage: &Usage) -> Vec<Value> {
             containers,
             with_part(0, containers),
         ),
-        row("Local Volumes", 0, 0, 0, units::exact_size(0)),
+        row("Local Volumes", usage.volumes.len(), used_volumes, volumes, free_volumes),
         row(
             "Build Cache",
             usage.cache.len(),
@@ -187,6 +196,15 @@ fn container_row((listed, size): &(ListedContainer, u64), usage: &Usage) -> Valu
         "Status": if listed.running { "Up" } else { "Exited" },
         "State": if listed.running { "running" } else { "exited" },
         "Names": container.name,
+    })
+}
+
+fn volume_row(volume: &VolumeUsage) -> Value {
+    json!({
+        "Name": volume.volume.name,
+        "Driver": volume.volume.driver,
+        "Links": volume.links.to_string(),
+        "Size": volume.size.map_or("N/A".to_owned(), units::exact_size),
     })
 }
 

@@ -20,6 +20,7 @@ use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
 use crate::build::{Busybox, Engine};
 use crate::container::Order;
+use crate::context::GitOptions;
 use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
 use crate::report::Reporter;
@@ -320,6 +321,28 @@ pub fn cancel_on_signals() -> Result<Cancel, CommandError> {
     Ok(cancel)
 }
 
+/// Calls something once Ctrl-C, SIGTERM or SIGHUP comes: for a server, which ends well that way.
+pub fn on_stop(stop: impl Fn() + Send + 'static) -> Result<(), CommandError> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for _ in signals.forever() {
+            stop();
+        }
+    })?;
+    Ok(())
+}
+
+/// Returns the variables by which docker's registry is configured, and that are not empty.
+pub fn registry_variables() -> Vec<(String, String)> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("REGISTRY_"))?;
+        Some((name, value.into_string().ok().filter(|value| !value.is_empty())?))
+    });
+    let mut all: Vec<(String, String)> = all.collect();
+    all.sort();
+    all
+}
+
 /// Returns the error of a command that a signal stopped.
 pub fn interrupted() -> CommandError {
     let signal = STOPPED_BY.load(Ordering::SeqCst);
@@ -429,6 +452,44 @@ fn fetch_options() -> FetchOptions {
             .map(|home| PathBuf::from(home).join(".ssh/known_hosts"))
             .filter(|f| f.is_file()),
     }
+}
+
+/// Returns the path of this program, to be called again later.
+pub fn own_program() -> Result<PathBuf, CommandError> {
+    Ok(std::env::current_exe()?)
+}
+
+/// Returns where `rbuild serve` keeps its builds where the configuration does not say.
+pub fn serve_folder() -> Result<PathBuf, CommandError> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/rbuild-serve"));
+    }
+    let folder = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    match folder.or_else(|| home().map(|home| home.join(".local/state"))) {
+        Some(folder) => Ok(folder.join("rbuild/serve")),
+        None => Err(CommandError::new("cannot tell where to keep builds: HOME is not set")
+            .hint("name a folder: `data` in the configuration")),
+    }
+}
+
+/// Returns how repositories elsewhere are reached; the folder is the caller's to name.
+pub fn git_options() -> GitOptions {
+    let options = fetch_options();
+    GitOptions {
+        folder: PathBuf::new(),
+        path: options.path,
+        proxies: options.proxy_variables,
+        certificates: options.git_certificates,
+        ssh_agent: options.ssh_agent,
+        known_hosts: options.known_hosts,
+    }
+}
+
+/// Returns the names of the variables of git's that no build is to see: hooks run with those that say which
+/// repository git works on. The one about certificates is nobody's but the user's.
+pub fn git_variables() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.as_encoded_bytes().starts_with(b"GIT_") && name != "GIT_SSL_CAINFO").collect()
 }
 
 /// Panics where a test of the program's faults asks for it; no release does.

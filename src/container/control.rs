@@ -38,6 +38,8 @@ pub enum Request {
     Stop { signal: Option<i32>, timeout_s: Option<i64> },
     /// Answered by [`Reply::Exited`] when the container has ended, for now or for good.
     Wait,
+    /// Holds all processes of the container still until the connection ends; answered by [`Reply::Done`].
+    Pause,
     /// Asks for the root of the container that runs; answered by [`Reply::Root`] with a descriptor.
     Root,
 }

@@ -6,7 +6,9 @@
 //! 028, docs/containers.md). Not here: terminals, signals and exit codes of the command line (`cli`).
 
 pub mod control;
+pub mod files;
 pub mod log;
+pub mod mounts;
 mod process;
 mod settings;
 pub mod signal;
@@ -15,7 +17,7 @@ mod state;
 mod supervisor;
 
 pub use process::{NoCommand, Start, Wishes, start as merge};
-pub use settings::{BadRestart, HostVolume, NetworkChoice, RestartPolicy, Settings};
+pub use settings::{BadRestart, NetworkChoice, RestartPolicy, Settings};
 pub use start::{Attachment, StartError, Started, start};
 pub use state::{State, Status};
 pub use supervisor::{Order, run_supervisor_if_asked};
@@ -31,6 +33,8 @@ use crate::sys::users::UserError;
 pub enum ContainerError {
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Mounts(#[from] mounts::MountsError),
     #[error(transparent)]
     Layer(#[from] LayerError),
     #[error(transparent)]

@@ -3,10 +3,9 @@
 //! Values alone, made from the image and the command line when the container is made. Not here: what
 //! becomes of it (`state`), where it lies (`store`).
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
+use super::mounts::ContainerMount;
 use super::process::Start;
 use crate::image::ContainerConfig;
 use crate::sandbox::network::PublishedPort;
@@ -28,7 +27,9 @@ pub struct Settings {
     pub stdin_once: bool,
     pub network: NetworkChoice,
     pub ports: Vec<PublishedPort>,
-    pub volumes: Vec<HostVolume>,
+    /// What is mounted besides the root.
+    #[serde(default)]
+    pub mounts: Vec<ContainerMount>,
     pub restart: RestartPolicy,
     /// `--rm`: the container goes when it has ended.
     pub auto_remove: bool,
@@ -43,16 +44,6 @@ pub enum NetworkChoice {
     Default,
     None,
     Host,
-}
-
-/// A file or directory of the host in the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostVolume {
-    /// Absolute.
-    pub source: PathBuf,
-    /// Absolute.
-    pub target: PathBuf,
-    pub read_only: bool,
 }
 
 /// When a container that ended is started again; docker's `--restart`.

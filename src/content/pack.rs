@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -83,6 +83,13 @@ impl Layer {
         self.tar_size
     }
 
+    /// Tells whether it is packed as it is kept, so that nothing must be compressed.
+    pub fn blob_at_hand(&self, store: &Store) -> bool {
+        self.blob.as_ref().is_some_and(|blob| {
+            blob.compression != Compression::None && store.blob_size(&blob.digest) == Some(blob.size)
+        })
+    }
+
     /// Returns the blob of these very bytes, if they are at hand or can be made again.
     pub(super) fn as_it_was(
         &self,
@@ -119,6 +126,22 @@ impl Blob {
     /// Tells whether writing it compresses it, with the time and memory that takes.
     pub fn is_packed_when_written(&self) -> bool {
         matches!(self.source, Source::Again(..))
+    }
+
+    /// Returns the name under which the store has these very bytes, if it has them.
+    pub fn stored(&self) -> Option<&Digest> {
+        match &self.source {
+            Source::Stored(digest) => Some(digest),
+            _ => None,
+        }
+    }
+
+    /// Returns the file that was made for it, whole, if one was.
+    pub fn made_file(&self) -> Option<&Path> {
+        match &self.source {
+            Source::File(path) => Some(path),
+            _ => None,
+        }
     }
 
     /// Gives up what was made on disk for this blob alone; it cannot be written any more.

@@ -18,7 +18,7 @@ pub use digest::{
 pub use file_digest::{FileDigest, FileDigestError, FileHasher, PIECE, PieceDigest};
 pub use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 pub use platform::{Platform, PlatformError};
-pub use reference::{Reference, ReferenceError, is_tag};
+pub use reference::{Reference, ReferenceError, is_path_component, is_tag};
 
 use std::fmt;
 

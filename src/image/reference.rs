@@ -177,7 +177,7 @@ pub fn is_tag(tag: &str) -> bool {
 }
 
 /// Tells whether a path component is lower-case words joined by `.`, `_`, `__` or dashes.
-fn is_path_component(component: &str) -> bool {
+pub fn is_path_component(component: &str) -> bool {
     let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
     let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };

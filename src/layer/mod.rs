@@ -5,7 +5,8 @@
 //! `tar_read` reads foreign archives (`tar_fields` their fields) and `unpack`
 //! puts them on disk through [`RootDir`](crate::sys::RootDir); `root` keeps the
 //! metadata of a layer's top directory; `view` writes what layers look like
-//! together as one tar, with what an ordinary user's disk lacks (`missing`);
+//! together as one tar, with what an ordinary user's disk lacks (`missing`), `subtree` any one file or
+//! directory under a name of the caller's;
 //! `merge` puts layers onto a tree of files where nothing can be mounted, `difference` makes a layer of
 //! what changed there since (`stamps`), `from_fuse` of what fuse-overlayfs leaves, both without the
 //! mount points of the step (`points`);
@@ -29,6 +30,7 @@ mod missing;
 mod points;
 mod root;
 mod stamps;
+mod subtree;
 mod tar_fields;
 mod tar_read;
 mod tar_write;
@@ -59,8 +61,9 @@ pub use merge::{Become, merge_layer};
 pub use missing::Missing;
 pub use root::inherit_root;
 pub use stamps::Stamps;
+pub use subtree::{Subtree, SubtreeOptions, write_subtree};
 pub use tar_fields::is_tar_header;
 pub use tar_read::{EntryKind, Limits, TarEntry, TarReader};
 pub use tar_write::write_layer;
-pub use unpack::{LeftOut, UnpackOptions, Unpacked, Whiteouts, unpack};
+pub use unpack::{Existing, LeftOut, UnpackOptions, Unpacked, Whiteouts, unpack};
 pub use view::{ViewOptions, write_view};

@@ -47,12 +47,24 @@ pub enum Whiteouts {
     Refuse,
 }
 
+/// What becomes of files that are where an archive's go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They make room, a directory with all that is in it for a file; directories get the entry's metadata.
+    Replaced,
+    /// The same, but a directory never makes room for anything else, nor anything else for a directory.
+    SameKind,
+    /// The same again, and a directory keeps its own metadata.
+    DirectoriesKept,
+}
+
 /// How an archive is unpacked.
 #[derive(Debug, Clone, Copy)]
 pub struct UnpackOptions {
     /// Where overlayfs keeps its marks in this directory.
     pub xattrs: OverlayXattrs,
     pub whiteouts: Whiteouts,
+    pub existing: Existing,
     /// The owner of everything, instead of the archive's (`ADD --chown`).
     pub owner: Option<Owner>,
     /// Whether the archive must have an end marker: not where its length and digest are known.
@@ -66,6 +78,7 @@ impl UnpackOptions {
         UnpackOptions {
             xattrs,
             whiteouts: Whiteouts::Apply,
+            existing: Existing::Replaced,
             owner: None,
             end_marker: true,
             limits: Limits::default(),
@@ -202,8 +215,10 @@ impl Unpacker<'_> {
         let name = OsStr::from_bytes(name);
         match entry.kind {
             EntryKind::Directory => {
-                let fd = self.directory(&parent, name, entry)?;
-                self.directories.push((full.clone(), entry.mtime_seconds, entry.mtime_nanos));
+                let (fd, is_entrys) = self.directory(&parent, name, entry)?;
+                if is_entrys {
+                    self.directories.push((full.clone(), entry.mtime_seconds, entry.mtime_nanos));
+                }
                 // What follows a directory mostly goes into it.
                 self.parent = Some((full, fd));
                 return Ok(());
@@ -225,6 +240,9 @@ impl Unpacker<'_> {
     fn top(&mut self, entry: &TarEntry) -> Result<(), LayerError> {
         if entry.kind != EntryKind::Directory {
             return Err(LayerError::entry(&entry.name, "the top of an archive can only be a directory"));
+        }
+        if self.options.existing == Existing::DirectoriesKept {
+            return Ok(());
         }
         let fd = open_no_follow(self.root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
             .map_err(LayerError::file("open", b"."))?;
@@ -315,12 +333,27 @@ impl Unpacker<'_> {
         self.mark_opaque(&fd, name.as_bytes())
     }
 
-    fn directory(&mut self, parent: &OwnedFd, name: &OsStr, entry: &TarEntry) -> Result<OwnedFd, LayerError> {
+    /// Makes a directory; tells whether it has the entry's metadata.
+    fn directory(
+        &mut self,
+        parent: &OwnedFd,
+        name: &OsStr,
+        entry: &TarEntry,
+    ) -> Result<(OwnedFd, bool), LayerError> {
         let failed = |e: Errno| LayerError::file("create", &entry.name)(e.into());
+        let mut is_entrys = true;
         match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => self.uncovered(parent, name)?,
             Err(Errno::EXIST) => {
                 let there = stat_at(parent, name).map_err(LayerError::file("read", &entry.name))?;
+                is_entrys = !there.is_dir() || self.options.existing != Existing::DirectoriesKept;
+                if !there.is_dir() && self.options.existing != Existing::Replaced {
+                    let why = format!(
+                        "cannot overwrite non-directory \"{0}\" with directory \"{0}\"",
+                        shown(&entry.name)
+                    );
+                    return Err(LayerError::entry(&entry.name, why));
+                }
                 if !there.is_dir() && !self.uncover(parent, name)? {
                     self.remove(parent, name, entry)?;
                     rustix::fs::mkdirat(parent, name, Mode::RWXU).map_err(failed)?;
@@ -330,8 +363,10 @@ impl Unpacker<'_> {
         }
         let fd = open_no_follow(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
             .map_err(LayerError::file("open", &entry.name))?;
-        self.metadata(&fd, entry)?;
-        Ok(fd)
+        if is_entrys {
+            self.metadata(&fd, entry)?;
+        }
+        Ok((fd, is_entrys))
     }
 
     fn file<R: Read>(
@@ -536,6 +571,14 @@ impl Unpacker<'_> {
 
     /// Removes what is in an entry's place, a directory with all that is in it.
     fn remove(&mut self, parent: &OwnedFd, name: &OsStr, entry: &TarEntry) -> Result<(), LayerError> {
+        if self.options.existing != Existing::Replaced
+            && entry.kind != EntryKind::Directory
+            && stat_at(parent, name).is_ok_and(|there| there.is_dir())
+        {
+            let why =
+                format!("cannot overwrite directory \"{0}\" with non-directory \"{0}\"", shown(&entry.name));
+            return Err(LayerError::entry(&entry.name, why));
+        }
         // The remembered directory may be what is removed.
         self.parent = None;
         remove_tree(parent.as_fd(), name).map_err(LayerError::file("replace", &entry.name))

@@ -13,13 +13,15 @@ use super::LayerError;
 use super::entry::{Entry, Kind, Sink};
 use super::missing::{Fix, Missing, key_of, path_of};
 use super::tar_write::TarSink;
-use super::walk::walk;
+use super::walk::walk_with;
 
 /// How a view is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ViewOptions {
     /// The latest time a file may have, in seconds since 1970; later ones become it.
     pub latest: Option<i64>,
+    /// Whether somebody writes to the files meanwhile: what goes is left out.
+    pub changing: bool,
 }
 
 /// Writes the files of a merged view as a tar.
@@ -37,7 +39,7 @@ pub fn write_view(
     let rest = fixes.iter().peekable();
     let mut whole =
         Whole { tar: TarSink::new(out), fixes, rest, latest: options.latest, passed: Passed::Nothing };
-    walk(view, marks, &mut whole)?;
+    walk_with(view, marks, options.changing, &mut whole)?;
     whole.up_to(None)?;
     whole.tar.finish()?;
     Ok(())
@@ -173,7 +175,7 @@ mod tests {
     /// Writes a view; returns `name type uid content` of each entry.
     fn written(view: &RootDir, missing: &Missing, latest: Option<i64>) -> Vec<String> {
         let mut bytes = Vec::new();
-        write_view(view, MARKS, missing, ViewOptions { latest }, &mut bytes).unwrap();
+        write_view(view, MARKS, missing, ViewOptions { latest, changing: false }, &mut bytes).unwrap();
         let mut archive = tar::Archive::new(&bytes[..]);
         let entries = archive.entries().unwrap().map(|entry| {
             let mut entry = entry.unwrap();

@@ -95,9 +95,20 @@ fn outer_capability(value: Vec<u8>) -> Vec<u8> {
 
 /// Gives every entry of the layer to `sink`.
 pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -> Result<(), LayerError> {
+    walk_with(root, marks, false, sink)
+}
+
+/// Does the same; `changing`: names that go while they are read are left out.
+pub(super) fn walk_with(
+    root: &RootDir,
+    marks: OverlayXattrs,
+    changing: bool,
+    sink: &mut impl Sink,
+) -> Result<(), LayerError> {
     let top = open_no_follow(root.fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
         .map_err(LayerError::file("open", b"."))?;
     let mut walk = Walk::new(marks, sink);
+    walk.changing = changing;
     let stat = fstat(&top).map_err(LayerError::file("read", b"."))?;
     let xattrs = read_xattrs(xattr::of(&top), marks, b".")?;
     walk.path.extend_from_slice(b".");
@@ -109,6 +120,13 @@ pub(super) fn walk(root: &RootDir, marks: OverlayXattrs, sink: &mut impl Sink) -
     }
     walk.path.clear();
     walk.tree(top)
+}
+
+/// Tells whether what was listed a moment ago is not there any more, or is another kind of file now.
+pub(super) fn has_gone(error: &io::Error) -> bool {
+    let other_kind = [Errno::NOTDIR, Errno::LOOP].map(Errno::raw_os_error);
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error().is_some_and(|number| other_kind.contains(&number))
 }
 
 /// A directory whose entries are being read.
@@ -127,6 +145,9 @@ pub(super) struct Walk<'s, S> {
     /// The first path of each file with several names, by device and inode.
     first_names: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// Whether somebody else changes the files meanwhile: what goes is passed over, and what a file has lost of its
+    /// length is zeros.
+    pub changing: bool,
     /// Whether the next file gets further names, although it may not have them yet.
     pub several: bool,
     /// The digest of the next regular file, where that is known.
@@ -141,6 +162,7 @@ impl<'s, S: Sink> Walk<'s, S> {
             path: Vec::new(),
             first_names: HashMap::new(),
             buffer: Vec::new(),
+            changing: false,
             several: false,
             known: None,
         }
@@ -163,7 +185,13 @@ impl<'s, S: Sink> Walk<'s, S> {
             if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
                 return Err(LayerError::ReservedName { path: shown(&self.path) });
             }
-            if let Some(below) = self.file(dirs.current(), &name, kind)? {
+            let below = match self.file(dirs.current(), &name, kind) {
+                Err(LayerError::File { source, .. }) if self.changing && has_gone(&source) => None,
+                // Before any of it was given on: its bytes never are the reason.
+                Err(LayerError::Changed { .. }) if self.changing => None,
+                other => other?,
+            };
+            if let Some(below) = below {
                 levels.push(self.level(&below)?);
                 dirs.push(below).map_err(LayerError::file("read", &self.path))?;
             }
@@ -172,7 +200,10 @@ impl<'s, S: Sink> Walk<'s, S> {
     }
 
     fn level(&self, dir: &OwnedFd) -> Result<Level, LayerError> {
-        let entries = read_layer_dir(dir, self.marks).map_err(LayerError::file("read", &self.path))?;
+        let entries = match read_layer_dir(dir, self.marks) {
+            Err(error) if self.changing && has_gone(&error) => Vec::new(),
+            other => other.map_err(LayerError::file("read", &self.path))?,
+        };
         Ok(Level { entries: entries.into_iter(), path_length: self.path.len() })
     }
 
@@ -253,6 +284,11 @@ impl<'s, S: Sink> Walk<'s, S> {
         while left > 0 {
             let want = CHUNK.min(usize::try_from(left).unwrap_or(CHUNK));
             match rustix::io::read(fd, &mut self.buffer[..want]) {
+                Ok(0) if self.changing => {
+                    self.buffer[..want].fill(0);
+                    self.sink.data(&self.buffer[..want])?;
+                    left -= want as u64;
+                }
                 Ok(0) => return Err(LayerError::Changed { path: shown(&self.path) }),
                 Ok(n) => {
                     self.sink.data(&self.buffer[..n])?;

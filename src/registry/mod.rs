@@ -5,7 +5,7 @@
 //! servers stand for a registry; `credentials` finds and keeps what proves who we are (`config_file`,
 //! `helper`, `raw_object`, `secret`), `auth` shows it to whom it is for (`challenge`, `domain`), `login`
 //! tries it. `transport` is one request with its repetition and redirects, `repository` what is read,
-//! `upload` what is written, `pull` brings whole images into the store, `push` sends them, `stream` is a blob
+//! `upload` what is written, `pull` brings whole images into the store, `push` sends them, `search` asks which there are, `stream` is a blob
 //! while it comes, `document` what makes a manifest acceptable, `answer` the words of a server's error, `error` ours. docs/registry.md says what is
 //! sent where. Not here: what images are made of (`content`), where they are kept
 //! (`store`), HTTP itself (`net`).
@@ -28,7 +28,9 @@ mod push;
 mod raw_object;
 mod registries;
 mod repository;
+mod search;
 mod secret;
+pub mod server;
 mod settings;
 mod stream;
 mod transport;
@@ -43,6 +45,7 @@ pub use pull::{Cancelled, PullError, PullEvent, Pulled, Resolved, fetch, pull, p
 pub use push::{LayerState, PushError, PushRequest, Pushed, push};
 pub use registries::Registries;
 pub use repository::Repository;
+pub use search::{FoundRepository, SearchTerm};
 pub use secret::Secret;
 pub use settings::SettingsFile;
 pub use stream::BlobStream;

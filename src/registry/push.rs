@@ -139,7 +139,7 @@ pub fn push(
 
 /// Returns the parts of an image that keeps its manifest: `None` where it has none, or where that is
 /// an archive's, which keeps layers plain since it is no registry.
-fn as_it_came(store: &Store, id: &ImageId) -> Result<Option<(Blob, Blob, Vec<Blob>)>, PushError> {
+pub(super) fn as_it_came(store: &Store, id: &ImageId) -> Result<Option<(Blob, Blob, Vec<Blob>)>, PushError> {
     let Some(parts) = original_parts(store, &store.image(id)?)? else { return Ok(None) };
     let (manifest, _, layers) = &parts;
     let is_packed = |layer: &Blob| {

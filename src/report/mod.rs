@@ -24,6 +24,7 @@ pub mod view;
 pub use chain::chain;
 pub use diagnostic::{Diagnostic, Severity, Span};
 pub use event::{Event, PlannedStep, Reporter, Silent, Step, Stream, Transfer, Work};
+pub use line::{Ink, Line};
 pub use meter::{Meter, Metered};
 pub use plain::Plain;
 pub use quiet::Quiet;

@@ -213,6 +213,7 @@ fn overlayfs(identity: &Identity, scratch: &Path) -> Fact {
                     upper: upper.as_fd(),
                     work: work.as_fd(),
                     xattrs,
+                    durable: false,
                 };
                 overlay::attach_writable(&writable, directory.as_fd(), "root", MountWay::Auto).map(drop)
             });

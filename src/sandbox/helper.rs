@@ -115,7 +115,10 @@ fn serve(isolation: Isolation) -> io::Result<()> {
         if ready[0] {
             match message::receive(&socket, 16)? {
                 None => {
-                    keeper::end_all(steps.iter().filter_map(|step| step.keeper));
+                    // With namespaces all else ends with this process, the first of its own.
+                    if isolation == Isolation::Chroot {
+                        keeper::end_all(steps.iter().filter_map(|step| step.keeper));
+                    }
                     return Ok(());
                 }
                 Some((_, fds)) => steps.extend(start(fds, &mut filters, isolation)),

@@ -55,8 +55,9 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepErr
         mounts.into_iter().map(|mount| states.open(mount)).collect::<Result<Vec<_>, _>>()
     };
     let (root, scratch, mounts) = match &mut spec.root {
-        Root::Overlay { lowers, upper, work, xattrs } => {
-            let base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
+        Root::Overlay { lowers, upper, work, xattrs, durable } => {
+            let mut base = Base::open(lowers, upper, work, *xattrs, spec.mount_way)?;
+            base.durable = *durable;
             let mounts = open(mounts, &base.scratch)?;
             (base.mount(&mounts, spec.view.take())?, base.scratch, mounts)
         }
@@ -109,6 +110,8 @@ struct Base {
     scratch: OwnedFd,
     xattrs: OverlayXattrs,
     way: MountWay,
+    /// See [`Writable`].
+    durable: bool,
 }
 
 impl Base {
@@ -134,7 +137,15 @@ impl Base {
         let (open_upper, open_work) = (open(upper)?, open(work)?);
         // It covers the upper directory, which is open.
         let scratch = scratch_over(upper)?;
-        Ok(Base { lowers: open_lowers, upper: open_upper, work: open_work, scratch, xattrs, way })
+        Ok(Base {
+            lowers: open_lowers,
+            upper: open_upper,
+            work: open_work,
+            scratch,
+            xattrs,
+            way,
+            durable: false,
+        })
     }
 
     /// Makes an empty directory on the scratch file system.
@@ -192,7 +203,8 @@ impl Base {
     ) -> Result<OwnedFd, StepError> {
         let all = above.into_iter().chain(&self.lowers).chain([below]);
         let lowers: Vec<BorrowedFd<'_>> = all.map(AsFd::as_fd).collect();
-        let writable = Writable { lowers: &lowers, upper: self.upper.as_fd(), work, xattrs: self.xattrs };
+        let (xattrs, durable) = (self.xattrs, self.durable);
+        let writable = Writable { lowers: &lowers, upper: self.upper.as_fd(), work, xattrs, durable };
         overlay::attach_writable(&writable, self.scratch.as_fd(), "root", self.way)
             .map_err(|error| StepError::Overlay(error.into()))
     }

@@ -78,6 +78,8 @@ pub enum Root<F = OwnedFd> {
         #[serde(with = "bytes")]
         work: PathBuf,
         xattrs: OverlayXattrs,
+        /// Whether what its programs sync reaches the disk.
+        durable: bool,
     },
     /// A directory that shows everything already, and is written to; see [`RootPlan`].
     ///
@@ -99,8 +101,8 @@ pub enum Root<F = OwnedFd> {
 impl From<RootPlan> for Root {
     fn from(plan: RootPlan) -> Root {
         match plan {
-            RootPlan::Overlay { lowers, upper, work, xattrs } => {
-                Root::Overlay { lowers, upper, work, xattrs }
+            RootPlan::Overlay { lowers, upper, work, xattrs, durable } => {
+                Root::Overlay { lowers, upper, work, xattrs, durable }
             }
             RootPlan::Directory { path, mount, scratch, points } => {
                 Root::Directory { path, mount, scratch, points }
@@ -112,7 +114,9 @@ impl From<RootPlan> for Root {
 impl<F> Root<F> {
     fn map_fds<G, E>(self, map: &mut impl FnMut(F) -> Result<G, E>) -> Result<Root<G>, E> {
         Ok(match self {
-            Root::Overlay { lowers, upper, work, xattrs } => Root::Overlay { lowers, upper, work, xattrs },
+            Root::Overlay { lowers, upper, work, xattrs, durable } => {
+                Root::Overlay { lowers, upper, work, xattrs, durable }
+            }
             Root::Directory { path, mount, scratch, points } => {
                 Root::Directory { path, mount: mount.map(map).transpose()?, scratch, points }
             }
@@ -400,6 +404,7 @@ mod tests {
                 upper: "/u".into(),
                 work: "/w".into(),
                 xattrs: OverlayXattrs::User,
+                durable: false,
             },
             view: Some(5),
             mounts: vec![

@@ -92,8 +92,13 @@ impl<'a> OtherStates<'a> {
         };
         let (upper, work) = (overlay::open_layer(upper)?, overlay::open_layer(work)?);
         let lowers = overlay::borrowed(&lowers);
-        let writable =
-            Writable { lowers: &lowers, upper: upper.as_fd(), work: work.as_fd(), xattrs: state.xattrs };
+        let writable = Writable {
+            lowers: &lowers,
+            upper: upper.as_fd(),
+            work: work.as_fd(),
+            xattrs: state.xattrs,
+            durable: false,
+        };
         overlay::attach_writable(&writable, self.scratch.as_fd(), &name, self.way)
     }
 }

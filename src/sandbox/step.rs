@@ -289,6 +289,7 @@ mod tests {
             upper: "/u".into(),
             work: "/w".into(),
             xattrs: OverlayXattrs::Trusted,
+            durable: false,
         };
         StepEnvironment::new(root, vec!["true".into()])
     }

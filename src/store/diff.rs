@@ -22,7 +22,7 @@ use crate::sys::xattr::{self, Target};
 use crate::sys::{OverlayXattrs, RootDir, Stat};
 
 use super::error::failed;
-use super::{Store, StoreError};
+use super::{KeptContainer, Store, StoreError};
 
 /// How a path differs; the words are `docker diff`'s.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,17 +70,40 @@ impl Store {
             let read = RootDir::open(&path).and_then(|root| touched.add(&root, self.options.xattrs));
             read.map_err(failed("read", &path))?;
         }
-        let mut walk =
-            Walk { touched: &touched, path: Vec::new(), found: BTreeMap::new(), names: 0, bytes: 0 };
-        walk.tree(&old_view, &new_view).map_err(|error| {
-            let path = PathBuf::from(OsString::from_vec(walk.path.clone()));
-            failed("compare", &path)(error)
-        })?;
-        let Walk { found, names, bytes, .. } = walk;
-        let paths = with_parents(found).into_iter();
-        let paths = paths.map(|(path, change)| (PathBuf::from(OsString::from_vec(path)), change)).collect();
-        Ok(Differences { paths, names, bytes })
+        compare(&touched, &old_view, &new_view, false)
     }
+}
+
+impl Store {
+    /// Tells what a container has changed of its image's files, by what is in its writable layer.
+    ///
+    /// Of one that runs, as far as that layer is mounted (overlayfs). As docker does, a file that was written to
+    /// counts, whatever its content is now; a directory where its owner, mode or time is another.
+    pub fn container_diff(&self, kept: &KeptContainer) -> Result<Differences, StoreError> {
+        let (old, new) = (self.view(&kept.layers)?, self.container_view(kept)?);
+        let path = self.container_layer(&kept.id);
+        let mut touched = Touched::default();
+        let read = RootDir::open(&path).and_then(|root| touched.add(&root, self.options.xattrs));
+        read.map_err(failed("read", &path))?;
+        compare(&touched, &old, &new, true)
+    }
+}
+
+fn compare(
+    touched: &Touched,
+    old: &RootDir,
+    new: &RootDir,
+    written: bool,
+) -> Result<Differences, StoreError> {
+    let mut walk = Walk { touched, written, path: Vec::new(), found: BTreeMap::new(), names: 0, bytes: 0 };
+    walk.tree(old, new).map_err(|error| {
+        let path = PathBuf::from(OsString::from_vec(walk.path.clone()));
+        failed("compare", &path)(error)
+    })?;
+    let Walk { found, names, bytes, .. } = walk;
+    let paths = with_parents(found).into_iter();
+    let paths = paths.map(|(path, change)| (PathBuf::from(OsString::from_vec(path)), change)).collect();
+    Ok(Differences { paths, names, bytes })
 }
 
 /// Adds the directories that something changed in.
@@ -174,6 +197,8 @@ struct Level {
 
 struct Walk<'a> {
     touched: &'a Touched,
+    /// Whether a file that was written to differs although it holds the same.
+    written: bool,
     path: Vec<u8>,
     found: BTreeMap<Vec<u8>, Change>,
     names: u64,
@@ -277,6 +302,10 @@ impl Walk<'_> {
         }
         if !old.is_dir() && inode(old) == inode(new) {
             return Ok(false);
+        }
+        if self.written {
+            let time = |stat: &Stat| (stat.mtime_seconds, stat.mtime_nanos);
+            return Ok(!old.is_dir() || time(old) != time(new));
         }
         if old.is_symlink() && read_link_at(old_dir, name)? != read_link_at(new_dir, name)? {
             return Ok(true);

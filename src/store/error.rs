@@ -65,6 +65,16 @@ pub enum StoreError {
          (or rename) that container to be able to reuse that name."
     )]
     NameTaken { name: String, id: super::ContainerId },
+    #[error("No such volume: {0}")]
+    NoVolume(String),
+    #[error("create {name}: {why}")]
+    VolumeName { name: String, why: String },
+    #[error("remove {name}: volume is in use - {containers}")]
+    VolumeInUse { name: String, containers: super::InUse },
+    #[error("{0}")]
+    VolumeOptions(String),
+    #[error("cannot copy the image's files into the volume")]
+    FillVolume(#[source] LayerError),
     #[error("`{text}` is ambiguous: it is the start of the ids {}", ids.join(", "))]
     Ambiguous { text: String, ids: Vec<String> },
     #[error(

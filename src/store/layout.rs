@@ -73,6 +73,8 @@ pub(super) struct Paths {
     /// Made by the first container, as the next.
     pub containers: PathBuf,
     pub container_names: PathBuf,
+    /// Made by the first volume.
+    pub volumes: PathBuf,
     pub leases: PathBuf,
     pub locks: PathBuf,
     pub tmp: PathBuf,
@@ -106,6 +108,7 @@ impl Paths {
             builds: base.join("builds"),
             containers: base.join("containers"),
             container_names: base.join("container-names"),
+            volumes: base.join("volumes"),
             leases: base.join("leases"),
             locks: base.join("locks"),
             tmp: base.join("tmp"),

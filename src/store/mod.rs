@@ -41,8 +41,11 @@
 //!   containers/ID/log          what it wrote
 //!   containers/ID/socket       where its supervisor hears
 //!   container-names/NAME       -> ID (a symbolic link whose target is the container's id)
+//!   volumes/NAME/meta          JSON [KeptVolume] (flock: held while it is filled)
+//!   volumes/NAME/data/         what containers see
 //!   leases/ID                  flock: held while its process lives; lists layers it pins
 //!   locks/HEX                  flock: one step, while somebody does it
+//!   registry/                  what the registry of this machine keeps; see there
 //!   tmp/LEASE.RANDOM           drafts and files on their way; of a dead lease: rubbish
 //! ```
 //!
@@ -98,6 +101,7 @@ mod quota;
 mod read_files;
 mod records;
 mod references;
+mod registry;
 mod removal;
 mod reset;
 mod roots;
@@ -109,6 +113,7 @@ mod temporary;
 mod trees;
 mod usage;
 mod used;
+mod volumes;
 
 #[cfg(test)]
 mod crash_tests;
@@ -142,6 +147,11 @@ pub use partials::{PARTIAL_KEPT, Partial};
 pub use prune::CachePruned;
 pub use quota::{NoRoom, Quota, RoomWatch};
 pub use records::Record;
+pub use registry::{
+    Algorithm, CollectOptions, Collected, ContentDigest, ContentHasher, FinishedUpload, ManifestName,
+    NewManifest, OpenBlob, OpenUpload, Referrer, Repositories, RepositoryName, StoredManifest, TagName,
+    Upload, UploadId,
+};
 pub use removal::{ImagesRemoved, Removal};
 pub use reset::{Reset, StoreToReset, StoreUser};
 pub use roots::{Chosen, PreparedRoot};
@@ -150,7 +160,8 @@ pub use step_locks::StepLock;
 pub use steps::{StepId, StepRecord};
 pub use sweep::Swept;
 pub use temporary::TempDir;
-pub use usage::{ImageUsage, Usage};
+pub use usage::{ImageUsage, Usage, VolumeUsage};
+pub use volumes::{InUse, KeptVolume, VolumeRequest, check_volume_name};
 
 /// How to open a store.
 #[derive(Debug, Clone, Copy)]

@@ -183,6 +183,7 @@ impl Store {
                     upper: draft.dir.clone(),
                     work: draft.work.clone(),
                     xattrs: self.options.xattrs,
+                    durable: false,
                 };
                 return Ok(PreparedRoot { plan: Some(plan), points, kind: Kind::Overlay });
             }
@@ -207,15 +208,20 @@ impl Store {
     }
 
     /// Makes a root of layers (lowest first) with a container's writable layer on top, which may hold what
-    /// the container wrote before.
+    /// the container wrote before; `durable`: what its programs sync reaches the disk.
     pub fn prepare_container_root(
         &self,
         layers: &[SnapshotId],
         draft: &Draft,
+        durable: bool,
     ) -> Result<PreparedRoot, StoreError> {
         let chosen = self.snapshotter()?;
         if chosen.snapshotter != Snapshotter::Copy {
-            return self.prepare_root(layers, draft);
+            let mut root = self.prepare_root(layers, draft)?;
+            if let Some(RootPlan::Overlay { durable: is, .. }) = &mut root.plan {
+                *is = durable;
+            }
+            return Ok(root);
         }
         let (tree, points) = (self.tree_above(layers, &draft.dir)?, draft.points());
         let (path, scratch) = (tree.path().to_owned(), draft.work.clone());

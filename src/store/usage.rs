@@ -14,7 +14,7 @@ use super::entries::{CacheEntry, time_of};
 use super::error::names_in;
 use super::measure::{Linked, measured};
 use super::snapshots::State;
-use super::{ListedContainer, Store, StoreError};
+use super::{KeptVolume, ListedContainer, Store, StoreError};
 
 /// What takes space in a store. All sizes are in bytes.
 #[derive(Debug, Default)]
@@ -26,8 +26,19 @@ pub struct Usage {
     pub images_reclaimable: u64,
     /// With what each wrote.
     pub containers: Vec<(ListedContainer, u64)>,
+    pub volumes: Vec<VolumeUsage>,
     /// Last used first.
     pub cache: Vec<CacheEntry>,
+}
+
+/// The space of one volume.
+#[derive(Debug)]
+pub struct VolumeUsage {
+    pub volume: KeptVolume,
+    /// `None` where its files are not in the store.
+    pub size: Option<u64>,
+    /// How many containers use it.
+    pub links: usize,
 }
 
 /// The space of one image.
@@ -148,6 +159,11 @@ impl Store {
         for container in containers {
             let size = self.container_size(&container.kept.id)?;
             usage.containers.push((container, size));
+        }
+        let users = self.volume_users()?;
+        for volume in self.volumes()? {
+            let (size, links) = (self.volume_size(&volume), users.get(&volume.name).map_or(0, Vec::len));
+            usage.volumes.push(VolumeUsage { volume, size, links });
         }
         Ok(usage)
     }

@@ -83,9 +83,11 @@ pub struct Writable<'a> {
     /// Topmost first, at least one, at most [`MAX_LOWERS`].
     pub lowers: &'a [BorrowedFd<'a>],
     pub upper: BorrowedFd<'a>,
-    /// Empty, on the file system of `upper`, never used before: mounts are volatile.
+    /// Empty, on the file system of `upper`, never used before.
     pub work: BorrowedFd<'a>,
     pub xattrs: OverlayXattrs,
+    /// Whether what is synced in it reaches the disk; else the mount is `volatile`, and its end syncs nothing.
+    pub durable: bool,
 }
 
 /// Mounts a merged read-only view of layers (topmost first), attached nowhere.
@@ -114,11 +116,37 @@ pub fn mount_view_with(layers: &[PathBuf], xattrs: OverlayXattrs, way: MountWay)
     view_in_a_thread(layers, xattrs)
 }
 
+/// Mounts a writable overlay, attached nowhere; it lives as long as the descriptor.
+///
+/// `lowers` (topmost first), `upper` and `work` as in [`Writable`]. Needs CAP_SYS_ADMIN over the mount namespace.
+pub fn mount_writable(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    xattrs: OverlayXattrs,
+) -> io::Result<OwnedFd> {
+    check_count(lowers.len())?;
+    let opened = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
+    let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
+    match mount_context(&borrowed(&opened), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
+        Err(errno) => return Err(errno.into()),
+        Ok(fd) => return Ok(fd),
+    }
+    in_a_thread(|| {
+        private_mounts()?;
+        let lowers = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
+        let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
+        scratch_over(upper)?;
+        mount_named(&borrowed(&lowers), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs, "root")
+    })
+}
+
 /// Mounts a writable overlay at `root` inside the directory `scratch` and returns its root.
 ///
 /// For a process with a private mount namespace and one thread: the working directory
 /// may be changed. `scratch` is on a throw-away file system; `root` in it exists.
-/// The mount is `volatile`: nothing is synced, and `work` must not be used again.
+/// `work` must not be used again.
 pub fn attach_writable(
     overlay: &Writable<'_>,
     scratch: BorrowedFd<'_>,
@@ -126,7 +154,7 @@ pub fn attach_writable(
     way: MountWay,
 ) -> io::Result<OwnedFd> {
     check_count(overlay.lowers.len())?;
-    let upper = Some((overlay.upper, overlay.work));
+    let upper = Some((overlay.upper, overlay.work, overlay.durable));
     if way == MountWay::Auto {
         match mount_context(overlay.lowers, upper, overlay.xattrs) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
@@ -196,7 +224,7 @@ fn name_of(fd: impl AsFd) -> String {
 /// (or that the layers do not fit together, which the other way then finds again).
 fn mount_context(
     lowers: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>, bool)>,
     xattrs: OverlayXattrs,
 ) -> Result<OwnedFd, Errno> {
     let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -212,10 +240,12 @@ fn mount_context(
         rustix::mount::fsconfig_set_string(&context, "lowerdir+", name_of(lower))?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV;
-    if let Some((upper, work)) = upper {
+    if let Some((upper, work, durable)) = upper {
         rustix::mount::fsconfig_set_string(&context, "upperdir", name_of(upper))?;
         rustix::mount::fsconfig_set_string(&context, "workdir", name_of(work))?;
-        rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        if !durable {
+            rustix::mount::fsconfig_set_flag(&context, "volatile")?;
+        }
     } else {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
     }
@@ -227,7 +257,7 @@ fn mount_context(
 /// as names of the layers.
 fn mount_named(
     lowers: &[BorrowedFd<'_>],
-    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>)>,
+    upper: Option<(BorrowedFd<'_>, BorrowedFd<'_>, bool)>,
     xattrs: OverlayXattrs,
     root: &str,
 ) -> io::Result<OwnedFd> {
@@ -248,10 +278,11 @@ fn mount_named(
         options.push_str(&digits);
     }
     let mut flags = MountFlags::NODEV;
-    if let Some((upper, work)) = upper {
+    if let Some((upper, work, durable)) = upper {
         name(upper, "u")?;
         name(work, "w")?;
-        options.push_str(",upperdir=u,workdir=w,volatile");
+        options.push_str(",upperdir=u,workdir=w");
+        options.push_str(if durable { "" } else { ",volatile" });
     } else {
         flags |= MountFlags::RDONLY | MountFlags::NOSUID;
     }
@@ -272,29 +303,44 @@ fn mount_named(
 /// Mounts a view in the mount namespace of a thread that ends right after: the descriptor
 /// keeps the mount, which then is attached nowhere.
 fn view_in_a_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+    in_a_thread(|| view_in_this_thread(layers, xattrs))
+}
+
+fn in_a_thread(mount: impl FnOnce() -> io::Result<OwnedFd> + Send) -> io::Result<OwnedFd> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("overlay".into())
             .stack_size(128 * 1024)
-            .spawn_scoped(scope, || view_in_this_thread(layers, xattrs))?;
+            .spawn_scoped(scope, mount)?;
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
     })
 }
 
-fn view_in_this_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+/// Gives this thread a mount namespace of its own, which nothing leads out of.
+fn private_mounts() -> io::Result<()> {
     crate::sys::mount::unshare_for_this_thread(UnshareFlags::NEWNS | UnshareFlags::FS)?;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private)?;
+    Ok(rustix::mount::mount_change("/", private)?)
+}
+
+/// Covers a directory with a scratch file system, for this thread alone, and goes there.
+fn scratch_over(directory: &Path) -> io::Result<()> {
+    let options = c"size=1m,mode=0700";
+    rustix::mount::mount("tmpfs", directory, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options)?;
+    rustix::process::chdir(directory)?;
+    for name in ["empty", "root"] {
+        rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn view_in_this_thread(layers: &[PathBuf], xattrs: OverlayXattrs) -> io::Result<OwnedFd> {
+    private_mounts()?;
     let Some(topmost) = layers.first() else { return empty_view() };
     // Opened only now: the layers must be of this mount namespace.
     let mut lowers = layers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
     // The scratch file system covers a layer that is already open, and only for this thread.
-    let options = c"size=1m,mode=0700";
-    rustix::mount::mount("tmpfs", topmost, "tmpfs", MountFlags::NODEV | MountFlags::NOSUID, options)?;
-    rustix::process::chdir(topmost)?;
-    for name in ["empty", "root"] {
-        rustix::fs::mkdirat(CWD, name, Mode::from_raw_mode(0o755))?;
-    }
+    scratch_over(topmost)?;
     lowers.push(open_layer(Path::new("empty"))?);
     mount_named(&borrowed(&lowers), None, xattrs, "root")
 }

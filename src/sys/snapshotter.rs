@@ -52,8 +52,15 @@ impl Snapshotter {
 /// A root that is ready to be entered, in terms of what is to be mounted.
 #[derive(Debug)]
 pub enum RootPlan {
-    /// To be mounted by the kernel's overlayfs; `lowers` topmost first, `work` empty and beside `upper`.
-    Overlay { lowers: Vec<PathBuf>, upper: PathBuf, work: PathBuf, xattrs: super::OverlayXattrs },
+    /// To be mounted by the kernel's overlayfs; `lowers` topmost first, `work` empty and beside `upper`;
+    /// `durable`: what its programs sync is to reach the disk.
+    Overlay {
+        lowers: Vec<PathBuf>,
+        upper: PathBuf,
+        work: PathBuf,
+        xattrs: super::OverlayXattrs,
+        durable: bool,
+    },
     /// A directory that shows everything already: to be bound, or just entered.
     Directory {
         /// Where it is, as the caller sees it; of a `mount` nothing is there.

@@ -50,3 +50,11 @@ pub fn own_mounts(command: &mut Command) {
         });
     }
 }
+
+/// Starts `command` in a session of its own: no terminal, and no signal of the caller's reaches it (setsid(2)).
+pub fn own_session(command: &mut Command) {
+    // SAFETY: after fork only setsid is called, a plain system call; nothing allocates.
+    unsafe {
+        command.pre_exec(|| if libc::setsid() < 0 { Err(io::Error::last_os_error()) } else { Ok(()) });
+    }
+}

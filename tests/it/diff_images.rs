@@ -62,7 +62,7 @@ both! {
 
     fn what_cannot_be_compared(env) {
         env.busybox();
-        env.rbuild(&["diff", "busybox:test"]).exits(2).has("name two images");
+        env.rbuild(&["diff", "busybox:test"]).exits(1).has("of images name two");
         env.rbuild(&["diff", "busybox:test", "nosuch"]).exits(1).has("No such image: nosuch:latest");
         env.rbuild(&["diff"]).exits(2);
     }

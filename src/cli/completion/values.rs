@@ -131,7 +131,11 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
             let known = Snapshotter::ALL.iter().map(|snapshotter| snapshotter.as_str());
             return plain(texts(&known.chain(["auto"]).collect::<Vec<_>>()));
         }
+        "volumes" if name == "VOLUME" => return plain(volumes(place)),
         "volumes" if !value.contains(':') => return paths(false, ""),
+        "source" | "destination" if place.path.last().is_some_and(|word| word == "cp") => {
+            return paths(false, "");
+        }
         // The words of a command in a container.
         "image_and_command" if !place.positionals.is_empty() => return paths(false, ""),
         _ => {}
@@ -171,7 +175,7 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
     }
     match () {
         () if has("FILE") || (has("PATH") && has("why")) => paths(false, ""),
-        () if has("DIR") || has("PATH") => paths(true, ""),
+        () if has("DIR") || has("PATH") || has("CONTEXT") => paths(true, ""),
         () => Answer::default(),
     }
 }
@@ -199,6 +203,11 @@ fn store(place: &Place) -> Option<Store> {
 fn references(place: &Place) -> Vec<String> {
     let tags = store(place).and_then(|store| store.tags().ok()).unwrap_or_default();
     tags.into_iter().map(|(reference, _)| reference.to_string()).collect()
+}
+
+fn volumes(place: &Place) -> Vec<(String, String)> {
+    let volumes = store(place).and_then(|store| store.volumes().ok()).unwrap_or_default();
+    volumes.into_iter().map(|volume| (volume.name, String::new())).collect()
 }
 
 fn host(name: &str) -> String {

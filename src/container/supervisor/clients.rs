@@ -12,6 +12,7 @@ use rustix::termios;
 use super::streams::feed;
 use super::{Live, Shared};
 use crate::container::control::{self, Connection, Reply, Request};
+use crate::container::files::Freeze;
 use crate::container::signal;
 use crate::sandbox::TerminalSize;
 
@@ -27,9 +28,11 @@ pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
 
 /// Answers a client until it goes; `attached`: the number it is attached with already.
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
+    // Let go with the connection, however that ends.
+    let mut paused = None;
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
         shared.change(|live| live.busy += 1);
-        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached) {
+        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached, &mut paused) {
             let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
             let _ = connection.send(&reply, &fds);
         }
@@ -66,6 +69,7 @@ fn answer(
     request: Request,
     fds: Vec<OwnedFd>,
     attached: &mut Option<u64>,
+    paused: &mut Option<Freeze>,
 ) -> Answer {
     let plain = |reply| Some((reply, None));
     match request {
@@ -102,6 +106,7 @@ fn answer(
             }
             plain(exited(&live))
         }
+        Request::Pause => plain(pause(shared, paused)),
         Request::Root => match root(shared) {
             Some(fd) => Some((Reply::Root, Some(fd))),
             None => plain(Reply::Refused("it does not run right now".to_owned())),
@@ -162,6 +167,19 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
             },
             None => shared.wait(live),
         };
+    }
+}
+
+/// Holds all its processes still.
+fn pause(shared: &Shared, paused: &mut Option<Freeze>) -> Reply {
+    let pid = shared.live().running.as_ref().and_then(|running| running.pid());
+    let Some(pid) = pid else { return Reply::Refused("it does not run right now".to_owned()) };
+    match Freeze::new(pid) {
+        Ok(freeze) => {
+            *paused = Some(freeze);
+            Reply::Done
+        }
+        Err(error) => Reply::Refused(crate::report::chain(&error)),
     }
 }
 

@@ -9,16 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shared;
-use crate::container::ContainerError;
 use crate::container::control::Failure;
 use crate::container::settings::NetworkChoice;
+use crate::container::{ContainerError, mounts};
 use crate::layer::inherit_root;
 use crate::report::chain;
 use crate::sandbox::isolation::CHROOT_CONTAINER_WARNING;
 use crate::sandbox::network::{PrivateNetwork, PublishedPort};
 use crate::sandbox::{
-    BindSource, Isolation, LazyNetworks, Network, Running, Stdio, StepEnvironment, User, Volume,
-    private_resolv_conf, step_spec,
+    Isolation, LazyNetworks, Network, Running, Stdio, StepEnvironment, User, private_resolv_conf, step_spec,
 };
 use crate::store::{Draft, PreparedRoot};
 use crate::sys::root_dir::Escape;
@@ -107,7 +106,7 @@ impl<'a> Launcher<'a> {
         drop(view);
         self.connect()?;
         let draft = store.container_draft(&kept.id)?;
-        let mut root = store.prepare_container_root(&kept.layers, &draft)?;
+        let mut root = store.prepare_container_root(&kept.layers, &draft, !settings.auto_remove)?;
         let plan = root.take_plan().expect("a root that was just prepared has its plan").into();
         let mut step = StepEnvironment::new(plan, settings.start.args.iter().map(Into::into).collect());
         step.env = settings.start.env.iter().map(Into::into).collect();
@@ -118,15 +117,8 @@ impl<'a> Launcher<'a> {
         step.hosts = hosts(&settings.hostname, self.network.is_some());
         step.terminal = settings.terminal.then(|| shared.live().size).flatten();
         (step.network, step.resolv_conf) = self.network_of_step()?;
-        step.volumes = settings
-            .volumes
-            .iter()
-            .map(|volume| Volume {
-                source: BindSource::Path(volume.source.clone()),
-                target: volume.target.clone(),
-                read_only: volume.read_only,
-            })
-            .collect();
+        let ready = mounts::ready(store, &settings.mounts)?;
+        (step.volumes, step.mounts) = (ready.volumes, ready.mounts);
         let (stdio, stdin, mut stdout, stderr) = self.streams().map_err(|source| ContainerError::Io {
             what: "cannot make the container's streams".to_owned(),
             source,

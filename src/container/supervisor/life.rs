@@ -15,6 +15,7 @@ use super::streams::{Streams, pump};
 use super::{Live, Order, Shared, launcher, open_store, refuse};
 use crate::container::control::{self, Connection, Failure, Reply, Request};
 use crate::container::log::{LogStream, LogWriter};
+use crate::container::mounts;
 use crate::container::settings::Settings;
 use crate::container::state::{State, Status};
 use crate::sandbox::Exit;
@@ -215,6 +216,8 @@ fn end(shared: &Arc<Shared>, lock: ContainerLock) {
             state.error = crate::report::chain(&error);
             let _ = state.keep(&shared.store, &shared.kept.id);
         }
+        // What cannot be removed is left to `volume prune`.
+        let _ = mounts::remove_anonymous(&shared.store, &shared.settings.mounts);
     } else {
         let _ = state.keep(&shared.store, &shared.kept.id);
         drop(lock);

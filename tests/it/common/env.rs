@@ -307,6 +307,11 @@ impl Drop for TestEnv {
             let _ = writeln!(std::io::stderr(), "kept {}", self.dir.display());
             return;
         }
+        // What a test leaves running, or one that failed.
+        for folder in std::fs::read_dir(self.store().join("v1/containers")).into_iter().flatten().flatten() {
+            let id = folder.file_name().into_string().unwrap_or_default();
+            let _ = self.rbuild(&["rm", "-f", &id]).output();
+        }
         if let Err(error) = remove_tree(&self.dir)
             && !std::thread::panicking()
         {

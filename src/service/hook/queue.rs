@@ -1,0 +1,258 @@
+//! What hooks asked for and is not built yet: a file for each commit, in the order they came.
+//!
+//! Whoever adds one tries to be the worker afterwards; a worker looks once more after it has let go of the
+//! lock. So one of the two sees the last one. Not here: the work (`work`).
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::service::ServiceError;
+use crate::sys::atomic::{publish, random_bits};
+use crate::sys::lock::{self, FileLock};
+use crate::sys::read::read_small;
+
+/// More than a rebase of any size that somebody still wants images of.
+const MOST: usize = 1000;
+
+/// A word of any bytes, in JSON with percent signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word(pub OsString);
+
+impl Serialize for Word {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&percent_encode(self.0.as_bytes(), NON_ALPHANUMERIC))
+    }
+}
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+        let text = String::deserialize(from)?;
+        Ok(Word(OsString::from_vec(percent_decode_str(&text).collect())))
+    }
+}
+
+impl From<&Path> for Word {
+    fn from(path: &Path) -> Word {
+        Word(path.as_os_str().to_owned())
+    }
+}
+
+impl AsRef<Path> for Word {
+    fn as_ref(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl AsRef<OsStr> for Word {
+    fn as_ref(&self) -> &OsStr {
+        &self.0
+    }
+}
+
+/// A commit to be built, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub commit: String,
+    pub short: String,
+    pub git_dir: Word,
+    /// The work tree.
+    pub top: Word,
+    /// The context, from the work tree or absolute; the same for the Dockerfile.
+    pub context: Word,
+    pub file: Option<Word>,
+    /// The image's name, without a tag.
+    pub name: String,
+    /// The name to push to, without a tag.
+    pub push: Option<String>,
+    /// The files as they lie in the work tree, instead of the commit's.
+    pub work_tree: bool,
+    /// What waits from before is not built.
+    pub latest_only: bool,
+    /// Options of rbuild itself.
+    pub globals: Vec<Word>,
+}
+
+/// What came of the last commit that was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    pub short: String,
+    pub image: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    pub milliseconds: u64,
+    /// Seconds since 1970.
+    pub ended: i64,
+}
+
+/// The queue of one repository.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// The folder for it and the log.
+    pub folder: PathBuf,
+}
+
+impl Queue {
+    /// Returns the queue of a repository; nothing is made yet. `common`: what its work trees share.
+    pub fn of(common: &Path) -> Queue {
+        Queue { folder: common.join("rbuild") }
+    }
+
+    fn waiting(&self) -> PathBuf {
+        self.folder.join("queue")
+    }
+
+    /// Returns where the worker writes what is said.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    fn last_path(&self) -> PathBuf {
+        self.folder.join("last")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.folder.join("lock")
+    }
+
+    /// Adds a commit; returns how many wait now.
+    pub fn add(&self, order: &Order) -> Result<usize, ServiceError> {
+        let folder = self.waiting();
+        std::fs::create_dir_all(&folder).map_err(ServiceError::at("make the folder", &folder))?;
+        let before = self.names()?.len();
+        if before >= MOST {
+            let what = format!("{MOST} commits wait to be built already");
+            return Err(ServiceError::refused(what).with_hint("`rbuild hook log` tells what they wait for"));
+        }
+        let bytes = serde_json::to_vec(order).map_err(|error| ServiceError::refused(error.to_string()))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+        let write = random_bits().and_then(|bits| {
+            let name = format!("{now:024}-{:08x}", bits as u32);
+            publish(&self.folder.join(format!("new-{name}")), &folder.join(name), &bytes, false)
+        });
+        write.map_err(ServiceError::at("write to the queue", &folder))?;
+        Ok(before + 1)
+    }
+
+    /// Returns the names of what waits or is being built, oldest first.
+    fn names(&self) -> Result<Vec<OsString>, ServiceError> {
+        let folder = self.waiting();
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(ServiceError::at("read", &folder))?,
+        };
+        let names: Result<Vec<OsString>, io::Error> =
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
+        let mut names = names.map_err(ServiceError::at("read", &folder))?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns what waits or is being built, oldest first; what cannot be read is removed.
+    pub fn orders(&self) -> Result<Vec<(OsString, Order)>, ServiceError> {
+        let mut orders = Vec::new();
+        for name in self.names()? {
+            let path = self.waiting().join(&name);
+            match read_small(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+                Ok(Ok(order)) => orders.push((name, order)),
+                // Another version's, or cut short by a full disk.
+                Ok(Err(_)) => drop(std::fs::remove_file(&path)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ServiceError::at("read", &path)(error)),
+            }
+        }
+        Ok(orders)
+    }
+
+    /// Takes one away: it is built, or not wanted any more.
+    pub fn remove(&self, name: &OsStr) {
+        let _ = std::fs::remove_file(self.waiting().join(name));
+    }
+
+    /// Tells whether nothing waits and nothing is being built.
+    pub fn is_empty(&self) -> Result<bool, ServiceError> {
+        Ok(self.names()?.is_empty())
+    }
+
+    /// Becomes the worker, or `None` where somebody else is.
+    pub fn try_lock(&self) -> Result<Option<FileLock>, ServiceError> {
+        let path = self.lock_path();
+        FileLock::try_exclusive(&path).map_err(ServiceError::at("lock", &path))
+    }
+
+    /// Tells whether there is a worker, and who it is where that can be known.
+    pub fn worker(&self) -> Option<Option<u32>> {
+        let path = self.lock_path();
+        if !path.exists() || matches!(FileLock::try_shared(&path), Ok(Some(_))) {
+            return None;
+        }
+        Some(lock::holder(&path))
+    }
+
+    /// Keeps what came of a commit.
+    pub fn keep_last(&self, last: &Last) {
+        if let Ok(bytes) = serde_json::to_vec(last) {
+            let _ = publish(&self.folder.join("last.new"), &self.last_path(), &bytes, false);
+        }
+    }
+
+    /// Returns what came of the last commit that was built.
+    pub fn last(&self) -> Option<Last> {
+        serde_json::from_slice(&read_small(&self.last_path()).ok()?).ok()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn order(short: &str) -> Order {
+        Order {
+            commit: "0".repeat(40),
+            short: short.to_owned(),
+            git_dir: Word(OsString::from_vec(b"/a\xff b/.git".to_vec())),
+            top: Path::new("/a").into(),
+            context: Path::new(".").into(),
+            file: None,
+            name: "app".to_owned(),
+            push: None,
+            work_tree: false,
+            latest_only: false,
+            globals: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn keeps_the_order_and_any_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::of(folder.path());
+        assert!(queue.is_empty().unwrap() && queue.last().is_none() && queue.worker().is_none());
+        for (count, short) in ["c", "a", "b"].into_iter().enumerate() {
+            assert_eq!(queue.add(&order(short)).unwrap(), count + 1);
+        }
+        std::fs::write(queue.waiting().join("00"), "rubbish").unwrap();
+        let all = queue.orders().unwrap();
+        assert_eq!(all.iter().map(|(_, order)| order.short.as_str()).collect::<String>(), "cab");
+        assert_eq!(all[0].1, order("c"));
+        for (name, _) in &all {
+            queue.remove(name);
+        }
+        assert!(queue.is_empty().unwrap(), "what cannot be read is gone too");
+    }
+
+    #[test]
+    fn one_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let queue = Queue::of(folder.path());
+        queue.add(&order("a")).unwrap();
+        let lock = queue.try_lock().unwrap();
+        assert!(lock.is_some() && queue.try_lock().unwrap().is_none() && queue.worker().is_some());
+        drop(lock);
+        assert!(queue.worker().is_none());
+    }
+}

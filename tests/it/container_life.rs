@@ -1,0 +1,172 @@
+//! The life of containers: made, started, attached to, stopped, killed, started again, removed.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use super::common::TestEnv;
+use super::common::env::is_hex;
+
+/// Reads the only container's state file.
+fn state(env: &TestEnv) -> Value {
+    let folder = std::fs::read_dir(env.store().join("v1/containers")).unwrap().next().unwrap().unwrap();
+    serde_json::from_slice(&std::fs::read(folder.path().join("state")).unwrap()).unwrap()
+}
+
+/// Starts a container in the background; returns its id.
+fn detached(env: &TestEnv, args: &[&str]) -> String {
+    let id = env.rbuild(&[&["run", "-d"], args].concat()).ok().stdout.trim().to_owned();
+    assert!(is_hex(&id, 64), "{id}");
+    id
+}
+
+/// Waits until something is so.
+#[track_caller]
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within a minute");
+        std::thread::yield_now();
+    }
+}
+
+fn is_alive(pid: u64) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Returns the process that holds the only container: the parent of the helper is told by its lock.
+fn supervisor(env: &TestEnv) -> u32 {
+    let folder = std::fs::read_dir(env.store().join("v1/containers")).unwrap().next().unwrap().unwrap();
+    rbuild::sys::lock::holder(&folder.path().join("lock")).expect("a container that runs is held")
+}
+
+both! {
+    fn in_the_background_until_it_is_stopped(env) {
+        env.busybox();
+        let id = detached(env, &["--name", "web", "busybox:test", "sh", "-c", "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.01; done"]);
+        let log = env.store().join(format!("v1/containers/{id}/log"));
+        until("it is ready", || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
+        let pid = state(env)["pid"].as_u64().unwrap();
+        assert!(is_alive(pid));
+        env.rbuild(&["stop", "web"]).ok().prints("web\n");
+        assert!(!is_alive(pid));
+        assert_eq!(state(env)["exit_code"], 5);
+        assert!(std::fs::read_to_string(&log).unwrap().contains("bye"));
+        // Stopped already: nothing to do.
+        env.rbuild(&["stop", "web", &id[..12]]).ok().prints(&format!("web\n{}\n", &id[..12]));
+        env.rbuild(&["wait", "web"]).ok().prints("5\n");
+        env.rbuild(&["rm", "web"]).ok().prints("web\n");
+        env.rbuild(&["rm", "web"]).exits(1).has("No such container: web");
+        env.rbuild(&["rm", "-f", "web"]).ok();
+    }
+
+    fn one_that_ignores_signals_is_killed_after_its_time(env) {
+        env.busybox();
+        detached(env, &["--name", "deaf", "busybox:test", "sleep", "86400"]);
+        env.rbuild(&["stop", "-t", "0", "deaf"]).ok();
+        assert_eq!((state(env)["exit_code"].as_i64(), state(env)["out_of_memory"].as_bool()), (Some(137), Some(false)));
+        env.rbuild(&["start", "deaf"]).ok().prints("deaf\n");
+        env.rbuild(&["kill", "deaf"]).ok().prints("deaf\n");
+        env.rbuild(&["kill", "deaf"]).exits(1).has("is not running");
+        env.rbuild(&["start", "deaf"]).ok();
+        env.rbuild(&["rm", "deaf"]).exits(1).has("You cannot remove a running container");
+        env.rbuild(&["rm", "-f", "deaf"]).ok();
+    }
+
+    fn what_it_wrote_is_there_when_it_starts_again(env) {
+        env.busybox();
+        env.rbuild(&["create", "--name", "counter", "busybox:test", "sh", "-c", "echo x >> /count; wc -l < /count"]).ok();
+        for count in ["1\n", "2\n", "3\n"] {
+            env.rbuild(&["start", "-a", "counter"]).ok().prints(count);
+        }
+        env.rbuild(&["restart", "counter"]).ok().prints("counter\n");
+        env.rbuild(&["wait", "counter"]).ok().prints("0\n");
+        env.rbuild(&["start", "-a", "counter"]).ok().prints("5\n");
+    }
+
+    fn restart_policies(env) {
+        env.busybox();
+        detached(env, &["--name", "again", "--restart", "on-failure:2", "busybox:test", "sh", "-c", "echo x >> /runs; exit 3"]);
+        until("it has given up", || state(env)["status"] == "Exited");
+        assert_eq!((state(env)["restarts"].as_u64(), state(env)["exit_code"].as_u64()), (Some(2), Some(3)));
+        env.rbuild(&["rm", "again"]).ok();
+        detached(env, &["--name", "always", "--restart", "always", "busybox:test", "true"]);
+        until("it was started again", || state(env)["restarts"].as_u64() >= Some(1));
+        env.rbuild(&["stop", "always"]).ok();
+        assert_eq!(state(env)["status"], "Exited");
+        env.run(&["--restart", "sometimes", "busybox:test", "true"]).exits(125).has("invalid restart policy 'sometimes'");
+        env.run(&["--restart", "always", "busybox:test", "true"]).exits(125).has("Conflicting options: --restart and --rm");
+    }
+
+    fn attached_to_one_that_runs(env) {
+        env.busybox();
+        detached(env, &["-i", "--name", "cat", "busybox:test", "sh", "-c", "while read line; do echo \"got $line\"; done; exit 9"]);
+        let mut job = env.rbuild(&["attach", "cat"]).stdin_pipe().spawn();
+        job.write(b"one\n");
+        job.wait_for("got one\n");
+        let watcher = env.rbuild(&["attach", "--no-stdin", "cat"]).spawn();
+        job.write(b"two\n");
+        job.wait_for("got two\n");
+        env.rbuild(&["kill", "-s", "KILL", "cat"]).ok();
+        job.finish().exits(137);
+        watcher.finish().exits(137);
+        env.rbuild(&["attach", "cat"]).exits(1).has("You cannot attach to a stopped container");
+    }
+
+    fn a_supervisor_that_is_killed(env) {
+        env.busybox();
+        detached(env, &["--name", "orphan", "busybox:test", "sleep", "86400"]);
+        let pid = state(env)["pid"].as_u64().unwrap();
+        let supervisor = Pid::from_raw(supervisor(env) as i32).unwrap();
+        rustix::process::kill_process(supervisor, Signal::KILL).unwrap();
+        until("its processes are dead", || !is_alive(pid));
+        env.rbuild(&["kill", "orphan"]).exits(1).has("is not running");
+        env.rbuild(&["wait", "orphan"]).ok().prints("137\n");
+        env.rbuild(&["start", "orphan"]).ok();
+        env.rbuild(&["rm", "-f", "orphan"]).ok();
+    }
+
+    fn a_client_that_is_killed_leaves_the_container(env) {
+        env.busybox();
+        let job = env.rbuild(&["run", "--name", "stays", "busybox:test", "sh", "-c", "echo ready; sleep 86400"]).spawn();
+        job.wait_for("ready\n");
+        job.signal(Signal::KILL);
+        job.finish();
+        assert_eq!(state(env)["status"], "Running");
+        env.rbuild(&["rm", "-f", "stays"]).ok();
+    }
+
+    fn names_are_unique_and_checked(env) {
+        env.busybox();
+        env.rbuild(&["create", "--name", "one", "busybox:test", "true"]).ok();
+        env.rbuild(&["create", "--name", "one", "busybox:test", "true"]).exits(1).has("The container name \"/one\" is already in use");
+        env.rbuild(&["run", "--name", "one", "busybox:test", "true"]).exits(125).has("is already in use by container");
+        env.rbuild(&["create", "--name", "../x", "busybox:test"]).exits(2).has("Invalid container name (../x)");
+        let cid = env.path_str("cid");
+        let id = env.rbuild(&["create", "--cidfile", &cid, "busybox:test", "true"]).ok().stdout;
+        assert_eq!(std::fs::read_to_string(&cid).unwrap(), id.trim());
+        env.rbuild(&["create", "--cidfile", &cid, "busybox:test", "true"]).exits(1).has("Container ID file found");
+        env.rbuild(&["start", id[..5].trim()]).ok();
+    }
+
+    fn one_that_cannot_start(env) {
+        env.busybox();
+        env.rbuild(&["run", "-d", "--name", "bad", "busybox:test", "no-such-program"]).exits(127).has("no-such-program");
+        assert_eq!((state(env)["status"].as_str(), state(env)["exit_code"].as_u64()), (Some("Created"), Some(127)));
+        env.rbuild(&["start", "bad"]).exits(127).has("no-such-program");
+        env.rbuild(&["rm", "bad"]).ok();
+        env.rbuild(&["run", "-d", "--rm", "busybox:test", "no-such-program"]).exits(127);
+        assert_eq!(std::fs::read_dir(env.store().join("v1/containers")).unwrap().count(), 0);
+    }
+
+    fn an_image_beneath_a_container_stays_usable(env) {
+        env.busybox();
+        env.build(&env.dockerfile("FROM busybox:test\nRUN echo mine > /mine\n"), &["-t", "own"]);
+        env.rbuild(&["create", "--name", "kept", "own", "cat", "/mine"]).ok();
+        env.rbuild(&["rmi", "own"]).exits(1).has("is using its referenced image");
+        env.rbuild(&["rmi", "-f", "own"]).ok();
+        env.rbuild(&["system", "prune", "-af"]).ok();
+        env.rbuild(&["start", "-a", "kept"]).ok().prints("mine\n");
+    }
+}

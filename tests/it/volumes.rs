@@ -1,0 +1,92 @@
+//! Volumes: made, listed, mounted, filled, shared and removed, as docker has it.
+
+use std::fs;
+
+use super::common::env::is_hex;
+
+both! {
+    fn volumes_outlive_containers(env) {
+        env.busybox();
+        env.rbuild(&["volume", "create", "--label", "k=v", "data"]).ok().prints("data\n");
+        env.rbuild(&["volume", "create", "data"]).ok().prints("data\n");
+        env.run(&["-v", "data:/data", "busybox:test", "sh", "-c", "echo kept > /data/f"]).ok();
+        env.run(&["-v", "data:/data:ro", "busybox:test", "cat", "/data/f"]).ok().prints("kept\n");
+        env.run(&["-v", "data:/data:ro", "busybox:test", "touch", "/data/g"]).exits(1).has("Read-only");
+        env.rbuild(&["volume", "ls"]).ok().prints("DRIVER    VOLUME NAME\nlocal     data\n");
+        env.rbuild(&["volume", "ls", "-q", "--filter", "label=k=w"]).ok().prints("");
+        env.rbuild(&["volume", "ls", "--format", "{{.Name}} {{.Labels}} {{.Links}}"]).ok().prints("data k=v 0\n");
+        env.rbuild(&["volume", "inspect", "-f", "{{.Name}} {{.Driver}} {{.Scope}}", "data"]).ok().prints("data local local\n");
+        env.rbuild(&["volume", "inspect", "none"]).exits(1).has("No such volume: none");
+        env.rbuild(&["system", "df", "--format", "{{.Type}}: {{.TotalCount}} {{.Active}} {{.Size}}"]).ok().has("Local Volumes: 1 0 5B");
+        env.rbuild(&["volume", "create", "a/b"]).exits(1).has("includes invalid characters for a local volume name");
+        env.rbuild(&["volume", "create", "-o", "type=nfs", "nfs"]).exits(1).has("\"nfs\" is not supported");
+        // A container that does not run uses it, too.
+        let id = env.rbuild(&["create", "-v", "data:/d", "busybox:test", "true"]).ok().stdout.trim().to_owned();
+        let busy = format!("remove data: volume is in use - [{id}]");
+        env.rbuild(&["volume", "rm", "data"]).exits(1).has(&busy);
+        env.rbuild(&["volume", "ls", "-q", "--filter", "dangling=true"]).ok().prints("");
+        env.rbuild(&["rm", "-v", &id]).ok();
+        env.rbuild(&["volume", "rm", "data"]).ok().prints("data\n");
+        env.rbuild(&["volume", "rm", "data"]).exits(1).has("No such volume: data");
+        env.rbuild(&["volume", "rm", "-f", "data"]).ok();
+    }
+
+    /// What the image has at the place goes into an empty volume, with owners and modes; once.
+    fn an_empty_volume_gets_the_images_files(env) {
+        env.busybox();
+        let file = "FROM busybox:test\nRUN mkdir -p /srv/d && echo image > /srv/d/f && chmod 640 /srv/d/f \
+            && chown 1000:1001 /srv/d /srv/d/f && chmod 2750 /srv/d && ln -s f /srv/d/l\nVOLUME /srv/d\n";
+        env.build(&env.dockerfile(file), &["-t", "vol"]);
+        let look = "stat -c '%u %g %a %N' /srv/d /srv/d/*; cat /srv/d/l";
+        let seen = "1000 1001 2750 /srv/d\n1000 1001 640 /srv/d/f\n0 1001 777 '/srv/d/l' -> 'f'\nimage\n";
+        let without_quotes = |text: &str| text.replace('\'', "");
+        let shown = env.run(&["-v", "named:/srv/d", "vol", "sh", "-c", look]).ok().stdout;
+        assert_eq!(without_quotes(&shown), without_quotes(seen));
+        env.run(&["-v", "named:/srv/d", "vol", "rm", "/srv/d/l"]).ok();
+        env.run(&["-v", "named:/srv/d", "vol", "ls", "/srv/d"]).ok().prints("f\n");
+        env.run(&["-v", "bare:/srv/d:nocopy", "vol", "ls", "/srv/d"]).ok().prints("");
+        env.run(&["--mount", "src=bare,dst=/srv/d,volume-nocopy", "vol", "ls", "/srv/d"]).ok().prints("");
+        env.run(&["--mount", "src=named,dst=/one,volume-subpath=f,readonly", "vol", "cat", "/one"]).ok().prints("image\n");
+        // `--rm` took the anonymous ones along.
+        env.rbuild(&["volume", "ls", "-q"]).ok().prints("bare\nnamed\n");
+        // One that stays is removed with `rm -v`, or pruned.
+        env.rbuild(&["create", "--name", "c1", "vol", "true"]).ok();
+        let names = env.rbuild(&["volume", "ls", "-q"]).ok().stdout;
+        assert!(names.lines().any(|name| is_hex(name, 64)), "{names}");
+        env.rbuild(&["rm", "-v", "c1"]).ok();
+        env.rbuild(&["create", "--name", "c2", "vol", "true"]).ok();
+        env.rbuild(&["volume", "prune", "-f"]).ok().prints("Total reclaimed space: 0B\n");
+        env.rbuild(&["rm", "c2"]).ok();
+        env.rbuild(&["volume", "prune", "-f"]).ok().has("Deleted Volumes:\n").has("Total reclaimed space: 6B");
+        env.rbuild(&["volume", "ls", "-q"]).ok().prints("bare\nnamed\n");
+        env.rbuild(&["volume", "prune", "-af"]).ok().has("bare\nnamed\n");
+        env.rbuild(&["volume", "ls"]).ok().prints("DRIVER    VOLUME NAME\n");
+    }
+
+    fn mounts_of_the_host_and_of_others(env) {
+        env.busybox();
+        let dir = env.path_str("host");
+        env.run(&["-v", &format!("{dir}:/h"), "busybox:test", "sh", "-c", "echo made > /h/f"]).ok();
+        assert_eq!(fs::read_to_string(format!("{dir}/f")).unwrap(), "made\n");
+        let relative = env.rbuild(&["run", "--rm", "-v", "./host:/h:ro,z", "busybox:test", "cat", "/h/f"]);
+        relative.folder(std::path::Path::new(&dir).parent().unwrap()).ok().prints("made\n");
+        env.run(&["--mount", &format!("type=bind,src={dir},dst=/h,ro"), "busybox:test", "cat", "/h/f"]).ok().prints("made\n");
+        let missing = format!("{dir}/none");
+        let told = format!("invalid mount config for type \"bind\": bind source path does not exist: {missing}");
+        env.run(&["--mount", &format!("type=bind,src={missing},dst=/h"), "busybox:test", "true"]).exits(125).has(&told);
+        env.run(&["--tmpfs", "/t:size=64k,mode=700", "busybox:test", "sh", "-c", "stat -c %a /t; df -k /t | tail -1"]).ok().has("700\n").has(" 64 ");
+        env.run(&["-v", "aa:/x", "-v", "bb:/x", "busybox:test", "true"]).exits(125).has("Duplicate mount point: /x");
+        env.run(&["-v", "aa:/x:huh", "busybox:test", "true"]).exits(125).has("invalid mode: huh");
+        env.run(&["-v", "aa:/", "busybox:test", "true"]).exits(125).has("destination can't be '/'");
+        env.rbuild(&["volume", "ls", "-q"]).ok().prints("");
+        env.rbuild(&["create", "--name", "keeper", "-v", "aa:/x", "-v", "/y", "busybox:test", "true"]).ok();
+        env.run(&["--volumes-from", "keeper", "busybox:test", "sh", "-c", "echo 1 > /x/f; echo 2 > /y/f"]).ok();
+        env.run(&["--volumes-from", "keeper:ro", "busybox:test", "sh", "-c", "cat /x/f /y/f; touch /x/g"]).exits(1).has("1\n2\n");
+        env.run(&["--volumes-from", "none", "busybox:test", "true"]).exits(125).has("No such container: none");
+        // A volume of the keeper's stays for as long as it does, whoever borrowed it.
+        env.rbuild(&["start", "keeper"]).ok();
+        env.rbuild(&["wait", "keeper"]).ok();
+        env.rbuild(&["rm", "-v", "keeper"]).ok();
+        env.rbuild(&["volume", "ls", "-q"]).ok().prints("aa\n");
+    }
+}
