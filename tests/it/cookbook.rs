@@ -141,8 +141,14 @@ macro_rules! stories {
 
 stories! {
     archives
+    automation
     build
+    changed
     containers
     images
+    login
+    push_images
+    registry
     restart
+    volumes
 }
