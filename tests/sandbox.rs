@@ -30,6 +30,10 @@ use rustix::thread::UnshareFlags;
 
 #[path = "sandbox/chroot.rs"]
 mod chroot;
+#[path = "sandbox/enter.rs"]
+mod enter;
+#[path = "sandbox/wishes.rs"]
+mod wishes;
 
 const APPLETS: [&str; 29] = [
     "chroot", "sh", "cat", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln",
@@ -277,8 +281,21 @@ const CHECKS: &[Check] = &[
     ("a step that is trusted", insecure),
     ("a profile of system calls", profiles),
     ("hosts, shared memory, privileges", small_wishes),
+    ("wishes: tmpfs with options", wishes::tmpfs_with_options),
+    ("wishes: devices of the host", wishes::devices_of_the_host),
+    ("wishes: settings of the kernel", wishes::settings_of_the_kernel),
+    ("wishes: a first process", wishes::a_first_process),
+    ("wishes: a first process passes signals on", wishes::a_first_process_passes_signals_on),
     ("the helper's program cannot be written", helper_is_protected),
     ("steps end with their launcher", steps_end_with_their_launcher),
+    ("a further process is inside", enter::is_inside),
+    ("a further process is who was asked for", enter::is_who_was_asked_for),
+    ("a further process shows nothing", enter::shows_nothing),
+    ("a further process ends", enter::ends),
+    ("a further process has a terminal", enter::has_a_terminal),
+    ("a further process has the limits of the step", enter::has_the_limits_of_the_step),
+    ("a further process keeps to a profile", enter::keeps_to_a_profile),
+    ("a further process not in a chroot", enter::not_in_a_chroot),
     ("a chroot leaves no trace", chroot::leaves_no_trace),
     ("a chroot after a failure", chroot::after_a_failure),
     ("the rights in a chroot", chroot::rights),
@@ -1320,4 +1337,5 @@ fn time(world: &World, kind: &str) {
         }
         println!("{kind}: 30 x `true`, {name}: {:?}", start.elapsed());
     }
+    enter::time(world, kind);
 }

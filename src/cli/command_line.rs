@@ -14,9 +14,9 @@ use super::late::Late;
 use super::world::Global;
 use super::{
     attach, build, builds, cache_mounts, check, commit, completion, config, context, cp, diff, doctor, du,
-    expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login, logout,
-    man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell, start,
-    stop, system_df, tag, volume, why,
+    exec, expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login,
+    logout, man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell,
+    start, stop, system_df, tag, top, volume, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -132,6 +132,10 @@ pub enum Command {
     Wait(Late<stop::WaitArgs>),
     /// Take part in the streams of a container that runs
     Attach(Late<attach::AttachArgs>),
+    /// Run a command in a container that runs
+    Exec(Late<exec::ExecArgs>),
+    /// Show the processes of a container that runs
+    Top(Late<top::TopArgs>),
     /// Remove containers
     Rm(Late<rm::RmArgs>),
     /// Make an image of a container's changes

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::container_env::environment;
+use super::container_options::{ContainerOptionArgs, publish_address, with_proxies};
 use super::error::{CommandError, chain};
+use super::health_options::HealthArgs;
 use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
 use super::world::World;
 use crate::container::mounts::{self, ContainerMount, MountWishes};
-use crate::container::{NetworkChoice, RestartPolicy, Settings, Wishes, merge, signal};
-use crate::sandbox::network::PublishedPort;
+use crate::container::options::{NetworkMode, NetworkOptions};
+use crate::container::{RestartPolicy, Settings, Wishes, merge, signal};
 use crate::store::{ContainerId, KeptContainer, Store};
 
 /// How long a stop waits where nothing else is said, in seconds; docker's.
@@ -45,9 +48,6 @@ pub struct ContainerArgs {
     /// Mount a directory, a volume or files in memory, in docker's longer form
     #[arg(long = "mount", value_name = "type=bind|volume|tmpfs,src=SOURCE,dst=CONTAINER,...")]
     pub mounts: Vec<String>,
-    /// Mount an empty directory that is in memory only
-    #[arg(long = "tmpfs", value_name = "CONTAINER[:size=BYTES,mode=OCTAL]")]
-    pub tmpfs: Vec<String>,
     /// Mount what another container has mounted
     #[arg(long = "volumes-from", value_name = "CONTAINER[:ro]")]
     pub volumes_from: Vec<String>,
@@ -60,15 +60,16 @@ pub struct ContainerArgs {
     /// Run this program instead of the image's ENTRYPOINT
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<String>,
-    /// The container's network
-    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
-    pub network: String,
-    /// Let connections to a port of this machine reach one of the container
-    #[arg(short, long = "publish", value_name = "[IP:]HOST:CONTAINER[/udp]")]
-    pub ports: Vec<String>,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
+    /// Set the environment variables of a file, one on each line
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub health: HealthArgs,
+    #[command(flatten)]
+    pub options: ContainerOptionArgs,
     #[command(flatten)]
     pub image: RunImageArgs,
     /// A name or id of an image, or the id of a build step; then the command and its arguments
@@ -85,17 +86,10 @@ pub struct Made {
 
 /// Makes a container; `once`: its standard input ends when this command's does.
 pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> Result<Made, CommandError> {
-    let network = match args.network.as_str() {
-        "none" => NetworkChoice::None,
-        "host" => NetworkChoice::Host,
-        _ => NetworkChoice::Default,
-    };
-    let mut ports = args.ports.iter().map(|port| parse_port(port)).collect::<Result<Vec<_>, _>>()?;
-    if network != NetworkChoice::Default && !ports.is_empty() {
-        ui::note(&format!("warning: published ports have no effect with --network {}\n", args.network));
-        ports.clear();
-    }
-    let own = own_mounts(args)?;
+    let mut given = args.options.read(world.is_rootless())?;
+    given.notes.iter().for_each(|note| ui::note(&format!("{note}\n")));
+    let taken = given.options.files.tmpfs.iter().map(|(path, _)| path.display().to_string()).collect();
+    let own = own_mounts(args, taken)?;
     let of_others = mounts_of_others(store, &args.volumes_from)?;
     let restart: RestartPolicy = args.restart.parse().map_err(|error| {
         CommandError::usage(chain(&error)).hint("it is no, on-failure[:MAX], always or unless-stopped")
@@ -112,22 +106,30 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
     let Some((image_name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));
     };
-    let (image, layers, config) = find_or_pull(world, store, image_name, &args.image)?;
-    let from_environment = |entry: &String| match entry.contains('=') {
-        true => Some(entry.clone()),
-        false => std::env::var(entry).ok().map(|value| format!("{entry}={value}")),
-    };
+    let (image, layers, mut config) = find_or_pull(world, store, image_name, &args.image)?;
+    args.health.apply(&mut config)?;
     let wishes = Wishes {
         entrypoint: args.entrypoint.clone(),
         args: command.to_vec(),
-        env: args.env.iter().filter_map(from_environment).collect(),
+        env: with_proxies(&proxies(world), environment(&args.env, &args.env_files)?),
         workdir: args.workdir.clone(),
         user: args.user.clone(),
         terminal: args.tty,
     };
-    let hostname = id.short().to_owned();
+    let network = &mut given.options.network;
+    if !network.ports.is_empty() || network.publish_all {
+        network.publish_address = publish_address(&world.settings_files())?;
+    }
+    let hostname = hostname(store, &id, network)?;
+    args.options.change(&given, &mut config)?;
+    let options = given.options;
     let start = merge(&config, &wishes, &hostname)?;
-    let stop_signal = config.stop_signal.as_deref().and_then(signal::parse).unwrap_or(signal::TERM);
+    let stop_signal = match &options.stop_signal {
+        Some(text) => signal::parse(text)
+            .ok_or_else(|| CommandError::usage(format!("Invalid signal: {text} (--stop-signal)")))?,
+        None => config.stop_signal.as_deref().and_then(signal::parse).unwrap_or(signal::TERM),
+    };
+    let stop_timeout_s = options.stop_timeout.unwrap_or(STOP_TIMEOUT_S);
     let mut mounts = mounts::merge(own, of_others, config.volumes.keys());
     let volumes = mounts::name_volumes(&mut mounts)?;
     let settings = Settings {
@@ -137,13 +139,12 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         terminal: args.tty,
         open_stdin: args.interactive,
         stdin_once: args.interactive && once,
-        network,
-        ports,
+        options,
         mounts,
         restart,
         auto_remove: args.rm,
         stop_signal,
-        stop_timeout_s: STOP_TIMEOUT_S,
+        stop_timeout_s,
     };
     let kept = KeptContainer {
         id,
@@ -170,9 +171,8 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
 }
 
 /// Reads what the command line mounts.
-fn own_mounts(args: &ContainerArgs) -> Result<Vec<ContainerMount>, CommandError> {
-    let wishes =
-        MountWishes { volumes: args.volumes.clone(), mounts: args.mounts.clone(), tmpfs: args.tmpfs.clone() };
+fn own_mounts(args: &ContainerArgs, taken: Vec<String>) -> Result<Vec<ContainerMount>, CommandError> {
+    let wishes = MountWishes { volumes: args.volumes.clone(), mounts: args.mounts.clone(), taken };
     if wishes == MountWishes::default() {
         return Ok(Vec::new());
     }
@@ -225,51 +225,25 @@ fn check_name(name: &str) -> Result<&str, CommandError> {
     }
 }
 
-/// Parses `[IP:]HOST:CONTAINER[/tcp|/udp]`.
-fn parse_port(text: &str) -> Result<PublishedPort, CommandError> {
-    let bad = |why: &str| {
-        CommandError::usage(format!("bad port `{text}`: {why}"))
-            .hint("a port is written [IP:]HOST:CONTAINER[/udp], as in 8080:80")
-    };
-    let (address, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if !matches!(protocol, "tcp" | "udp") {
-        return Err(bad("the protocol is tcp or udp"));
-    }
-    let number = |port: &str| match port.parse::<u16>() {
-        Ok(port) if port > 0 => Ok(port),
-        _ => Err(bad("a port is a number from 1 to 65535")),
-    };
-    let parts: Vec<&str> = address.split(':').collect();
-    let (host_address, host, container) = match parts[..] {
-        [host, container] => ("0.0.0.0", host, container),
-        [ip, host, container] => (ip, host, container),
-        _ => return Err(bad("it needs a port of this machine and one of the container")),
-    };
-    if host_address.parse::<std::net::Ipv4Addr>().is_err() {
-        return Err(bad("the address must be an IPv4 address"));
-    }
-    Ok(PublishedPort {
-        host_address: host_address.to_owned(),
-        host_port: number(host)?,
-        container_port: number(container)?,
-        protocol: protocol.to_owned(),
+/// Returns the variables of docker's config.json; one that cannot be read is a warning.
+fn proxies(world: &World) -> Vec<(&'static str, String)> {
+    world.step_proxies().unwrap_or_else(|error| {
+        ui::note(&format!("warning: no proxies for the container: {}\n", error.message));
+        Vec::new()
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_checked() {
-        let port = parse_port("127.0.0.1:8080:80/udp").unwrap();
-        assert_eq!(
-            (port.host_address.as_str(), port.host_port, port.container_port),
-            ("127.0.0.1", 8080, 80)
-        );
-        assert_eq!(parse_port("8080:80").unwrap().host_address, "0.0.0.0");
-        for bad in ["80", "a:b", "0:80", "70000:80", "x:1:2", "1:2/sctp", ""] {
-            assert!(parse_port(bad).is_err(), "{bad}");
+/// Returns the name that the container has; whose network is another one's is known by that one's id from here on.
+fn hostname(store: &Store, id: &ContainerId, network: &mut NetworkOptions) -> Result<String, CommandError> {
+    match (&network.hostname, &network.mode) {
+        (Some(name), _) => Ok(name.clone()),
+        (None, NetworkMode::Host) => Ok(rustix::system::uname().nodename().to_string_lossy().into_owned()),
+        (None, NetworkMode::Container(name)) => {
+            let other = store.find_container(name)?;
+            let hostname = Settings::of(&other)?.hostname;
+            network.mode = NetworkMode::Container(other.id.as_str().to_owned());
+            Ok(hostname)
         }
+        (None, NetworkMode::Default | NetworkMode::None) => Ok(id.short().to_owned()),
     }
 }

@@ -11,9 +11,9 @@ pub const EXIT_CODES: [(&str, &str, &str); 11] = [
     ("1", "expand", "the word is wrong, or says that a variable must be set"),
     ("2", "all", "the command line, a configuration file or the Dockerfile is wrong; nothing was run"),
     ("125", "run", "the container could not be started, or the command line is wrong"),
-    ("126", "run, shell", "the command could not be executed"),
-    ("127", "run, shell", "the command was not found"),
-    ("any", "run, shell", "the command's own; 128 + n where signal n ended it"),
+    ("126", "run, exec, shell", "the command could not be executed"),
+    ("127", "run, exec, shell", "the command was not found"),
+    ("any", "run, exec, shell", "the command's own; 128 + n where signal n ended it"),
     ("129, 130, 143", "all", "ended by SIGHUP, by Ctrl-C (SIGINT), by SIGTERM; nothing is left behind"),
 ];
 

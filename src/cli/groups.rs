@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    attach, build, commit, cp, diff, export, history, image_import, images, inspect, load, prune, pull, push,
-    reset, rm, rmi, run, save, start, stop, system_df, tag,
+    attach, build, commit, cp, diff, exec, export, history, image_import, images, inspect, load, prune, pull,
+    push, reset, rm, rmi, run, save, start, stop, system_df, tag, top,
 };
 
 /// Manage images.
@@ -76,6 +76,8 @@ pub enum ContainerCommand {
     Export(export::ExportArgs),
     /// Make a container without starting it
     Create(Box<run::CreateArgs>),
+    /// Run a command in a container that runs
+    Exec(exec::ExecArgs),
     /// Send a signal to containers that run
     Kill(stop::KillArgs),
     /// Stop containers and start them again
@@ -89,6 +91,8 @@ pub enum ContainerCommand {
     Start(start::StartArgs),
     /// Stop containers that run
     Stop(stop::StopArgs),
+    /// Show the processes of a container that runs
+    Top(top::TopArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(stop::WaitArgs),
 }
@@ -161,6 +165,8 @@ impl Command {
                 ContainerCommand::Diff(args) => Command::Diff(args),
                 ContainerCommand::Export(args) => Command::Export(args),
                 ContainerCommand::Create(args) => Command::Create(Late(*args)),
+                ContainerCommand::Exec(args) => Command::Exec(Late(args)),
+                ContainerCommand::Top(args) => Command::Top(Late(args)),
                 ContainerCommand::Kill(args) => Command::Kill(Late(args)),
                 ContainerCommand::Restart(args) => Command::Restart(Late(args)),
                 ContainerCommand::Rm(args) => Command::Rm(Late(args)),

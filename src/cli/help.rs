@@ -25,6 +25,8 @@ const GROUPS: [(&str, &[&str]); 8] = [
             "kill",
             "wait",
             "attach",
+            "exec",
+            "top",
             "rm",
             "commit",
             "cp",

@@ -21,6 +21,8 @@ mod commit;
 mod completion;
 mod config;
 mod container_args;
+mod container_env;
+mod container_options;
 mod containers;
 mod context;
 mod contexts;
@@ -31,6 +33,7 @@ mod diff_config;
 mod doctor;
 mod du;
 mod error;
+mod exec;
 mod exit_codes;
 mod expand;
 mod export;
@@ -42,6 +45,7 @@ mod graph;
 mod groups;
 mod guess;
 mod headings;
+mod health_options;
 mod help;
 mod history;
 mod hook;
@@ -93,6 +97,7 @@ mod table;
 mod tag;
 mod targets;
 mod template;
+mod top;
 mod tree;
 mod ui;
 mod units;
@@ -226,6 +231,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
             let wanted = args.0.isolation.wanted(world::isolation_setting())?;
             World::isolated(&line.global, true, wanted)?
         }
+        Command::Run(Late(args)) if args.container.options.isolation.isolation.is_some() => {
+            let failed = |error: CommandError| error.code(code::RUN_FAILED);
+            let wanted = args.container.options.isolation.wanted(None).map_err(failed)?;
+            World::isolated(&line.global, true, wanted).map_err(failed)?
+        }
         command => World::new(&line.global, command.needs_namespace())?,
     };
     match line.command {
@@ -247,6 +257,8 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Create(Late(args)) => run::create(&world, args)?,
         Command::Start(Late(args)) => return start::start(&world, args),
         Command::Attach(Late(args)) => return attach::attach(&world, args),
+        Command::Exec(Late(args)) => return exec::exec(&world, args),
+        Command::Top(Late(args)) => top::top(&world, args)?,
         Command::Stop(Late(args)) => stop::stop(&world, args)?,
         Command::Restart(Late(args)) => stop::restart(&world, args)?,
         Command::Kill(Late(args)) => stop::kill(&world, args)?,

@@ -3,7 +3,7 @@
 //! The words are docker's. None of them is in a cache key, save the names of `--add-host`. Not here:
 //! secrets and agents (`step_inputs`), putting limits in force (`sandbox`).
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
@@ -11,8 +11,9 @@ use clap::Args;
 use super::error::CommandError;
 use crate::build::StepOptions;
 use crate::plan::Entitlements;
+use crate::sandbox::network::host_address;
 use crate::sandbox::size::{parse_bytes, parse_bytes_or_unlimited};
-use crate::sandbox::{CgroupLimits, Limit, SecurityOptions};
+use crate::sandbox::{CgroupLimits, DEFAULT_CAPABILITIES, Limit, SecurityOptions};
 
 /// What a Dockerfile may ask for: shared with `graph`.
 #[derive(Debug, Default, Args)]
@@ -96,18 +97,8 @@ impl ConsentArgs {
 
     /// Reads `--add-host`: names with their addresses.
     pub fn extra_hosts(&self) -> Result<Vec<(String, String)>, CommandError> {
-        self.hosts.iter().map(|text| parse_host(text, &own_address)).collect()
+        self.hosts.iter().map(|text| parse_host(text, &host_address)).collect()
     }
-}
-
-/// Returns the address by which other machines, and private networks, reach this one.
-fn own_address() -> Option<IpAddr> {
-    // Nothing is sent: connect(2) of a datagram socket only looks the route up. The address is one
-    // of those for documentation (RFC 5737).
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
 
 fn parse_host(text: &str, own: &dyn Fn() -> Option<IpAddr>) -> Result<(String, String), CommandError> {
@@ -146,8 +137,9 @@ impl ResourceArgs {
             .collect::<Result<_, _>>()
             .map_err(|e| usage(&e))?;
         step.cgroup = self.cgroup()?;
-        let (security, notes) = SecurityOptions::parse(&self.security, |file: &Path| std::fs::read(file))
-            .map_err(|e| usage(&e))?;
+        let (security, notes) =
+            SecurityOptions::parse(&self.security, DEFAULT_CAPABILITIES, |file: &Path| std::fs::read(file))
+                .map_err(|e| usage(&e))?;
         step.security = security;
         Ok(notes.iter().map(|note| format!("warning: {note}")).collect())
     }
@@ -187,7 +179,13 @@ impl ResourceArgs {
     }
 }
 
-fn set(limits: &mut CgroupLimits, option: &str, name: &str, value: &str) -> Result<(), CommandError> {
+/// Sets the limit of this name; `option` is what the user typed, for errors.
+pub(super) fn set(
+    limits: &mut CgroupLimits,
+    option: &str,
+    name: &str,
+    value: &str,
+) -> Result<(), CommandError> {
     let bad = |why: String| CommandError::usage(format!("invalid {option} `{value}`: {why}"));
     let number = || value.parse::<u64>().map_err(|_| bad("a number is expected".to_owned()));
     let size = |text| parse_bytes(text).map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));

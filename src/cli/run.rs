@@ -53,6 +53,11 @@ pub struct CreateArgs {
 /// Makes a container and prints its id.
 pub fn create(world: &World, args: CreateArgs) -> Result<(), CommandError> {
     let store = world.open_store()?;
+    if args.container.options.isolation.isolation.is_some() {
+        ui::note(
+            "note: --isolation has no effect with create: $RBUILD_ISOLATION says how a container is started\n",
+        );
+    }
     let made = make(world, &store, &args.container, args.container.interactive)?;
     ui::line(made.kept.id.as_str());
     Ok(())

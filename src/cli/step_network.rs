@@ -63,17 +63,26 @@ impl StepNetworkArgs {
     }
 
     fn dns(&self, servers: &[String]) -> Result<DnsOptions, CommandError> {
-        let server = |text: &String| {
-            text.trim().parse::<IpAddr>().map_err(|_| {
-                CommandError::usage(format!("bad --dns `{text}`: it is no IP address"))
-                    .hint("a DNS server is known by its address, as in `--dns 192.0.2.53`")
-            })
-        };
-        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
-        let search = self.dns_search.iter().map(|text| domain(text)).collect::<Result<_, _>>()?;
-        let options = self.dns_option.iter().map(|text| option(text)).collect::<Result<_, _>>()?;
-        Ok(DnsOptions { servers, search, options })
+        read_dns(servers, &self.dns_search, &self.dns_option)
     }
+}
+
+/// Reads `--dns`, `--dns-search` and `--dns-option`.
+pub fn read_dns(
+    servers: &[String],
+    search: &[String],
+    options: &[String],
+) -> Result<DnsOptions, CommandError> {
+    let server = |text: &String| {
+        text.trim().parse::<IpAddr>().map_err(|_| {
+            CommandError::usage(format!("bad --dns `{text}`: it is no IP address"))
+                .hint("a DNS server is known by its address, as in `--dns 192.0.2.53`")
+        })
+    };
+    let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
+    let search = search.iter().map(|text| domain(text)).collect::<Result<_, _>>()?;
+    let options = options.iter().map(|text| option(text)).collect::<Result<_, _>>()?;
+    Ok(DnsOptions { servers, search, options })
 }
 
 /// Checks a domain as docker does, but lets underscores pass, which resolvers know.

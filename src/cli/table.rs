@@ -5,6 +5,11 @@ pub fn listing(rows: &[Vec<String>]) -> String {
     aligned(rows, 10)
 }
 
+/// Lays out rows of a table whose columns are at least twenty wide, as docker's of processes.
+pub fn wide(rows: &[Vec<String>]) -> String {
+    aligned(rows, 20)
+}
+
 /// Lays out rows; the first is the header. The last column is not padded.
 pub fn layout(rows: &[Vec<String>]) -> String {
     aligned(rows, 0)

@@ -221,6 +221,16 @@ impl World {
         })
     }
 
+    /// Tells whether an ordinary user runs this.
+    pub fn is_rootless(&self) -> bool {
+        self.identity.as_ref().map_or(true, |identity| identity.rootless)
+    }
+
+    /// Returns the files that docker's settings and ours are read from.
+    pub fn settings_files(&self) -> Vec<SettingsFile> {
+        registry_options(self.daemon_json.as_deref()).settings
+    }
+
     /// Returns the variables that docker's config.json gives to RUN steps.
     pub fn step_proxies(&self) -> Result<Vec<(&'static str, String)>, CommandError> {
         let Some(file) = docker_config() else { return Ok(Vec::new()) };

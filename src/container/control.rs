@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::TerminalSize;
 use crate::sys::message;
 
 /// The longest message in bytes: a command line and an environment fit.
@@ -40,8 +41,32 @@ pub enum Request {
     Wait,
     /// Holds all processes of the container still until the connection ends; answered by [`Reply::Done`].
     Pause,
+    /// Starts a further process in the container; the descriptors come along as with [`Request::Attach`].
+    /// Answered by [`Reply::ExecStarted`] or [`Reply::Failed`], and where any descriptor came along by
+    /// [`Reply::Exited`] when the process has ended. From then on signals and sizes on this connection are for it.
+    Exec(Box<ExecRequest>),
+    /// Asks for the numbers of the container's processes; answered by [`Reply::Processes`].
+    Processes,
     /// Asks for the root of the container that runs; answered by [`Reply::Root`] with a descriptor.
     Root,
+}
+
+/// A process to start in a container that runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub args: Vec<String>,
+    /// `KEY=value` over the container's own; a bare `KEY` takes one away.
+    pub env: Vec<String>,
+    /// `user[:group]`, looked up in the container; `None` is the container's.
+    pub user: Option<String>,
+    pub workdir: Option<String>,
+    pub privileged: bool,
+    pub terminal: Option<TerminalSize>,
+    /// Which descriptors come along.
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
 }
 
 /// What the supervisor answers.
@@ -58,6 +83,13 @@ pub enum Reply {
         code: i32,
         out_of_memory: bool,
     },
+    /// The process that was asked for runs.
+    ExecStarted {
+        /// What of what was asked for has no effect here.
+        warnings: Vec<String>,
+    },
+    /// As this machine counts, in order.
+    Processes(Vec<u32>),
     Done,
     Root,
     /// It cannot be done, for this reason.

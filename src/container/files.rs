@@ -180,9 +180,9 @@ impl ContainerFiles {
             inherit_root((!kept.layers.is_empty()).then_some(&base), &upper, store.options().xattrs)
                 .map_err(|source| FilesError::Layer { container: container(), source })?;
         }
-        let mut prepared = store.prepare_container_root(&kept.layers, &draft)?;
+        let mut prepared = store.prepare_container_root(&kept.layers, &draft, false)?;
         let opened = match prepared.take_plan().expect("a root that was just prepared has its plan") {
-            RootPlan::Overlay { lowers, upper, work, xattrs } => {
+            RootPlan::Overlay { lowers, upper, work, xattrs, .. } => {
                 mount_writable(&lowers, &upper, &work, xattrs).map(RootDir::from_fd)
             }
             RootPlan::Directory { mount: Some(mount), .. } => Ok(RootDir::from_fd(mount)),

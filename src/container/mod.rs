@@ -7,9 +7,13 @@
 
 pub mod control;
 pub mod files;
+pub mod health;
 pub mod log;
 pub mod mounts;
+pub mod options;
+pub mod ports;
 mod process;
+pub mod processes;
 mod settings;
 pub mod signal;
 mod start;
@@ -17,7 +21,7 @@ mod state;
 mod supervisor;
 
 pub use process::{NoCommand, Start, Wishes, start as merge};
-pub use settings::{BadRestart, NetworkChoice, RestartPolicy, Settings};
+pub use settings::{BadRestart, RestartPolicy, Settings};
 pub use start::{Attachment, StartError, Started, start};
 pub use state::{State, Status};
 pub use supervisor::{Order, run_supervisor_if_asked};
@@ -45,6 +49,14 @@ pub enum ContainerError {
     Sandbox(#[from] SandboxError),
     #[error("{what}")]
     Io { what: String, source: std::io::Error },
+    #[error(transparent)]
+    Ports(#[from] ports::BindError),
+    #[error("invalid port of the image: {0}")]
+    Exposed(#[from] ports::PortError),
+    #[error(transparent)]
+    Hosts(#[from] options::HostsError),
+    #[error("cannot join network of container {name}: {why}")]
+    Join { name: String, why: String },
     #[error("ports cannot be published: {why}; {fix}")]
     NoPorts { why: String, fix: &'static str },
 }

@@ -1,7 +1,7 @@
 //! What a container has mounted besides its root, as the command line says it: text -> requests.
 //!
 //! The words and the errors are those of `docker run`: `-v` (docs.docker.com, "Volumes", "Bind mounts"),
-//! `--mount` (`syntax`), `--tmpfs`. Pure: no path is looked at. What an image's VOLUME and other containers
+//! `--mount` (`syntax`). Pure: no path is looked at. What an image's VOLUME and other containers
 //! add, and which targets clash, is decided here, too ([`merge`]). Not here: making any of it (`ready`).
 
 mod describe;
@@ -100,8 +100,8 @@ pub struct MountWishes {
     pub volumes: Vec<String>,
     /// `--mount`.
     pub mounts: Vec<String>,
-    /// `--tmpfs`.
-    pub tmpfs: Vec<String>,
+    /// Where others mount something, as `--tmpfs` does.
+    pub taken: Vec<String>,
 }
 
 impl MountWishes {
@@ -116,10 +116,7 @@ impl MountWishes {
         for text in &self.mounts {
             mounts.push(syntax::mount(text)?);
         }
-        for text in &self.tmpfs {
-            mounts.push(tmpfs(text)?);
-        }
-        let mut targets = BTreeSet::new();
+        let mut targets: BTreeSet<&str> = self.taken.iter().map(String::as_str).collect();
         for mount in &mounts {
             if !targets.insert(mount.target.as_str()) {
                 return Err(MountError(format!("Duplicate mount point: {}", mount.target)));
@@ -205,33 +202,6 @@ pub fn volume(text: &str, here: &Path) -> Result<ContainerMount, MountError> {
         kind
     };
     Ok(ContainerMount { kind, target, read_only: parsed.read_only, mode: mode.to_owned() })
-}
-
-/// Reads a `--tmpfs`: `PATH[:size=BYTES,mode=OCTAL,...]`.
-fn tmpfs(text: &str) -> Result<ContainerMount, MountError> {
-    let (target, options) = text.split_once(':').unwrap_or((text, ""));
-    let target = clean_target(target)
-        .map_err(|MountError(why)| MountError(format!("invalid tmpfs path '{target}': {why}")))?;
-    let (mut size, mut mode) = (0, 0o1777);
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        let bad = || MountError(format!("invalid tmpfs option \"{option}\""));
-        match option.split_once('=') {
-            Some(("size", value)) => size = syntax::bytes(value).ok_or_else(bad)?,
-            Some(("mode", value)) => mode = syntax::octal(value).ok_or_else(bad)?,
-            // What every tmpfs here is anyway.
-            None if matches!(option, "rw" | "nosuid" | "nodev") => {}
-            _ => {
-                let why = "the options are rw, nosuid, nodev, size=BYTES and mode=OCTAL";
-                return Err(MountError(format!("{}: {why}", bad())));
-            }
-        }
-    }
-    Ok(ContainerMount {
-        kind: MountKind::Tmpfs { size, mode },
-        target,
-        read_only: false,
-        mode: String::new(),
-    })
 }
 
 /// What the third part of a `-v` says.

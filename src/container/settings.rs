@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::mounts::ContainerMount;
+use super::options::ContainerOptions;
 use super::process::Start;
 use crate::image::ContainerConfig;
-use crate::sandbox::network::PublishedPort;
 use crate::store::{KeptContainer, StoreError};
 
 /// All settings of a container.
@@ -25,8 +25,8 @@ pub struct Settings {
     pub open_stdin: bool,
     /// Standard input ends when the first who is attached to it leaves.
     pub stdin_once: bool,
-    pub network: NetworkChoice,
-    pub ports: Vec<PublishedPort>,
+    /// Network, limits, rights and the like.
+    pub options: ContainerOptions,
     /// What is mounted besides the root.
     #[serde(default)]
     pub mounts: Vec<ContainerMount>,
@@ -36,14 +36,6 @@ pub struct Settings {
     pub stop_signal: i32,
     /// How long a stop waits before it kills; negative: for ever.
     pub stop_timeout_s: i64,
-}
-
-/// The network a container asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NetworkChoice {
-    Default,
-    None,
-    Host,
 }
 
 /// When a container that ended is started again; docker's `--restart`.

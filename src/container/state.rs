@@ -6,8 +6,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
+use super::ports::PortMapping;
 use super::signal;
-use crate::sandbox::network::PublishedPort;
 use crate::store::{ContainerId, Store, StoreError};
 
 /// Where a container stands.
@@ -40,7 +41,10 @@ pub struct State {
     /// Whether a user stopped it.
     pub stopped: bool,
     /// The ports of this machine that lead to it, while it runs.
-    pub ports: Vec<PublishedPort>,
+    pub ports: Vec<PortMapping>,
+    /// Of a container with checks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 impl State {
@@ -59,6 +63,7 @@ impl State {
             state.ports = Vec::new();
             state.exit_code = 128 + signal::KILL;
             state.error = "its supervisor was killed".to_owned();
+            state.health.iter_mut().for_each(Health::ended);
         }
         Ok(state)
     }

@@ -73,7 +73,7 @@ pub(super) fn duration(nanos: i64) -> String {
 }
 
 /// Reads a duration as `ParseDuration` does, to nanoseconds: `1h15m30.5s`, `0`.
-pub(super) fn parse_duration(text: &str) -> Option<i64> {
+pub fn parse_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

@@ -32,6 +32,7 @@ mod words;
 mod tests;
 
 pub use check::{Checked, Warnings, check, warnings};
+pub use gofmt::parse_duration;
 pub use lower::{Lowered, lower};
 pub use outline::{EpochNeed, ImageNeed, Outline, outline};
 pub use request::{Base, Bases, Entitlements, NamedContext, Request};

@@ -26,7 +26,7 @@ use super::isolation::Isolation;
 use super::limit::Limit;
 use super::note::Note;
 use super::spec::{Network, Root, Spec, TerminalSize, User};
-use super::{exec, mounts, stub};
+use super::{exec, init, mounts, stub};
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::process::{self, BpfInstruction};
 use crate::sys::{descendants, landlock};
@@ -70,7 +70,7 @@ pub(super) fn run(spec: Spec, channels: Channels, filter: Filter<'_>, isolation:
 }
 
 /// Tells the caller; one that is gone needs nothing.
-fn say(errors: &OwnedFd, said: &Said) {
+pub(super) fn say(errors: &OwnedFd, said: &Said) {
     if let (Ok(text), Ok(errors)) = (serde_json::to_vec(said), errors.try_clone()) {
         let _ = std::fs::File::from(errors).write_all(&text);
     }
@@ -102,7 +102,8 @@ fn set_up(
     // Everything else the helper has open: the caller's socket, other steps' channels. Now, and not
     // by exec: the name of the program may lead through /proc/self/fd (CVE-2024-21626).
     drop(channels);
-    process::close_all_but(3, errors.as_fd()).map_err(|error| StepError::CloseDescriptors(error.into()))?;
+    process::close_all_but(3, &[errors.as_fd()])
+        .map_err(|error| StepError::CloseDescriptors(error.into()))?;
 
     // Late: what is above needs more than the step may have.
     for limit in &spec.limits {
@@ -113,7 +114,11 @@ fn set_up(
     if isolation == Isolation::Chroot {
         hold_in_root()?;
     }
-    become_user(&spec, filter)?;
+    become_user(
+        &spec.user,
+        Rights { capabilities: spec.capabilities, no_new_privs: spec.no_new_privs },
+        filter,
+    )?;
     if isolation == Isolation::Chroot {
         // Here, since a change of the user takes it back: prctl(2).
         descendants::end_with_parent(parent, nix::sys::signal::Signal::SIGKILL)
@@ -122,6 +127,9 @@ fn set_up(
     if !entered && !enter_directory(&spec.cwd)? {
         let path = spec.cwd.display().to_string();
         return Err(StepError::WorkingDirectory { path, error: Errno::ACCESS.into() });
+    }
+    if spec.init {
+        init::become_first()?;
     }
     Err(StepError::Exec(exec::exec(std::mem::take(&mut spec.args), std::mem::take(&mut spec.env))))
 }
@@ -143,6 +151,11 @@ fn in_namespaces(
             rustix::thread::move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))
                 .map_err(|errno| StepError::JoinNetwork(errno.into()))?;
         }
+    }
+    for setting in &spec.sysctls {
+        // Of this process's own namespaces, which are the step's by now: namespaces(7).
+        let set = std::fs::write(setting.path(), &setting.value);
+        set.map_err(|error| StepError::Sysctl { name: setting.name.clone(), error: error.into() })?;
     }
     match rustix::system::sethostname(spec.hostname.as_bytes()) {
         // A filter around this process that lets it make namespaces (podman's own).
@@ -220,7 +233,7 @@ fn join_cgroup(procs: Vec<OwnedFd>, isolation: Isolation) -> Result<(), StepErro
 }
 
 /// Asks for an AppArmor profile from exec on. The host's /proc is still there.
-fn set_apparmor(profile: &str) -> Result<(), StepError> {
+pub(super) fn set_apparmor(profile: &str) -> Result<(), StepError> {
     let own = "/proc/thread-self/attr/apparmor/exec";
     // Before Linux 5.8 there is only the file that all security modules share.
     let shared = "/proc/thread-self/attr/exec";
@@ -254,7 +267,7 @@ fn change_root(root: &OwnedFd) -> Result<(), StepError> {
 /// Enters the working directory and makes sure that it is one below the root (CVE-2024-21626).
 ///
 /// `false` when this user may not: the step's own may.
-fn enter_directory(cwd: &Path) -> Result<bool, StepError> {
+pub(super) fn enter_directory(cwd: &Path) -> Result<bool, StepError> {
     match rustix::process::chdir(cwd) {
         Ok(()) => check_inside(cwd).map(|()| true),
         Err(Errno::ACCESS) => Ok(false),
@@ -309,7 +322,7 @@ fn outer_terminal(size: TerminalSize, user: &User, channel: &OwnedFd) -> Result<
 }
 
 /// Opens the end of a terminal that a program gets.
-fn other_end(control: &OwnedFd, size: TerminalSize, user: &User) -> Result<OwnedFd, StepError> {
+pub(super) fn other_end(control: &OwnedFd, size: TerminalSize, user: &User) -> Result<OwnedFd, StepError> {
     let failed = |call: &'static str| {
         move |errno: Errno| StepError::Terminal { call: call.to_owned(), error: errno.into() }
     };
@@ -324,12 +337,17 @@ fn other_end(control: &OwnedFd, size: TerminalSize, user: &User) -> Result<Owned
 }
 
 fn use_terminal(terminal: OwnedFd) -> Result<(), StepError> {
-    rustix::process::ioctl_tiocsctty(&terminal)
-        .map_err(|errno| StepError::Terminal { call: "TIOCSCTTY".to_owned(), error: errno.into() })?;
+    take_terminal(&terminal)?;
     put_streams(&terminal, &terminal, &terminal)
 }
 
-fn use_streams(channels: &Channels, uid: u32) -> Result<(), StepError> {
+/// Makes a terminal that of the session, which this process leads.
+pub(super) fn take_terminal(terminal: impl AsFd) -> Result<(), StepError> {
+    rustix::process::ioctl_tiocsctty(terminal)
+        .map_err(|errno| StepError::Terminal { call: "TIOCSCTTY".to_owned(), error: errno.into() })
+}
+
+pub(super) fn use_streams(channels: &Channels, uid: u32) -> Result<(), StepError> {
     for fd in [&channels.stdin, &channels.stdout, &channels.stderr] {
         // So that the user can open /dev/stdout again, which names the pipe.
         let pipe = rustix::fs::fstat(fd)
@@ -341,7 +359,7 @@ fn use_streams(channels: &Channels, uid: u32) -> Result<(), StepError> {
     put_streams(&channels.stdin, &channels.stdout, &channels.stderr)
 }
 
-fn put_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), StepError> {
+pub(super) fn put_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<(), StepError> {
     nix::unistd::dup2_stdin(stdin)
         .and_then(|()| nix::unistd::dup2_stdout(stdout))
         .and_then(|()| nix::unistd::dup2_stderr(stderr))
@@ -349,7 +367,7 @@ fn put_streams(stdin: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Result<()
 }
 
 /// Sets a limit as far as this process may, and says where that is not far enough.
-fn set_limit(limit: Limit) -> Result<Option<Note>, StepError> {
+pub(super) fn set_limit(limit: Limit) -> Result<Option<Note>, StepError> {
     let failed = |errno: Errno| StepError::Limit { kind: limit.kind.to_string(), error: errno.into() };
     let resource = limit.kind.resource();
     let set = |current, maximum| rustix::process::setrlimit(resource, Rlimit { current, maximum });
@@ -370,9 +388,16 @@ fn set_limit(limit: Limit) -> Result<Option<Note>, StepError> {
     }
 }
 
-/// Gives up all rights but those of the spec, and becomes its user.
-fn become_user(spec: &Spec, filter: Filter<'_>) -> Result<(), StepError> {
-    let User { uid, gid, groups } = &spec.user;
+/// What a program may, besides what its user may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rights {
+    pub capabilities: u64,
+    pub no_new_privs: bool,
+}
+
+/// Gives up all rights but these, and becomes the user.
+pub(super) fn become_user(user: &User, rights: Rights, filter: Filter<'_>) -> Result<(), StepError> {
+    let User { uid, gid, groups } = user;
     let (uid, gid) = (*uid, *gid);
     let capabilities = |call: &str, error: Os| StepError::Capabilities { call: call.to_owned(), error };
     let user = |call: &'static str| {
@@ -381,12 +406,12 @@ fn become_user(spec: &Spec, filter: Filter<'_>) -> Result<(), StepError> {
             _ => StepError::BecomeUser { uid, call: call.to_owned(), error: errno.into() },
         }
     };
-    match process::limit_bounding_set(spec.capabilities) {
+    match process::limit_bounding_set(rights.capabilities) {
         // No CAP_SETPCAP. No program then gets more than this process has: execve(2), no_new_privs.
-        Err(error) if spec.no_new_privs && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        Err(error) if rights.no_new_privs && error.kind() == std::io::ErrorKind::PermissionDenied => {}
         other => other.map_err(|error| capabilities("bounding set", error.into()))?,
     }
-    if spec.no_new_privs {
+    if rights.no_new_privs {
         rustix::thread::set_no_new_privs(true).map_err(|errno| capabilities("no_new_privs", errno.into()))?;
     }
     // Loading takes CAP_SYS_ADMIN, which goes next; what follows is allowed by every filter.
@@ -406,7 +431,7 @@ fn become_user(spec: &Spec, filter: Filter<'_>) -> Result<(), StepError> {
     // The kernel took an ordinary user's rights with its id. Root keeps what the set allows;
     // the inheritable set is empty for everybody (CVE-2022-24769), and with it the ambient one.
     let now = rustix::thread::capabilities(None).map_err(|errno| capabilities("capget", errno.into()))?;
-    let kept = now.permitted & CapabilitySet::from_bits_retain(spec.capabilities);
+    let kept = now.permitted & CapabilitySet::from_bits_retain(rights.capabilities);
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(|errno| capabilities("capset", errno.into()))
 }

@@ -4,11 +4,14 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 /// The address at which slirp4netns answers DNS, as the host would: slirp4netns(1).
 const NAMESERVER: &str = "10.0.2.3";
 
 /// What the user says of name resolution; what is empty is as the host has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DnsOptions {
     pub servers: Vec<IpAddr>,
     /// A single `.` is none at all.

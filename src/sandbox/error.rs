@@ -32,6 +32,8 @@ pub enum SandboxError {
     Chroot(#[from] ChrootError),
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    #[error("where containers run in a chroot, no further process can be started in one (see `--isolation`)")]
+    EnterChroot,
     #[error("cannot signal the step: {0}")]
     Signal(#[source] io::Error),
     #[error(transparent)]
@@ -149,6 +151,10 @@ pub enum StepError {
     DeviceFile { target: String, error: Os },
     #[error("cannot set the host name `{name}`: {error}")]
     Hostname { name: String, error: Os },
+    #[error("cannot set `{name}` (--sysctl): {error}")]
+    Sysctl { name: String, error: Os },
+    #[error("cannot start a first process (--init): {0}")]
+    Init(Os),
     #[error("cannot bring up the loopback interface: {0}")]
     Loopback(Os),
     #[error("cannot enter the network namespace: {0}")]
@@ -175,6 +181,14 @@ pub enum StepError {
     BecomeUser { uid: u32, call: String, error: Os },
     #[error("cannot load the system call filter: {0}")]
     Seccomp(Os),
+    #[error("cannot enter the namespaces of the process: {0}")]
+    EnterNamespaces(Os),
+    #[error("the process whose namespaces were to be entered has ended")]
+    Ended,
+    #[error("`{0}` is not the file system of terminals that was mounted there")]
+    NoTerminals(String),
+    #[error("cannot hide the process from those in the container: {0}")]
+    Hide(Os),
     #[error("cannot close inherited descriptors: {0}")]
     CloseDescriptors(Os),
     #[error(transparent)]

@@ -14,11 +14,12 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
-use super::child::{self, Channels};
+use super::child::{self, Channels, Filter};
 use super::chroot::keeper;
+use super::entering;
 use super::error::StepError;
 use super::isolation::Isolation;
-use super::seccomp;
+use super::seccomp::{self, Profile};
 use super::spec::{Network, Seccomp, Spec};
 use crate::sys::process::{
     BpfInstruction, Cloned, Ended, Namespaces, clone_child, close_all_from, exit_now, fork_child,
@@ -28,6 +29,9 @@ use crate::sys::{descendants, message};
 
 /// The name (argument 0) that asks this program to be the helper.
 pub(super) const HELPER_NAME: &str = "rbuild-sandbox-helper";
+/// What a message asks for: a step, or a process in one that runs.
+pub(super) const START: &[u8] = b"s";
+pub(super) const ENTER: &[u8] = b"e";
 /// The argument that says that no namespaces can be made.
 pub(super) const CHROOT_ARGUMENT: &str = "chroot";
 /// The longest reply.
@@ -81,6 +85,8 @@ struct Step {
     oom_kills_before: u64,
     /// The number of the step's keeper, which tells of its end itself.
     keeper: Option<u32>,
+    /// Where the program's pidfd comes from, while this is the process that makes it ready.
+    handover: Option<OwnedFd>,
 }
 
 fn serve(isolation: Isolation) -> io::Result<()> {
@@ -108,9 +114,9 @@ fn serve(isolation: Isolation) -> io::Result<()> {
         };
         let keepers: Vec<u32> = steps.iter().filter_map(|step| step.keeper).collect();
         let mut index = 0;
-        steps.retain(|step| {
+        steps.retain_mut(|step| {
             index += 1;
-            !(ready[index] && report_end(step, &keepers))
+            !ready[index] || hand_over(step) || !report_end(step, &keepers)
         });
         if ready[0] {
             match message::receive(&socket, 16)? {
@@ -121,10 +127,21 @@ fn serve(isolation: Isolation) -> io::Result<()> {
                     }
                     return Ok(());
                 }
-                Some((_, fds)) => steps.extend(start(fds, &mut filters, isolation)),
+                Some((ask, fds)) => steps.extend(start(&ask, fds, &mut filters, isolation)),
             }
         }
     }
+}
+
+/// Takes the program from the process that made it ready and has ended; `false` where there is none.
+fn hand_over(step: &mut Step) -> bool {
+    let Some(handover) = step.handover.take() else { return false };
+    let Ok(Some((_, fds))) = message::receive(&handover, 16) else { return false };
+    let Some(pidfd) = fds.into_iter().next() else { return false };
+    let _ = try_reap(&step.pidfd);
+    reply(&step.channel, &Reply::Started, Some(pidfd.as_fd()));
+    step.pidfd = pidfd;
+    true
 }
 
 /// Tells the caller that a step has ended, if it has.
@@ -169,7 +186,7 @@ pub(super) fn reply(channel: &OwnedFd, reply: &Reply, fd: Option<BorrowedFd<'_>>
 }
 
 /// Reads an order and makes its child.
-fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Option<Step> {
+fn start(ask: &[u8], fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Option<Step> {
     let mut fds = fds.into_iter();
     let mut fixed = fds.by_ref().take(FIXED_FDS).collect::<Vec<_>>().into_iter();
     let (Some(order), Some(errors), Some(channel), Some(stdin), Some(stdout), Some(stderr)) =
@@ -182,7 +199,29 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Opti
         reply(&channel, &Reply::NotStarted(error), None);
         None
     };
-    let spec = match read_order(order, fds.collect()) {
+    let mut own = None;
+    if ask == ENTER {
+        let order: entering::Order =
+            match read_order(order, fds.collect(), |order: entering::Order<usize>, find| order.map_fds(find))
+            {
+                Ok(order) => order,
+                Err(text) => return refuse(StepError::Order(text)),
+            };
+        let filter = filters.of(&order.spec.seccomp, order.spec.capabilities, isolation, &mut own);
+        let channels = Channels { errors, channel, stdin, stdout, stderr };
+        let oom_kills_before = oom_kills();
+        return match entering::begin(order, &channels, filter) {
+            Ok((pidfd, handover)) => {
+                let channel = channels.channel;
+                Some(Step { pidfd, channel, oom_kills_before, keeper: None, handover: Some(handover) })
+            }
+            Err(error) => {
+                reply(&channels.channel, &Reply::NotStarted(error), None);
+                None
+            }
+        };
+    }
+    let spec = match read_order(order, fds.collect(), |spec: Spec<usize>, find| spec.map_fds(find)) {
         Ok(spec) => spec,
         Err(text) => return refuse(StepError::Order(text)),
     };
@@ -191,15 +230,7 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Opti
         namespaces = namespaces.and(Namespaces::NETWORK);
     }
     // Made before the child is, so that it is made once.
-    let own;
-    let filter = match &spec.seccomp {
-        Seccomp::Default => Some((filters.program(spec.capabilities, isolation), 0)),
-        Seccomp::Unconfined => None,
-        Seccomp::Profile(profile) => {
-            own = profile.clone();
-            Some((own.program.as_slice(), own.flags))
-        }
-    };
+    let filter = filters.of(&spec.seccomp, spec.capabilities, isolation, &mut own);
     if !spec.cgroup_procs.is_empty() {
         namespaces = namespaces.with_callers_cgroups();
     }
@@ -212,7 +243,9 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Opti
                 keeper::keep(spec, channels, filter, parent, oom_kills_before);
                 exit_now(0)
             }
-            Ok(Some((pid, pidfd))) => Some(Step { pidfd, channel, oom_kills_before, keeper: Some(pid) }),
+            Ok(Some((pid, pidfd))) => {
+                Some(Step { pidfd, channel, oom_kills_before, keeper: Some(pid), handover: None })
+            }
             Err(error) => refuse(StepError::Clone(error.into())),
         };
     }
@@ -224,21 +257,29 @@ fn start(fds: Vec<OwnedFd>, filters: &mut Filters, isolation: Isolation) -> Opti
         }
         Ok(Cloned::Parent { pidfd }) => {
             reply(&channel, &Reply::Started, Some(pidfd.as_fd()));
-            Some(Step { pidfd, channel, oom_kills_before, keeper: None })
+            Some(Step { pidfd, channel, oom_kills_before, keeper: None, handover: None })
         }
         Err(error) => refuse(StepError::Clone(error.into())),
     }
 }
 
-fn read_order(order: OwnedFd, fds: Vec<OwnedFd>) -> Result<Spec, String> {
+/// Finds an order's descriptor by the number that stands for it.
+type Find<'a> = &'a mut dyn FnMut(usize) -> Result<OwnedFd, String>;
+
+fn read_order<N: serde::de::DeserializeOwned, O>(
+    order: OwnedFd,
+    fds: Vec<OwnedFd>,
+    map: impl FnOnce(N, &mut Find<'_>) -> Result<O, String>,
+) -> Result<O, String> {
     let mut file = File::from(order);
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
-    let spec: Spec<usize> = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let named: N = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
     let mut fds: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
-    spec.map_fds(&mut |index: usize| {
+    let mut find = |index: usize| {
         fds.get_mut(index).and_then(Option::take).ok_or_else(|| format!("descriptor {index} is missing"))
-    })
+    };
+    map(named, &mut (&mut find as Find<'_>))
 }
 
 /// The filters made so far, by capabilities.
@@ -246,6 +287,24 @@ fn read_order(order: OwnedFd, fds: Vec<OwnedFd>) -> Result<Spec, String> {
 struct Filters(Vec<(u64, Vec<BpfInstruction>)>);
 
 impl Filters {
+    /// Returns the filter of a process; `own` keeps one that is the caller's.
+    fn of<'a>(
+        &'a mut self,
+        seccomp: &Seccomp,
+        capabilities: u64,
+        isolation: Isolation,
+        own: &'a mut Option<Profile>,
+    ) -> Filter<'a> {
+        match seccomp {
+            Seccomp::Default => Some((self.program(capabilities, isolation), 0)),
+            Seccomp::Unconfined => None,
+            Seccomp::Profile(profile) => {
+                let own = own.insert(profile.clone());
+                Some((own.program.as_slice(), own.flags))
+            }
+        }
+    }
+
     fn program(&mut self, capabilities: u64, isolation: Isolation) -> &[BpfInstruction] {
         let at = match self.0.iter().position(|(key, _)| *key == capabilities) {
             Some(at) => at,

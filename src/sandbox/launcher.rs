@@ -20,15 +20,19 @@ use rustix::thread::UnshareFlags;
 use super::cgroup::Cgroup;
 use super::child::Said;
 use super::chroot::{self, Covers};
+use super::enter::EnterSpec;
 use super::error::SandboxError;
-use super::helper::{CHROOT_ARGUMENT, ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply};
+use super::helper::{CHROOT_ARGUMENT, ExitStatus, HELPER_NAME, MESSAGE_LIMIT, Reply, START};
 use super::isolation::Isolation;
 use super::note::Note;
-use super::spec::Spec;
+use super::spec::{Network, Spec};
 use super::turns::{Turn, Turns};
 use crate::sys::landlock;
 use crate::sys::message;
 use crate::sys::mount::{MountChange, change_mount, unshare_for_this_thread};
+
+/// The most bytes that a child may say before its exec.
+const SAID_LIMIT: u64 = 1 << 20;
 
 /// Starts steps, through one helper process that lives as long as this value.
 ///
@@ -37,7 +41,7 @@ use crate::sys::mount::{MountChange, change_mount, unshare_for_this_thread};
 /// of its own.
 #[derive(Debug)]
 pub struct Launcher {
-    isolation: Isolation,
+    pub(super) isolation: Isolation,
     socket: OwnedFd,
     child: Mutex<Child>,
     /// Where steps must not run beside each other.
@@ -61,7 +65,11 @@ pub struct Running {
     terminal: Option<OwnedFd>,
     killed: std::sync::Arc<AtomicBool>,
     notes: Vec<Note>,
-    cgroup: Option<Cgroup>,
+    pub(super) cgroup: Option<Cgroup>,
+    /// Whether its network is the caller's.
+    pub(super) host_network: bool,
+    /// What a further process in it is like.
+    pub(super) like: EnterSpec,
     /// What lies in the root of a step without namespaces, until it has ended.
     covers: Mutex<Option<Covers>>,
     turn: Mutex<Option<Turn>>,
@@ -155,8 +163,27 @@ impl Launcher {
             passed.push(fd);
             Ok::<_, SandboxError>(passed.len() - 1)
         })?;
-        let order = memory_file(&serde_json::to_vec(&spec).map_err(SandboxError::Message)?)
-            .map_err(SandboxError::Send)?;
+        let host_network = matches!(spec.network, Network::Host);
+        let like = EnterSpec::like(&spec);
+        let order = serde_json::to_vec(&spec).map_err(SandboxError::Message)?;
+        let begun = self.begin(START, &order, passed, stdio, wants_terminal, &mut notes)?;
+        let Begun { pidfd, channel, terminal } = begun;
+        let (covers, turn) = (Mutex::new(covers), Mutex::new(turn));
+        let killed = Default::default();
+        Ok(Running { pidfd, channel, terminal, killed, notes, cgroup, host_network, like, covers, turn })
+    }
+
+    /// Hands an order to the helper, and returns once the program runs, or the reason why it does not.
+    pub(super) fn begin(
+        &self,
+        ask: &[u8],
+        order: &[u8],
+        passed: Vec<OwnedFd>,
+        stdio: Stdio,
+        wants_terminal: bool,
+        notes: &mut Vec<Note>,
+    ) -> Result<Begun, SandboxError> {
+        let order = memory_file(order).map_err(SandboxError::Send)?;
         let (errors, their_errors) = io::pipe().map_err(SandboxError::Send)?;
         let (channel, their_channel) = message::pair().map_err(SandboxError::Send)?;
         let null = File::options().read(true).write(true).open("/dev/null").map_err(SandboxError::Send)?;
@@ -166,7 +193,7 @@ impl Launcher {
                 fds.push(stream.as_ref().map_or(null.as_fd(), AsFd::as_fd));
             }
             fds.extend(passed.iter().map(AsFd::as_fd));
-            message::send(&self.socket, b"s", &fds).map_err(|error| match error.kind() {
+            message::send(&self.socket, ask, &fds).map_err(|error| match error.kind() {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => SandboxError::HelperGone,
                 _ => SandboxError::Send(error),
             })?;
@@ -175,7 +202,7 @@ impl Launcher {
         drop((their_errors, their_channel, stdio, passed));
 
         let mut said = Vec::new();
-        (&errors).read_to_end(&mut said).map_err(SandboxError::Receive)?;
+        (&errors).take(SAID_LIMIT).read_to_end(&mut said).map_err(SandboxError::Receive)?;
         for said in serde_json::Deserializer::from_slice(&said).into_iter() {
             match said.map_err(SandboxError::Message)? {
                 Said::Note(note) => notes.push(note),
@@ -195,9 +222,15 @@ impl Launcher {
             }
         }
         let pidfd = started.ok_or(SandboxError::HelperGone)?;
-        let (covers, turn) = (Mutex::new(covers), Mutex::new(turn));
-        Ok(Running { pidfd, channel, terminal, killed: Default::default(), notes, cgroup, covers, turn })
+        Ok(Begun { pidfd, channel, terminal })
     }
+}
+
+/// What the helper has started.
+pub(super) struct Begun {
+    pub pidfd: OwnedFd,
+    pub channel: OwnedFd,
+    pub terminal: Option<OwnedFd>,
 }
 
 impl Drop for Launcher {
@@ -217,7 +250,16 @@ impl Drop for Launcher {
 }
 
 impl Running {
+    /// Makes one of a process that was started in a step which runs already.
+    pub(super) fn entered(begun: Begun, like: EnterSpec, host_network: bool, notes: Vec<Note>) -> Running {
+        let Begun { pidfd, channel, terminal } = begun;
+        let (killed, covers, turn) = Default::default();
+        Running { pidfd, channel, terminal, killed, notes, cgroup: None, host_network, like, covers, turn }
+    }
+
     /// Waits for the program's end; by then every process of the step is dead.
+    ///
+    /// Of one that was [entered](Launcher::enter) only the program is.
     pub fn wait(&self) -> Result<Exit, SandboxError> {
         let reply = receive(&self.channel);
         let covers = self.covers.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -4,19 +4,24 @@
 //! a RUN. `launcher` starts the helper, a small process with one thread that is
 //! our own program again (`helper`), which makes each step's child; `child` is
 //! what the child does until exec, `mounts`, `states` and `stub` its mounts, `exec` the
-//! search for the program. `seccomp` is the filter, `facts` what the machine
+//! search for the program. `enter` starts a further process in a step that runs, `entering` is
+//! what that one does until exec. `seccomp` is the filter, `facts` what the machine
 //! has; `cgroup` and `limit` what it may use, `security` its rights. Errors cross the processes as values (`error`). Not here: which layers
 //! (`store`), pools of networks (`network`), what a step's changes become (`layer`).
 
+pub mod capability;
 mod cgroup;
 mod child;
 mod chroot;
 mod directory;
 mod dns;
+mod enter;
+mod entering;
 mod error;
 mod exec;
 pub mod facts;
 mod helper;
+mod init;
 pub mod isolation;
 mod launcher;
 mod lazy;
@@ -32,11 +37,14 @@ mod spec;
 mod states;
 mod step;
 mod stub;
+mod sysctl;
+pub mod tmpfs;
 mod turns;
 
 pub use cgroup::{Cgroup, CgroupError, CgroupLimits};
 pub use chroot::ChrootError;
 pub use dns::{DnsOptions, private_resolv_conf};
+pub use enter::EnterSpec;
 pub use error::{ExecError, ExecFailure, Os, SandboxError, StepError};
 pub use helper::run_helper_if_asked;
 pub use isolation::Isolation;
@@ -52,3 +60,4 @@ pub use spec::{
 pub use step::{
     DEFAULT_SHM_SIZE, HOSTNAME, MountSource, StepEnvironment, StepMount, Volume, hosts_file, step_spec,
 };
+pub use sysctl::{Sysctl, SysctlError};

@@ -277,6 +277,8 @@ fn needs(mount: &Mount) -> Result<Option<(PathBuf, Kind)>, StepError> {
         Mount::Sysfs { .. } => Some(("/sys".into(), Kind::Directory)),
         Mount::Dev { .. } => Some(("/dev".into(), Kind::Directory)),
         Mount::Tmpfs { target, .. } => Some((target.clone(), Kind::Directory)),
+        Mount::TmpfsWith { target, .. } => Some((target.clone(), Kind::Directory)),
+        Mount::Device { target, .. } => Some((target.clone(), Kind::File)),
         Mount::Cgroup { .. } | Mount::Mask { .. } | Mount::ReadOnly { .. } => None,
         // Made a bind mount before anything asks.
         Mount::Overlay { .. } => None,
@@ -363,6 +365,12 @@ impl Table {
                 let mounted = self.fresh("tmpfs", &at, &target, flags, &options)?;
                 self.allow_points(&mounted, &target)
             }
+            Mount::TmpfsWith { target, options } => {
+                let at = self.point(&target, Kind::Directory)?;
+                let mounted = self.fresh("tmpfs", &at, &target, options.flags(), options.data())?;
+                if options.read_only() { Ok(()) } else { self.allow_points(&mounted, &target) }
+            }
+            Mount::Device { source, target } => self.device(&source, &target),
             Mount::Mask { target } => self.mask(&target),
             Mount::ReadOnly { target } => self.read_only(&target),
         }
@@ -725,6 +733,24 @@ impl Table {
     /// Shows the devices of the host that stand in its `/dev`, and those for disks and networks below it.
     ///
     /// A device that the caller has no rights to is left out.
+    /// Shows one device of the host, which can be opened as far as its owner and mode let it.
+    fn device(&self, source: &Path, target: &Path) -> Result<(), StepError> {
+        let failed = |errno: Errno| StepError::OpenSource {
+            source_path: source.display().to_string(),
+            target: target.display().to_string(),
+            error: errno.into(),
+        };
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let device = rustix::mount::open_tree(CWD, source, flags).map_err(failed)?;
+        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&device).map_err(failed)?.st_mode);
+        if !(kind.is_char_device() || kind.is_block_device()) {
+            return Err(failed(Errno::NOTBLK));
+        }
+        let at = self.point(target, Kind::File)?;
+        attach_mount(&device, &at).map_err(failed)?;
+        Table::restrict(&device, target, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC, false)
+    }
+
     fn host_devices(&self, dev: &OwnedFd) -> Result<(), StepError> {
         let names = |folder: &str| -> Vec<String> {
             let entries = fs::read_dir(Path::new("/dev").join(folder)).into_iter().flatten().flatten();

@@ -6,14 +6,12 @@
 //! the caller decides. Not here: joining a namespace (the launcher does).
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-
-use serde::{Deserialize, Serialize};
 
 use crate::sys::{netns, spawn};
 
@@ -26,8 +24,6 @@ pub enum NetworkError {
     Start { program: PathBuf, source: io::Error },
     #[error("`{program}` did not set up the network: {message}")]
     Setup { program: PathBuf, message: String },
-    #[error("cannot publish port {host_address}:{host_port}: {message}")]
-    Publish { host_address: String, host_port: u16, message: String },
 }
 
 /// Says why this machine can make no private networks.
@@ -54,15 +50,15 @@ impl NoNetwork {
     }
 }
 
-/// A port of the host that leads to one of a container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// An IPv4 address of the host; `0.0.0.0` for all.
-    pub host_address: String,
-    pub host_port: u16,
-    pub container_port: u16,
-    /// `tcp` or `udp`.
-    pub protocol: String,
+/// Returns the address by which other machines, and private networks, reach this one: the source address of its
+/// default route.
+pub fn host_address() -> Option<IpAddr> {
+    // Nothing is sent: connect(2) of a datagram socket only looks the route up. The address is one
+    // of those for documentation (RFC 5737).
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
 }
 
 /// Makes and keeps networks that have nothing but loopback.
@@ -102,6 +98,14 @@ pub struct PrivateNetwork {
     exit: Option<OwnedFd>,
 }
 
+/// A network that is being made. Its namespace is there; what connects it is still starting.
+pub struct StartingNetwork {
+    network: PrivateNetwork,
+    /// Says `1` when it is configured.
+    ready: io::PipeReader,
+    program: PathBuf,
+}
+
 impl NetworkPool {
     /// Finds slirp4netns in `path` (a PATH value), and tries what it needs.
     pub fn find(path: &str) -> Result<NetworkPool, NoNetwork> {
@@ -127,7 +131,7 @@ impl NetworkPool {
         {
             return Ok(network);
         }
-        PrivateNetwork::start(&self.program, &[])
+        self.begin()?.ready()
     }
 
     /// Puts a network back for the next step, unless a socket is left in it.
@@ -137,9 +141,10 @@ impl NetworkPool {
         }
     }
 
-    /// Makes a network of its own for a container, with ports published on the host.
-    pub fn dedicated(&self, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
-        PrivateNetwork::start(&self.program, ports)
+    /// Starts to make a network of its own for a container: other things can be done until it is
+    /// [ready](StartingNetwork::ready).
+    pub fn begin(&self) -> Result<StartingNetwork, NetworkError> {
+        StartingNetwork::begin(&self.program)
     }
 }
 
@@ -148,8 +153,10 @@ impl PrivateNetwork {
     pub fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
     }
+}
 
-    fn start(program: &Path, ports: &[PublishedPort]) -> Result<PrivateNetwork, NetworkError> {
+impl StartingNetwork {
+    fn begin(program: &Path) -> Result<StartingNetwork, NetworkError> {
         let fail = |source| NetworkError::Start { program: program.to_owned(), source };
         let namespace = netns::create().map_err(NetworkError::Namespace)?;
         let (ready, ready_theirs) = io::pipe().map_err(fail)?;
@@ -157,13 +164,6 @@ impl PrivateNetwork {
         let mut command = Command::new(program);
         command.args(["--configure", "--mtu=65520", "--disable-host-loopback"]);
         command.args(["--enable-sandbox", "--enable-seccomp", "--ready-fd=3", "--exit-fd=4"]);
-        let api = match ports {
-            [] => None,
-            _ => Some(tempfile::Builder::new().prefix("rbuild-net-").tempdir().map_err(fail)?),
-        };
-        if let Some(api) = &api {
-            command.arg("--api-socket").arg(api.path().join("api"));
-        }
         command.args(["--netns-type=path", "/proc/self/fd/5", "tap0"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Numbers 3 to 5 may be taken by the very descriptors to pass on: move those out of the way.
@@ -176,69 +176,40 @@ impl PrivateNetwork {
         spawn::inherit(&mut command, descriptors);
         // Its own sandbox makes only the root of its mounts private, and then takes off all of them.
         spawn::own_mounts(&mut command);
-        let mut slirp = command.spawn().map_err(fail)?;
+        let slirp = command.spawn().map_err(fail)?;
         // The child's ends must be closed here, or its death would not be seen.
         drop(command);
+        let network = PrivateNetwork { namespace, slirp, own_sockets: 0, exit: Some(exit.into()) };
+        Ok(StartingNetwork { network, ready, program: program.to_owned() })
+    }
 
+    /// Returns the network namespace, which may be joined already.
+    pub fn namespace(&self) -> BorrowedFd<'_> {
+        self.network.namespace()
+    }
+
+    /// Waits until the network is configured.
+    pub fn ready(self) -> Result<PrivateNetwork, NetworkError> {
+        let StartingNetwork { mut network, mut ready, program } = self;
+        let fail = |source| NetworkError::Start { program: program.clone(), source };
         let mut byte = [0u8; 1];
-        let answered = { ready }.read(&mut byte).map_err(fail)?;
+        let answered = ready.read(&mut byte).map_err(fail)?;
+        let stderr = network.slirp.stderr.take();
         if answered == 0 || byte[0] != b'1' {
             let mut message = String::new();
-            if let Some(stderr) = slirp.stderr.take() {
+            if let Some(stderr) = stderr {
                 let _ = stderr.take(4096).read_to_string(&mut message);
             }
-            let _ = slirp.kill();
-            let _ = slirp.wait();
             let lines: Vec<&str> = message.lines().filter(|l| !l.starts_with("WARNING")).collect();
             let message = if lines.is_empty() { "it ended".to_owned() } else { lines.join("; ") };
-            return Err(NetworkError::Setup { program: program.to_owned(), message });
+            return Err(NetworkError::Setup { program, message });
         }
         // It may write warnings for as long as it lives; nobody reads them from here on.
-        if let Some(mut stderr) = slirp.stderr.take() {
+        if let Some(mut stderr) = stderr {
             std::thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
         }
-        let own_sockets = netns::sockets(namespace.as_fd()).map_err(NetworkError::Namespace)?;
-        let network = PrivateNetwork { namespace, slirp, own_sockets, exit: Some(exit.into()) };
-        // The socket is needed for this alone: removed right after, it cannot be left behind.
-        if let Some(api) = api {
-            for port in ports {
-                publish(&api.path().join("api"), port)?;
-            }
-        }
+        network.own_sockets = netns::sockets(network.namespace()).map_err(NetworkError::Namespace)?;
         Ok(network)
-    }
-}
-
-/// Asks slirp4netns to forward a port (slirp4netns(1), "API SOCKET").
-fn publish(api: &Path, port: &PublishedPort) -> Result<(), NetworkError> {
-    let fail = |message: String| NetworkError::Publish {
-        host_address: port.host_address.clone(),
-        host_port: port.host_port,
-        message,
-    };
-    let request = serde_json::json!({
-        "execute": "add_hostfwd",
-        "arguments": {
-            "proto": port.protocol,
-            "host_addr": port.host_address,
-            "host_port": port.host_port,
-            "guest_port": port.container_port,
-        },
-    });
-    let exchange = || -> io::Result<String> {
-        let mut stream = UnixStream::connect(api)?;
-        stream.write_all(request.to_string().as_bytes())?;
-        stream.shutdown(std::net::Shutdown::Write)?;
-        let mut answer = String::new();
-        BufReader::new(stream.take(64 * 1024)).read_line(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = exchange().map_err(|e| fail(e.to_string()))?;
-    let answer: serde_json::Value = serde_json::from_str(&answer).map_err(|e| fail(e.to_string()))?;
-    match answer["error"]["desc"].as_str() {
-        Some(text) if text.contains("add_hostfwd") => Err(fail("address already in use".to_owned())),
-        Some(text) => Err(fail(text.to_owned())),
-        None => Ok(()),
     }
 }
 
@@ -247,6 +218,12 @@ impl Drop for PrivateNetwork {
         self.exit.take();
         let _ = self.slirp.kill();
         let _ = self.slirp.wait();
+    }
+}
+
+impl std::fmt::Debug for StartingNetwork {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StartingNetwork({})", self.namespace().as_raw_fd())
     }
 }
 

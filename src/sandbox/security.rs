@@ -7,9 +7,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::note::Note;
 use super::seccomp::{Profile, ProfileError};
-use super::spec::{DEFAULT_CAPABILITIES, Seccomp};
+use super::spec::Seccomp;
 use super::step::StepEnvironment;
 
 /// The options there are.
@@ -27,7 +29,8 @@ pub enum Security {
 }
 
 /// What `--security-opt` asks for, for every step.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SecurityOptions {
     pub seccomp: Seccomp,
     pub no_new_privs: bool,
@@ -63,9 +66,10 @@ struct Machine {
 impl SecurityOptions {
     /// Reads the values of `--security-opt`. Returns with them what has no effect here, for warnings.
     ///
-    /// `read` reads the file of a profile.
+    /// `capabilities` are those of the step, on which rules of a profile depend; `read` reads its file.
     pub fn parse(
         options: &[String],
+        capabilities: u64,
         read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<(SecurityOptions, Vec<Note>), SecurityOptionError> {
         let machine = Machine {
@@ -73,7 +77,7 @@ impl SecurityOptions {
                 .is_ok_and(|is| is.starts_with(b"Y")),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         };
-        parse(options, read, &machine)
+        parse(options, capabilities, read, &machine)
     }
 
     /// Makes a step as these options say. A step that is [`Security::Insecure`] keeps no filter all the same.
@@ -87,6 +91,7 @@ impl SecurityOptions {
 
 fn parse(
     options: &[String],
+    capabilities: u64,
     read: impl Fn(&Path) -> io::Result<Vec<u8>>,
     machine: &Machine,
 ) -> Result<(SecurityOptions, Vec<Note>), SecurityOptionError> {
@@ -116,7 +121,7 @@ fn parse(
             ("seccomp", Some(file)) => {
                 let text = read(Path::new(file))
                     .map_err(|source| SecurityOptionError::Read { file: file.to_owned(), source })?;
-                let profile = Profile::new(&text, DEFAULT_CAPABILITIES)
+                let profile = Profile::new(&text, capabilities)
                     .map_err(|source| SecurityOptionError::Profile { file: file.to_owned(), source })?;
                 parsed.seccomp = Seccomp::Profile(profile);
             }
@@ -143,6 +148,7 @@ fn no_effect(option: &str, why: &str) -> Note {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::DEFAULT_CAPABILITIES;
 
     const BARE: Machine = Machine { apparmor: false, selinux: false };
     const FULL: Machine = Machine { apparmor: true, selinux: true };
@@ -157,7 +163,7 @@ mod tests {
 
     fn ask(options: &[&str], machine: &Machine) -> Result<(SecurityOptions, Vec<Note>), SecurityOptionError> {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        parse(&options, read, machine)
+        parse(&options, DEFAULT_CAPABILITIES, read, machine)
     }
 
     #[test]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::CgroupLimits;
 use super::limit::Limit;
 use super::seccomp::Profile;
+use super::sysctl::Sysctl;
+use super::tmpfs::TmpfsOptions;
 use crate::sys::overlay::{MountWay, OverlayXattrs};
 use crate::sys::snapshotter::RootPlan;
 pub use crate::sys::terminal::Size as TerminalSize;
@@ -59,6 +61,10 @@ pub struct Spec<F = OwnedFd> {
     pub cgroup: Option<CgroupLimits>,
     /// The `cgroup.procs` files to join by; filled in on the way to the helper.
     pub cgroup_procs: Vec<F>,
+    /// Settings of the kernel in the namespaces of the sandbox.
+    pub sysctls: Vec<Sysctl>,
+    /// Whether the program is not the first process but the child of one that reaps and passes signals on.
+    pub init: bool,
     /// The AppArmor profile to start the program with; `None` keeps the caller's.
     pub apparmor: Option<String>,
     pub mount_way: MountWay,
@@ -180,6 +186,19 @@ pub enum Mount<F = OwnedFd> {
         size: u64,
         mode: u32,
     },
+    /// The same with options of mount(8).
+    TmpfsWith {
+        #[serde(with = "bytes")]
+        target: PathBuf,
+        options: TmpfsOptions,
+    },
+    /// A device of the host, which can be opened. After `Dev`.
+    Device {
+        #[serde(with = "bytes")]
+        source: PathBuf,
+        #[serde(with = "bytes")]
+        target: PathBuf,
+    },
     /// Hides a directory or file, where it exists.
     Mask {
         #[serde(with = "bytes")]
@@ -281,6 +300,8 @@ impl<F> Spec<F> {
             limits: self.limits,
             cgroup: self.cgroup,
             cgroup_procs: self.cgroup_procs.into_iter().map(map).collect::<Result<_, E>>()?,
+            sysctls: self.sysctls,
+            init: self.init,
             apparmor: self.apparmor,
             mount_way: self.mount_way,
         })
@@ -308,6 +329,8 @@ impl<F> Mount<F> {
             Mount::Cgroup { read_only } => Mount::Cgroup { read_only },
             Mount::Dev { shm_size, host_devices } => Mount::Dev { shm_size, host_devices },
             Mount::Tmpfs { target, size, mode } => Mount::Tmpfs { target, size, mode },
+            Mount::TmpfsWith { target, options } => Mount::TmpfsWith { target, options },
+            Mount::Device { source, target } => Mount::Device { source, target },
             Mount::Mask { target } => Mount::Mask { target },
             Mount::ReadOnly { target } => Mount::ReadOnly { target },
         })
@@ -316,7 +339,7 @@ impl<F> Mount<F> {
 
 /// Bytes as text on the way between processes: each byte is the character of that number,
 /// which keeps any name whole and plain ones short.
-mod bytes {
+pub(super) mod bytes {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     use std::path::PathBuf;
@@ -441,6 +464,8 @@ mod tests {
             limits: Vec::new(),
             cgroup: None,
             cgroup_procs: vec![9],
+            sysctls: Vec::new(),
+            init: true,
             apparmor: None,
             mount_way: MountWay::Auto,
         };

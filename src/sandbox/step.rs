@@ -12,6 +12,8 @@ use super::security::Security;
 use super::spec::{
     BindSource, DEFAULT_CAPABILITIES, Mount, Network, Root, Seccomp, Spec, State, TerminalSize, User,
 };
+use super::sysctl::Sysctl;
+use super::tmpfs::TmpfsOptions;
 use crate::sys::overlay::MountWay;
 
 /// The host name of a build step, the one BuildKit gives: programs that write it down give the same layer.
@@ -92,6 +94,11 @@ pub struct StepEnvironment {
     pub terminal: Option<TerminalSize>,
     pub limits: Vec<Limit>,
     pub cgroup: Option<CgroupLimits>,
+    /// Devices of the host, and where they are seen.
+    pub devices: Vec<(PathBuf, PathBuf)>,
+    pub sysctls: Vec<Sysctl>,
+    /// See [`Spec::init`].
+    pub init: bool,
     pub mount_way: MountWay,
 }
 
@@ -126,6 +133,8 @@ pub enum MountSource {
         size: u64,
         mode: u32,
     },
+    /// The same with options of mount(8).
+    TmpfsWith(TmpfsOptions),
     /// A read-only file that is in memory only: a secret.
     File {
         content: Vec<u8>,
@@ -176,6 +185,9 @@ impl StepEnvironment {
             terminal: None,
             limits: Vec::new(),
             cgroup: None,
+            devices: Vec::new(),
+            sysctls: Vec::new(),
+            init: false,
             mount_way: MountWay::Auto,
         }
     }
@@ -230,6 +242,8 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         (target.clone(), Mount::Bind { source, target, read_only, recursive: true, make_points: false })
     };
     let mut asked: Vec<(PathBuf, Mount)> = step.volumes.into_iter().map(volume).collect();
+    let device = |(source, target): (PathBuf, PathBuf)| (target.clone(), Mount::Device { source, target });
+    asked.extend(step.devices.into_iter().map(device));
     asked.extend(step.mounts.into_iter().map(|mount| (mount.target.clone(), mount.into())));
     // One inside another goes over it, however they were listed.
     asked.sort_by_key(|(target, _)| target.components().count());
@@ -257,6 +271,8 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         limits: step.limits,
         cgroup: step.cgroup,
         cgroup_procs: Vec::new(),
+        sysctls: step.sysctls,
+        init: step.init,
         apparmor: step.apparmor,
         mount_way: step.mount_way,
     }
@@ -273,6 +289,7 @@ impl From<StepMount> for Mount {
                 Mount::Overlay { state, source: path, target, read_only }
             }
             MountSource::Tmpfs { size, mode } => Mount::Tmpfs { target, size, mode },
+            MountSource::TmpfsWith(options) => Mount::TmpfsWith { target, options },
             MountSource::File { content, mode, uid, gid } => Mount::File { target, content, mode, uid, gid },
         }
     }

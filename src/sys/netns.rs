@@ -23,6 +23,14 @@ pub fn create() -> io::Result<OwnedFd> {
     })
 }
 
+/// Puts the calling thread into a network namespace, for as long as it lives: to be called first of all on
+/// a thread that is made for it.
+///
+/// Needs CAP_SYS_ADMIN in the caller's user namespace and in that of the network namespace.
+pub fn enter(namespace: &OwnedFd) -> io::Result<()> {
+    Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
+}
+
 /// Counts the sockets that processes (or unfinished connections) still hold in a namespace.
 pub fn sockets(namespace: BorrowedFd<'_>) -> io::Result<u64> {
     on_own_thread(|| {

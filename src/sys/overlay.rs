@@ -128,7 +128,7 @@ pub fn mount_writable(
     check_count(lowers.len())?;
     let opened = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
     let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
-    match mount_context(&borrowed(&opened), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs) {
+    match mount_context(&borrowed(&opened), Some((upper_fd.as_fd(), work_fd.as_fd(), false)), xattrs) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NAMETOOLONG) => {}
         Err(errno) => return Err(errno.into()),
         Ok(fd) => return Ok(fd),
@@ -138,7 +138,7 @@ pub fn mount_writable(
         let lowers = lowers.iter().map(|path| open_layer(path)).collect::<io::Result<Vec<_>>>()?;
         let (upper_fd, work_fd) = (open_layer(upper)?, open_layer(work)?);
         scratch_over(upper)?;
-        mount_named(&borrowed(&lowers), Some((upper_fd.as_fd(), work_fd.as_fd())), xattrs, "root")
+        mount_named(&borrowed(&lowers), Some((upper_fd.as_fd(), work_fd.as_fd(), false)), xattrs, "root")
     })
 }
 

@@ -49,10 +49,7 @@ impl Namespaces {
 /// Refuses in a process with more than one thread, where only async-signal-safe code
 /// could run in the child.
 pub fn clone_child(namespaces: Namespaces) -> io::Result<Cloned> {
-    // Each thread is a directory there, beside the two links that every directory has: proc(5).
-    if rustix::fs::stat("/proc/self/task")?.st_nlink != 3 {
-        return Err(io::Error::other("the process has more than one thread"));
-    }
+    OneThread::check()?;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: all-zero is a valid value of this plain struct.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -80,9 +77,7 @@ pub fn clone_child(namespaces: Namespaces) -> io::Result<Cloned> {
 /// # Errors
 /// As [`clone_child`].
 pub fn fork_child() -> io::Result<Option<(u32, OwnedFd)>> {
-    if rustix::fs::stat("/proc/self/task")?.st_nlink != 3 {
-        return Err(io::Error::other("the process has more than one thread"));
-    }
+    OneThread::check()?;
     let mut pidfd: libc::c_int = -1;
     let flags = libc::c_long::from(libc::CLONE_PIDFD | libc::SIGCHLD);
     // SAFETY: as in `clone_child`; no stack is given, so the child goes on with a copy of this one. The
@@ -93,6 +88,40 @@ pub fn fork_child() -> io::Result<Option<(u32, OwnedFd)>> {
         0 => Ok(None),
         // SAFETY: the kernel made this descriptor for us and nobody else knows it.
         pid => Ok(Some((pid as u32, unsafe { OwnedFd::from_raw_fd(pidfd) }))),
+    }
+}
+
+/// Says that this process has one thread: it is to be asked while `/proc` is that of its own processes.
+#[derive(Debug)]
+pub struct OneThread(());
+
+impl OneThread {
+    /// Looks, and refuses where there are more.
+    pub fn check() -> io::Result<OneThread> {
+        // Each thread is a directory there, beside the two links that every directory has: proc(5).
+        match rustix::fs::stat("/proc/self/task")?.st_nlink {
+            3 => Ok(OneThread(())),
+            _ => Err(io::Error::other("the process has more than one thread")),
+        }
+    }
+}
+
+/// Makes a process beside this one, a child of this one's parent, as fork does; returns its pidfd, in the
+/// new process nothing.
+///
+/// It is in the process namespace that this one has chosen for its children. With clone(2), as
+/// [`fork_child`].
+pub fn clone_sibling(_alone: &OneThread) -> io::Result<Option<OwnedFd>> {
+    let mut pidfd: libc::c_int = -1;
+    // The signal of its end is the one of this process: clone(2), CLONE_PARENT.
+    let flags = libc::c_long::from(libc::CLONE_PIDFD | libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: as in `fork_child`; that there is one thread is what the token says.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_usize, &raw mut pidfd, 0_usize, 0_usize) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        // SAFETY: the kernel made this descriptor for us and nobody else knows it.
+        _ => Ok(Some(unsafe { OwnedFd::from_raw_fd(pidfd) })),
     }
 }
 
@@ -143,18 +172,28 @@ pub fn reset_signals() -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` up but one, which exec will close: close_range(2), Linux 5.9.
+/// Closes every descriptor from `first` up but some, which exec will close: close_range(2), Linux 5.9.
 ///
 /// For a child that is about to exec: whatever still owns one of the closed descriptors must
 /// never be used again.
-pub fn close_all_but(first: u32, kept: BorrowedFd<'_>) -> io::Result<()> {
-    rustix::io::fcntl_setfd(kept, rustix::io::FdFlags::CLOEXEC)?;
-    let kept = kept.as_raw_fd().unsigned_abs();
-    for (from, to) in [(first, kept.saturating_sub(1)), (first.max(kept + 1), u32::MAX)] {
+pub fn close_all_but(first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers = Vec::new();
+    for fd in kept {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+        numbers.push(fd.as_raw_fd().unsigned_abs());
+    }
+    numbers.retain(|&number| number >= first);
+    numbers.sort_unstable();
+    let mut from = first;
+    for number in numbers.into_iter().map(Some).chain([None]) {
+        let to = number.map_or(Some(u32::MAX), |number| number.checked_sub(1));
         // SAFETY: by the contract above nobody uses what is closed.
-        if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
+        if let Some(to) = to.filter(|&to| from <= to)
+            && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0
+        {
             return Err(io::Error::last_os_error());
         }
+        from = number.map_or(u32::MAX, |number| number.saturating_add(1));
     }
     Ok(())
 }

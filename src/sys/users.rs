@@ -105,6 +105,11 @@ pub fn lookup_owner(root: &RootDir, spec: &str) -> Result<Owner, UserError> {
     Ok(Owner { uid, gid })
 }
 
+/// Finds a group, by its name or as a number: `--group-add`.
+pub fn lookup_group(root: &RootDir, group: &str) -> Result<u32, UserError> {
+    find_group(root, group, group)
+}
+
 fn split(spec: &str) -> Result<(&str, Option<&str>), UserError> {
     match spec.split_once(':') {
         None => Ok((spec, None)),

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::termios;
 
+use super::exec::{self, Executing};
 use super::streams::feed;
 use super::{Live, Shared};
 use crate::container::control::{self, Connection, Reply, Request};
 use crate::container::files::Freeze;
-use crate::container::signal;
+use crate::container::{processes, signal};
 use crate::sandbox::TerminalSize;
 
 /// Accepts clients for as long as the process lives.
@@ -30,7 +31,28 @@ pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
     // Let go with the connection, however that ends.
     let mut paused = None;
+    let mut executing: Option<Arc<Executing>> = None;
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
+        if let Some(executing) = &executing {
+            match request {
+                Request::Signal(number) | Request::Kill(number) => executing.signal(number),
+                Request::Resize { rows, columns } => executing.resize(TerminalSize { rows, columns }),
+                _ => {}
+            }
+            continue;
+        }
+        let request = match request {
+            Request::Exec(request) => {
+                match exec::start(shared, connection, *request, fds) {
+                    Ok(started) => executing = Some(started),
+                    Err(failure) => {
+                        let _ = connection.send(&Reply::Failed(failure), &[]);
+                    }
+                }
+                continue;
+            }
+            request => request,
+        };
         shared.change(|live| live.busy += 1);
         if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached, &mut paused) {
             let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
@@ -107,6 +129,9 @@ fn answer(
             plain(exited(&live))
         }
         Request::Pause => plain(pause(shared, paused)),
+        Request::Processes => plain(processes(shared)),
+        // It changes what the connection is for: taken where that is kept.
+        Request::Exec(_) => plain(Reply::Refused("it cannot be started here".to_owned())),
         Request::Root => match root(shared) {
             Some(fd) => Some((Reply::Root, Some(fd))),
             None => plain(Reply::Refused("it does not run right now".to_owned())),
@@ -180,6 +205,15 @@ fn pause(shared: &Shared, paused: &mut Option<Freeze>) -> Reply {
             Reply::Done
         }
         Err(error) => Reply::Refused(crate::report::chain(&error)),
+    }
+}
+
+/// Lists the container's processes.
+fn processes(shared: &Shared) -> Reply {
+    let pid = shared.live().running.as_ref().and_then(|running| running.pid());
+    match pid.map(processes::of) {
+        Some(Ok(pids)) => Reply::Processes(pids),
+        _ => Reply::Refused("it does not run right now".to_owned()),
     }
 }
 

@@ -9,16 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Shared;
+use super::connection::Connection;
 use crate::container::control::Failure;
-use crate::container::settings::NetworkChoice;
+use crate::container::ports::PortMapping;
 use crate::container::{ContainerError, mounts};
 use crate::layer::inherit_root;
 use crate::report::chain;
-use crate::sandbox::isolation::CHROOT_CONTAINER_WARNING;
-use crate::sandbox::network::{PrivateNetwork, PublishedPort};
-use crate::sandbox::{
-    Isolation, LazyNetworks, Network, Running, Stdio, StepEnvironment, User, private_resolv_conf, step_spec,
-};
+use crate::sandbox::{LazyNetworks, Running, Stdio, StepEnvironment, User, step_spec};
 use crate::store::{Draft, PreparedRoot};
 use crate::sys::root_dir::Escape;
 use crate::sys::users;
@@ -32,7 +29,7 @@ pub(super) struct Launcher<'a> {
     /// Whether the writable layer is as it was made.
     first_time: bool,
     /// Made once: a container that is started again keeps its ports.
-    network: Option<PrivateNetwork>,
+    connection: Connection,
     warnings: Vec<String>,
 }
 
@@ -53,7 +50,8 @@ impl<'a> Launcher<'a> {
         resolv_conf: String,
         first_time: bool,
     ) -> Launcher<'a> {
-        Launcher { shared, networks, resolv_conf, first_time, network: None, warnings: Vec::new() }
+        let connection = Connection::default();
+        Launcher { shared, networks, resolv_conf, first_time, connection, warnings: Vec::new() }
     }
 
     /// Returns what of the settings had no effect at the first start.
@@ -62,8 +60,8 @@ impl<'a> Launcher<'a> {
     }
 
     /// Returns the ports that are published.
-    pub fn ports(&self) -> Vec<PublishedPort> {
-        self.network.as_ref().map(|_| self.shared.settings.ports.clone()).unwrap_or_default()
+    pub fn ports(&self) -> Vec<PortMapping> {
+        self.connection.ports()
     }
 
     /// Starts the program.
@@ -77,6 +75,11 @@ impl<'a> Launcher<'a> {
     fn try_launch(&mut self) -> Result<Launched, ContainerError> {
         let shared = self.shared;
         let (store, settings, kept) = (&shared.store, &shared.settings, &shared.kept);
+        // First of all: a port that is taken leaves nothing behind, and a network takes its time.
+        let connected = self.connection.begin(shared, self.networks)?;
+        if let Some(warning) = connected {
+            self.warnings.push(warning);
+        }
         store.hold()?;
         let layer = store.container_layer(&kept.id);
         let upper = RootDir::open(&layer).map_err(|source| ContainerError::Io {
@@ -103,8 +106,6 @@ impl<'a> Launcher<'a> {
                 ContainerError::Io { what, source }
             })?;
         }
-        drop(view);
-        self.connect()?;
         let draft = store.container_draft(&kept.id)?;
         let mut root = store.prepare_container_root(&kept.layers, &draft, !settings.auto_remove)?;
         let plan = root.take_plan().expect("a root that was just prepared has its plan").into();
@@ -114,16 +115,19 @@ impl<'a> Launcher<'a> {
         step.cwd = PathBuf::from(&settings.start.workdir);
         step.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
         step.hostname = settings.hostname.clone();
-        step.hosts = hosts(&settings.hostname, self.network.is_some());
         step.terminal = settings.terminal.then(|| shared.live().size).flatten();
-        (step.network, step.resolv_conf) = self.network_of_step()?;
+        settings.options.apply(&mut step, &view)?;
+        drop(view);
         let ready = mounts::ready(store, &settings.mounts)?;
-        (step.volumes, step.mounts) = (ready.volumes, ready.mounts);
+        step.volumes.extend(ready.volumes);
+        step.mounts.extend(ready.mounts);
         let (stdio, stdin, mut stdout, stderr) = self.streams().map_err(|source| ContainerError::Io {
             what: "cannot make the container's streams".to_owned(),
             source,
         })?;
-        let mut running = shared.launcher.get()?.spawn(step_spec(step), stdio)?;
+        let launcher = shared.launcher.get()?;
+        self.connection.ready(&mut step, shared, &self.resolv_conf)?;
+        let mut running = launcher.spawn(step_spec(step), stdio)?;
         self.warnings.extend(running.notes().iter().map(|note| format!("warning: {note}")));
         if let Some(terminal) = running.take_terminal() {
             let ours = terminal.try_clone().map_err(|source| ContainerError::Io {
@@ -136,42 +140,6 @@ impl<'a> Launcher<'a> {
             shared.streams.set_input(stdin);
         }
         Ok(Launched { running: Arc::new(running), stdout, stderr, root, draft })
-    }
-
-    /// Makes the container's network where it has none yet.
-    fn connect(&mut self) -> Result<(), ContainerError> {
-        let settings = &self.shared.settings;
-        if settings.network != NetworkChoice::Default || self.network.is_some() {
-            return Ok(());
-        }
-        match self.networks.get() {
-            Ok(pool) => self.network = Some(pool.dedicated(&settings.ports)?),
-            Err(why) if !settings.ports.is_empty() => {
-                return Err(ContainerError::NoPorts { why: why.to_string(), fix: why.fix() });
-            }
-            Err(_) if self.shared.launcher.isolation() == Isolation::Chroot => {
-                self.warnings.push(CHROOT_CONTAINER_WARNING.to_owned());
-            }
-            Err(_) => self.warnings.push(
-                "warning: the container uses the network of this machine, for it can have none of its own; see `rbuild doctor`"
-                    .to_owned(),
-            ),
-        }
-        Ok(())
-    }
-
-    /// Returns the network as the sandbox takes it, and the container's resolv.conf.
-    fn network_of_step(&self) -> Result<(Network, Vec<u8>), ContainerError> {
-        Ok(match (&self.network, self.shared.settings.network) {
-            (Some(network), _) => {
-                let namespace = network.namespace().try_clone_to_owned().map_err(|source| {
-                    ContainerError::Io { what: "cannot share the network namespace".to_owned(), source }
-                })?;
-                (Network::Join(namespace), private_resolv_conf(&self.resolv_conf).into_bytes())
-            }
-            (None, NetworkChoice::None) => (Network::None, Vec::new()),
-            (None, _) => (Network::Host, self.resolv_conf.as_bytes().to_vec()),
-        })
     }
 
     /// Makes the program's streams, and our ends of them.
@@ -218,6 +186,9 @@ fn failure(error: ContainerError) -> Failure {
     let mut hints = Vec::new();
     let mut exit_code = 125;
     let mut message = chain(&error);
+    if let ContainerError::Ports(error) = &error {
+        hints.extend(error.fix().map(str::to_owned));
+    }
     if let ContainerError::Sandbox(sandbox) = &error {
         if let Some(exec) = sandbox.exec() {
             (message, exit_code) = (chain(sandbox), exec.exit_code());
@@ -229,11 +200,4 @@ fn failure(error: ContainerError) -> Failure {
         }
     }
     Failure { message, hints, exit_code }
-}
-
-/// Returns a container's /etc/hosts.
-fn hosts(hostname: &str, private: bool) -> Vec<u8> {
-    let own = if private { "10.0.2.100" } else { "127.0.1.1" };
-    format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}\t{hostname}\n")
-        .into_bytes()
 }

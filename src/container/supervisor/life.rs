@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::clients::{accept_all, attach, hear, stop};
+use super::health;
 use super::launch::{Launched, Launcher};
 use super::streams::{Streams, pump};
 use super::{Live, Order, Shared, launcher, open_store, refuse};
@@ -105,17 +106,20 @@ fn begin(shared: &Arc<Shared>, launched: &Launched, starts: &mut Launcher<'_>) {
     let ports = starts.ports();
     shared.change(|live| {
         let restarts = live.state.restarts;
+        let health = health::at_start(shared, live.state.health.as_ref());
         live.state = State {
             status: Status::Running,
             pid: launched.running.pid(),
             started: Some(Timestamp::now()),
             restarts,
             ports,
+            health,
             ..State::default()
         };
         live.running = Some(launched.running.clone());
         let _ = live.state.keep(&shared.store, &shared.kept.id);
     });
+    health::watch(shared, &launched.running);
 }
 
 /// Waits for the program's end, and starts it again for as long as its policy says so.
@@ -137,6 +141,7 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
         let trouble = starts.finish(launched);
         let again = shared.change(|live| {
             live.running = None;
+            health::at_end(live);
             live.state.pid = None;
             live.state.finished = Some(Timestamp::now());
             match &exit {

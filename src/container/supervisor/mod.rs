@@ -1,11 +1,14 @@
 //! The supervisor: our own program again, one process for each container that runs.
 //!
-//! It holds the container's lock, starts its program (`launch`), keeps its streams (`streams`), hears
+//! It holds the container's lock, starts its program (`launch`) in its network (`connection`), keeps its streams (`streams`), hears
 //! clients (`clients`), and starts it again as its policy says (`life`). It reads no environment: all it
 //! needs comes as an [`Order`]. When it is killed, the sandbox's helper ends and with it every process of
 //! the container. Decision 028. Not here: who starts it (`start`), what is said to it (`control`).
 
 mod clients;
+mod connection;
+mod exec;
+mod health;
 mod launch;
 mod life;
 mod streams;

@@ -110,7 +110,7 @@ impl Streams {
 }
 
 /// Writes all bytes, unless the client goes meanwhile.
-fn write_to(mut file: &File, client: &Connection, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_to(mut file: &File, client: &Connection, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut fds =
             [PollFd::new(file, PollFlags::OUT), PollFd::from_borrowed_fd(client.fd(), PollFlags::RDHUP)];

@@ -66,6 +66,15 @@ pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootErro
     if spec.hostname != HOSTNAME {
         notes.push(Note::new("the host name of a step", "in a chroot it is that of the container"));
     }
+    if !spec.sysctls.is_empty() {
+        return impossible("a setting of the kernel (`--sysctl`)");
+    }
+    if std::mem::take(&mut spec.init) {
+        notes.push(Note::new(
+            "--init",
+            "in a chroot the processes are the container's, whose first one reaps",
+        ));
+    }
     spec.capabilities &= !NEVER;
     spec.no_new_privs = true;
     spec.view = None;
@@ -99,6 +108,14 @@ fn put(covers: &mut Covers, mount: Mount, notes: &mut Vec<Note>) -> Result<(), C
                 notes.push(Note::new("the size of a tmpfs", "in a chroot it is a directory of the store"));
             }
             covers.put(&target, New::Directory { mode })
+        }
+        Mount::TmpfsWith { target, .. } => {
+            let why = "in a chroot it is a directory of the store";
+            notes.push(Note::new("the options of a tmpfs", why));
+            covers.put(&target, New::Directory { mode: 0o1777 })
+        }
+        Mount::Device { source, .. } => {
+            Err(ChrootError::Impossible(format!("the device `{}`", source.display())))
         }
         // A cache: what is written stays, or is not to be.
         Mount::Bind { source: BindSource::Fd(fd), target, read_only: false, make_points: true, .. } => {

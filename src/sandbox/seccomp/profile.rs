@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::capability;
 use super::{
     ALLOW, AND, ARCHITECTURE, Code, ENOSYS, EPERM, ERRNO, FIRST_ARGUMENT_LOW, JUMP, JUMP_EQUAL, JUMP_GREATER,
     JUMP_GREATER_OR_EQUAL, LOAD, NUMBER, RETURN, decide, ranges,
@@ -25,51 +26,6 @@ const TRACE: u32 = 0x7ff0_0000;
 const LOG: u32 = 0x7ffc_0000;
 /// The most instructions that the kernel takes: linux/bpf_common.h, `BPF_MAXINSNS`.
 const MOST_INSTRUCTIONS: usize = 4096;
-
-/// The capabilities by number, without `CAP_`: linux/capability.h.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// A profile, compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,13 +258,7 @@ fn applies(entry: &Entry, machine: &Machine) -> Result<bool, ProfileError> {
         let names = if cfg!(target_arch = "x86_64") { ["amd64", "x86_64"] } else { ["arm64", "aarch64"] };
         arches.iter().any(|arch| names.contains(&arch.as_str()))
     };
-    let holds = |name: &String| {
-        let name = name.strip_prefix("CAP_").unwrap_or(name);
-        CAPABILITIES
-            .iter()
-            .position(|known| *known == name)
-            .is_some_and(|bit| machine.capabilities & (1 << bit) != 0)
-    };
+    let holds = |name: &String| capability::bit(name).is_some_and(|bit| machine.capabilities & bit != 0);
     let new_enough = |text: &String| {
         let numbers = text.split_once('.').map(|(major, minor)| (major.parse(), minor.parse()));
         match numbers {
