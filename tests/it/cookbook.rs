@@ -145,10 +145,12 @@ stories! {
     build
     changed
     containers
+    exec
     images
     login
     push_images
     registry
     restart
+    trigger
     volumes
 }
