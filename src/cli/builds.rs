@@ -10,7 +10,7 @@ mod show;
 
 use clap::{Args, Subcommand};
 
-pub use logs::output_of;
+pub use logs::{output_of, print_log};
 pub use open::Viewer;
 
 use super::error::CommandError;

@@ -15,8 +15,8 @@ use super::world::Global;
 use super::{
     attach, build, builds, cache_mounts, check, commit, completion, config, context, cp, diff, doctor, du,
     exec, expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login,
-    logout, man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve, shell,
-    start, stop, system_df, tag, top, volume, why,
+    logout, look, man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve,
+    shell, start, stop, system_df, tag, top, volume, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -78,7 +78,7 @@ pub enum Command {
     Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     Rmi(rmi::RmiArgs),
-    /// Show all that is known of an image or a build step
+    /// Show all that is known of a container, an image or a build step
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),
@@ -103,6 +103,8 @@ pub enum Command {
     /// Manage builds: `prune` removes the build cache
     Builder(Late<groups::BuilderGroup>),
     #[command(skip)]
+    ContainerPrune(look::ContainerPruneArgs),
+    #[command(skip)]
     ImagePrune(prune::ImagePruneArgs),
     #[command(skip)]
     SystemPrune(prune::SystemPruneArgs),
@@ -118,6 +120,14 @@ pub enum Command {
     Registry(Late<registry::RegistryArgs>),
     /// Run a command in a new container from an image
     Run(Late<run::RunArgs>),
+    /// List containers
+    Ps(look::PsArgs),
+    /// Print what a container wrote
+    Logs(look::LogsArgs),
+    /// Show where the ports of a container are published
+    Port(look::PortArgs),
+    /// Give a container another name
+    Rename(look::RenameArgs),
     /// Make a container without starting it
     Create(Late<run::CreateArgs>),
     /// Start containers that were made or have ended

@@ -13,10 +13,12 @@ use super::health_options::HealthArgs;
 use super::run_image::{RunImageArgs, find_or_pull};
 use super::ui;
 use super::world::World;
+use crate::container::log::LogConfig;
 use crate::container::mounts::{self, ContainerMount, MountWishes};
 use crate::container::options::{NetworkMode, NetworkOptions};
-use crate::container::{RestartPolicy, Settings, Wishes, merge, signal};
-use crate::store::{ContainerId, KeptContainer, Store};
+use crate::container::{RestartPolicy, Settings, Wishes, merge, names, signal};
+use crate::store::{ContainerId, KeptContainer, Store, StoreError};
+use crate::sys::atomic;
 
 /// How long a stop waits where nothing else is said, in seconds; docker's.
 const STOP_TIMEOUT_S: i64 = 10;
@@ -63,6 +65,12 @@ pub struct ContainerArgs {
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<PathBuf>,
+    /// Where the output goes: json-file keeps it for `rbuild logs`, none does not
+    #[arg(long, value_name = "DRIVER")]
+    pub log_driver: Option<String>,
+    /// How the output is kept: max-size=BYTES and max-file=NUMBER of files, labels=KEY,... and env=NAME,... beside lines
+    #[arg(long = "log-opt", value_name = "KEY=VALUE")]
+    pub log_options: Vec<String>,
     /// Set the environment variables of a file, one on each line
     #[arg(long = "env-file", value_name = "FILE")]
     pub env_files: Vec<PathBuf>,
@@ -98,10 +106,9 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         return Err(CommandError::usage("Conflicting options: --restart and --rm"));
     }
     let id = ContainerId::random()?;
-    let name = match &args.name {
-        Some(name) => check_name(name)?.to_owned(),
-        None => id.short().to_owned(),
-    };
+    if let Some(name) = &args.name {
+        names::check(name).map_err(|error| CommandError::usage(chain(&error)))?;
+    }
     let cidfile = args.cidfile.as_deref().map(new_cidfile).transpose()?;
     let Some((image_name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));
@@ -124,6 +131,8 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
     args.options.change(&given, &mut config)?;
     let options = given.options;
     let start = merge(&config, &wishes, &hostname)?;
+    let log = LogConfig::parse(args.log_driver.as_deref(), &args.log_options, &config.labels, &start.env)
+        .map_err(|error| CommandError::usage(chain(&error)))?;
     let stop_signal = match &options.stop_signal {
         Some(text) => signal::parse(text)
             .ok_or_else(|| CommandError::usage(format!("Invalid signal: {text} (--stop-signal)")))?,
@@ -145,10 +154,11 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         auto_remove: args.rm,
         stop_signal,
         stop_timeout_s,
+        log,
     };
-    let kept = KeptContainer {
+    let mut kept = KeptContainer {
         id,
-        name,
+        name: String::new(),
         created: jiff::Timestamp::now(),
         image,
         image_name: image_name.clone(),
@@ -156,7 +166,13 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         volumes,
         settings: serde_json::to_value(&settings).map_err(CommandError::from)?,
     };
-    store.create_container(&kept)?;
+    match &args.name {
+        Some(name) => {
+            names::check(name)?.clone_into(&mut kept.name);
+            store.create_container(&kept)?;
+        }
+        None => name_and_create(store, &mut kept)?,
+    }
     if let Err(error) = prepare_mounts(store, &kept, &settings) {
         if let Some(lock) = store.lock_container(&kept.id)? {
             store.remove_container(&kept, lock)?;
@@ -204,6 +220,22 @@ fn prepare_mounts(store: &Store, kept: &KeptContainer, settings: &Settings) -> R
     Ok(mounts::make(store, &settings.mounts, &view)?)
 }
 
+/// How many names are made up before a container goes without.
+const NAMES: u32 = 20;
+
+/// Keeps a container under a name that is made up.
+fn name_and_create(store: &Store, kept: &mut KeptContainer) -> Result<(), CommandError> {
+    for attempt in 0..NAMES {
+        kept.name = names::made_up(atomic::random_bits()?, attempt);
+        match store.create_container(kept) {
+            Err(StoreError::NameTaken { .. }) => {}
+            other => return Ok(other?),
+        }
+    }
+    kept.id.short().clone_into(&mut kept.name);
+    Ok(store.create_container(kept)?)
+}
+
 fn new_cidfile(path: &Path) -> Result<std::fs::File, CommandError> {
     std::fs::File::options().write(true).create_new(true).open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => CommandError::new(format!(
@@ -212,17 +244,6 @@ fn new_cidfile(path: &Path) -> Result<std::fs::File, CommandError> {
         )),
         _ => CommandError::new(format!("cannot write `{}`: {error}", path.display())),
     })
-}
-
-/// Checks the name of a container by docker's rule.
-fn check_name(name: &str) -> Result<&str, CommandError> {
-    let good = |(at, b): (usize, u8)| b.is_ascii_alphanumeric() || at > 0 && matches!(b, b'_' | b'.' | b'-');
-    match name.len() > 1 && name.bytes().enumerate().all(good) {
-        true => Ok(name),
-        false => Err(CommandError::usage(format!(
-            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        ))),
-    }
 }
 
 /// Returns the variables of docker's config.json; one that cannot be read is a warning.

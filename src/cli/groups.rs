@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    attach, build, commit, cp, diff, exec, export, history, image_import, images, inspect, load, prune, pull,
-    push, reset, rm, rmi, run, save, start, stop, system_df, tag, top,
+    attach, build, commit, cp, diff, exec, export, history, image_import, images, inspect, load, look, prune,
+    pull, push, reset, rm, rmi, run, save, start, stop, system_df, tag, top,
 };
 
 /// Manage images.
@@ -54,8 +54,8 @@ pub enum ImageCommand {
 
 /// Manage containers.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild container run --rm flask\n  rbuild container rm web\n\n\
-    See also: rbuild run, rbuild rm")]
+#[command(after_help = "Examples:\n  rbuild container ls -a\n  rbuild container prune -f\n\n\
+    See also: rbuild run, rbuild ps, rbuild rm")]
 pub struct ContainerGroup {
     #[command(subcommand)]
     pub command: ContainerCommand,
@@ -78,8 +78,21 @@ pub enum ContainerCommand {
     Create(Box<run::CreateArgs>),
     /// Run a command in a container that runs
     Exec(exec::ExecArgs),
+    /// Show all that is known of a container
+    Inspect(inspect::InspectArgs),
     /// Send a signal to containers that run
     Kill(stop::KillArgs),
+    /// Print what a container wrote
+    Logs(look::LogsArgs),
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(look::PsArgs),
+    /// Show where the ports of a container are published
+    Port(look::PortArgs),
+    /// Remove all containers that do not run
+    Prune(look::ContainerPruneArgs),
+    /// Give a container another name
+    Rename(look::RenameArgs),
     /// Stop containers and start them again
     Restart(stop::RestartArgs),
     /// Remove containers
@@ -167,6 +180,12 @@ impl Command {
                 ContainerCommand::Create(args) => Command::Create(Late(*args)),
                 ContainerCommand::Exec(args) => Command::Exec(Late(args)),
                 ContainerCommand::Top(args) => Command::Top(Late(args)),
+                ContainerCommand::Inspect(args) => Command::Inspect(args.of_container()),
+                ContainerCommand::Logs(args) => Command::Logs(args),
+                ContainerCommand::Ls(args) => Command::Ps(args),
+                ContainerCommand::Port(args) => Command::Port(args),
+                ContainerCommand::Prune(args) => Command::ContainerPrune(args),
+                ContainerCommand::Rename(args) => Command::Rename(args),
                 ContainerCommand::Kill(args) => Command::Kill(Late(args)),
                 ContainerCommand::Restart(args) => Command::Restart(Late(args)),
                 ContainerCommand::Rm(args) => Command::Rm(Late(args)),

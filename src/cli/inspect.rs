@@ -1,4 +1,6 @@
-//! `rbuild inspect`: an image or a build step as docker's JSON.
+//! `rbuild inspect`: a container, an image or a build step as docker's JSON.
+//!
+//! Not here: what a container looks like (`look`).
 
 use clap::Args;
 use serde::Serialize;
@@ -6,28 +8,33 @@ use serde_json::{Value, json};
 
 use super::error::CommandError;
 use super::template::{Ordered, Shape, Template, Zero, ordered};
-use super::ui;
 use super::world::World;
+use super::{look, ui};
 use crate::build::{self, BuildError};
 use crate::image::{ImageConfig, Reference, SnapshotId};
 use crate::store::{Found, Store, StoreError};
 
-/// Show all that is known of an image or a build step.
+/// Show all that is known of a container, an image or a build step.
+///
+/// A name that is a container's and an image's is the container's, unless --type says otherwise.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.Config.Cmd}}' flask\n  \
-    rbuild inspect -f '{{json .RootFS.Layers}}' flask\n\n\
-    See also: rbuild history, rbuild images")]
+#[command(
+    after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.State.ExitCode}}' web\n  \
+    rbuild inspect -f '{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}' web\n  \
+    rbuild inspect --type image -f '{{json .RootFS.Layers}}' flask\n\n\
+    See also: rbuild ps, rbuild logs, rbuild history, rbuild images"
+)]
 pub struct InspectArgs {
-    /// Names or ids of images, or ids of build steps
+    /// Names or ids of containers or images, or ids of build steps
     #[arg(required = true, value_name = "NAME|ID")]
-    pub images: Vec<String>,
+    pub names: Vec<String>,
     /// Print through a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
-    /// Only objects of this type: `image`, or `step` for a build step
+    /// Only objects of this type: `container`, `image`, or `step` for a build step
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
-    /// Show sizes of containers: images always have theirs
+    /// Show how much containers wrote; images always have their size
     #[arg(short, long)]
     pub size: bool,
 }
@@ -36,8 +43,15 @@ pub struct InspectArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     Any,
+    Container,
     Image,
     Step,
+}
+
+/// Something that was found, with what docker's types say of it.
+struct Described {
+    value: Value,
+    shape: &'static Shape,
 }
 
 impl InspectArgs {
@@ -47,13 +61,20 @@ impl InspectArgs {
         self
     }
 
+    /// Asks for containers alone, unless a type was named.
+    pub fn of_container(mut self) -> InspectArgs {
+        self.kind.get_or_insert_with(|| "container".to_owned());
+        self
+    }
+
     fn wanted(&self) -> Result<Wanted, CommandError> {
         match self.kind.as_deref() {
             None | Some("") => Ok(Wanted::Any),
+            Some("container") => Ok(Wanted::Container),
             Some("image") => Ok(Wanted::Image),
             Some("step") => Ok(Wanted::Step),
             Some(other) => Err(CommandError::usage(format!("unknown type: \"{other}\""))
-                .hint("the types this version has are: image, step")),
+                .hint("the types this version has are: container, image, step")),
         }
     }
 }
@@ -66,44 +87,55 @@ pub fn inspect(world: &World, args: InspectArgs) -> Result<(), CommandError> {
         None | Some("json" | "") => None,
         Some(text) => Some(Template::parse(text).map_err(|e| CommandError::usage(e.to_string()))?),
     };
-    let mut values = Vec::new();
+    let mut found = Vec::new();
     let mut failed = Vec::new();
-    for name in &args.images {
-        match describe(&store, name, wanted) {
-            Ok(value) => values.push(value),
+    for name in &args.names {
+        match describe(&store, name, wanted, args.size) {
+            Ok(described) => found.push(described),
             Err(error) => failed.push(error),
         }
     }
-    if args.size && !values.is_empty() {
+    if args.size && found.iter().any(|one| one.shape.order == IMAGE.order) {
         ui::note("WARNING: --size ignored for image\n");
     }
     match template {
         Some(template) => {
-            for value in &values {
-                ui::line(&template.render_as(value, &SHAPE)?);
+            for one in &found {
+                ui::line(&template.render_as(&one.value, one.shape)?);
             }
         }
         None if args.format.as_deref() == Some("json") => {
-            ui::line(&ordered(&Value::Array(values), SHAPE.order));
+            let lines: Vec<String> = found.iter().map(|one| ordered(&one.value, one.shape.order)).collect();
+            ui::line(&format!("[{}]", lines.join(",")));
         }
-        None => ui::line(&pretty(&Value::Array(values))),
+        None => ui::line(&pretty(&found)),
     }
     let Some(last) = failed.pop() else { return Ok(()) };
     failed.iter().for_each(|error| ui::note(&error.text()));
     Err(last)
 }
 
-fn describe(store: &Store, name: &str, wanted: Wanted) -> Result<Value, CommandError> {
+fn describe(store: &Store, name: &str, wanted: Wanted, size: bool) -> Result<Described, CommandError> {
+    if matches!(wanted, Wanted::Any | Wanted::Container) {
+        match store.find_container(name) {
+            Ok(kept) => {
+                let value = look::details(store, &look::Seen::of(store, kept)?, size);
+                return Ok(Described { value, shape: &look::SHAPE });
+            }
+            Err(StoreError::NoContainer(_)) if wanted == Wanted::Any => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     let missing = |error: StoreError| match (error.is_not_found(), wanted) {
-        (true, Wanted::Any) => CommandError::new(format!("No such object: {name}")),
         (true, Wanted::Image) => super::find::no_such(name),
         (true, Wanted::Step) => CommandError::new(format!("No such step: {name}")),
+        (true, _) => CommandError::new(format!("No such object: {name}")),
         (false, _) => error.into(),
     };
     let gone = || missing(StoreError::NotFound(name.to_owned()));
-    match store.find(name).map_err(missing)? {
-        Found::Image { .. } if wanted == Wanted::Step => Err(gone()),
-        Found::Step(_) if wanted == Wanted::Image => Err(gone()),
+    let value = match store.find(name).map_err(missing)? {
+        Found::Image { .. } if wanted == Wanted::Step => return Err(gone()),
+        Found::Step(_) if wanted == Wanted::Image => return Err(gone()),
         Found::Image { id, .. } => {
             let image = store.image(&id)?;
             let tags = store.names_of(&id)?;
@@ -113,7 +145,7 @@ fn describe(store: &Store, name: &str, wanted: Wanted) -> Result<Value, CommandE
             if let Some(time) = store.last_tag_time(&tags) {
                 value["Metadata"]["LastTagTime"] = json!(time.to_string());
             }
-            Ok(value)
+            value
         }
         Found::Step(id) => {
             let step = store.step(&id)?.ok_or_else(gone)?;
@@ -127,9 +159,10 @@ fn describe(store: &Store, name: &str, wanted: Wanted) -> Result<Value, CommandE
             value["Id"] = json!(id.to_string());
             value["Parent"] = json!(step.parent.as_ref().map(ToString::to_string).unwrap_or_default());
             value["CreatedBy"] = json!(step.history.as_ref().and_then(|entry| entry.created_by.clone()));
-            Ok(value)
+            value
         }
-    }
+    };
+    Ok(Described { value, shape: &IMAGE })
 }
 
 /// Returns an image in the shape of `docker image inspect` (Engine API v1.43, ImageInspect).
@@ -197,7 +230,7 @@ fn image_value(config: &ImageConfig, tags: &[Reference], layers: &[SnapshotId], 
 }
 
 /// What docker's types say of these values: fields that print although they are left out.
-const SHAPE: Shape = Shape {
+static IMAGE: Shape = Shape {
     fields: &[
         ("RepoTags", Zero::List),
         ("RepoDigests", Zero::List),
@@ -270,14 +303,16 @@ const ORDER: [&str; 41] = [
     "Metadata",
 ];
 
-/// Draws JSON as docker does: four spaces, docker's order.
-fn pretty(value: &Value) -> String {
+/// Draws what was found as docker does: four spaces, docker's order.
+fn pretty(found: &[Described]) -> String {
+    let list: Vec<_> =
+        found.iter().map(|one| Ordered { value: &one.value, order: one.shape.order }).collect();
     let mut bytes = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
-    match (Ordered { value, order: &ORDER }).serialize(&mut serializer) {
+    match list.serialize(&mut serializer) {
         Ok(()) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(_) => value.to_string(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -287,9 +322,8 @@ mod tests {
 
     #[test]
     fn names_come_in_dockers_order() {
-        let value =
-            json!([{ "Author": "", "RepoTags": ["a"], "Zebra": 1, "Apple": 2, "Id": "x", "Os": null }]);
-        let keys: Vec<String> = pretty(&value)
+        let value = json!({ "Author": "", "RepoTags": ["a"], "Zebra": 1, "Apple": 2, "Id": "x", "Os": null });
+        let keys: Vec<String> = pretty(&[Described { value, shape: &IMAGE }])
             .lines()
             .filter_map(|line| Some(line.trim().split_once("\":")?.0.trim_matches('"').to_owned()))
             .collect();

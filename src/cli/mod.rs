@@ -59,6 +59,7 @@ mod layers;
 mod load;
 mod login;
 mod logout;
+mod look;
 mod man;
 mod near_files;
 mod no_effect;
@@ -253,6 +254,11 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Rmi(args) => rmi::rmi(&world, args)?,
         Command::Inspect(args) => inspect::inspect(&world, args)?,
         Command::History(args) => history::history(&world, args)?,
+        Command::Ps(args) => look::ps(&world, args)?,
+        Command::Logs(args) => look::logs(&world, args)?,
+        Command::Port(args) => look::port(&world, args)?,
+        Command::Rename(args) => look::rename(&world, args)?,
+        Command::ContainerPrune(args) => look::prune(&world, args)?,
         Command::Run(Late(args)) => return run::run(&world, args),
         Command::Create(Late(args)) => run::create(&world, args)?,
         Command::Start(Late(args)) => return start::start(&world, args),

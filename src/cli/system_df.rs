@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::template::Template;
 use super::world::World;
-use super::{find, rows, ui, units};
+use super::{find, look, rows, ui, units};
 use crate::image::Reference;
-use crate::store::{CacheEntry, ImageUsage, ListedContainer, Usage, VolumeUsage, bytes_together};
+use crate::store::{CacheEntry, ImageUsage, Usage, VolumeUsage, bytes_together};
 
 /// Show what takes space: images, what containers write, and the build cache.
 #[derive(Debug, Args)]
@@ -44,7 +44,13 @@ pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
         return rows::print(&summary(&usage), format, &columns);
     }
     let images: Vec<Value> = usage.images.iter().map(image_row).collect();
-    let containers: Vec<Value> = usage.containers.iter().map(|one| container_row(one, &usage)).collect();
+    let containers: Vec<Value> = usage
+        .containers
+        .iter()
+        .filter_map(|(one, size)| {
+            look::usage_row(&store, &one.kept, *size).map_err(|e| ui::note(&e.text())).ok()
+        })
+        .collect();
     let cache: Vec<Value> = usage.cache.iter().map(cache_row).collect();
     let volumes: Vec<Value> = usage.volumes.iter().map(volume_row).collect();
     if let Some(format) = format.filter(|format| *format != "table") {
@@ -122,6 +128,11 @@ fn summary(usage: &Usage) -> Vec<Value> {
     };
     let active = usage.images.iter().filter(|image| image.containers > 0).count();
     let containers: u64 = usage.containers.iter().map(|(_, size)| size).sum();
+    let (running, stopped) =
+        usage.containers.iter().fold((0, 0u64), |(running, stopped), (one, size)| match one.running {
+            true => (running + 1, stopped),
+            false => (running, stopped + size),
+        });
     let cache = bytes_together(own(usage));
     let used = bytes_together(own(usage).filter(|entry| entry.in_use));
     let images = with_part(usage.images_reclaimable, usage.images_size);
@@ -134,14 +145,7 @@ fn summary(usage: &Usage) -> Vec<Value> {
     let free_volumes = with_part(size_of(false), volumes);
     vec![
         row("Images", usage.images.len(), active, usage.images_size, images),
-        // Those there are run: their files go when they end.
-        row(
-            "Containers",
-            usage.containers.len(),
-            usage.containers.len(),
-            containers,
-            with_part(0, containers),
-        ),
+        row("Containers", usage.containers.len(), running, containers, with_part(stopped, containers)),
         row("Local Volumes", usage.volumes.len(), used_volumes, volumes, free_volumes),
         row(
             "Build Cache",
@@ -178,25 +182,6 @@ fn shortened(mut rows: Vec<Value>) -> Vec<Value> {
         row["ID"] = Value::String(short.unwrap_or_default());
     }
     rows
-}
-
-fn container_row((listed, size): &(ListedContainer, u64), usage: &Usage) -> Value {
-    let container = &listed.kept;
-    let image = usage.images.iter().find(|image| Some(image.id) == container.image);
-    let name = image.and_then(|image| image.names.first()).map(ToString::to_string);
-    let age = Timestamp::now().as_second() - container.created.as_second();
-    json!({
-        "ID": container.id.short(),
-        "Image": name.or(container.image.map(|id| id.short())).unwrap_or_default(),
-        "Command": "",
-        "LocalVolumes": "0",
-        "Size": units::exact_size(*size),
-        "CreatedAt": container.created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
-        "RunningFor": units::ago(age),
-        "Status": if listed.running { "Up" } else { "Exited" },
-        "State": if listed.running { "running" } else { "exited" },
-        "Names": container.name,
-    })
 }
 
 fn volume_row(volume: &VolumeUsage) -> Value {

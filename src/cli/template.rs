@@ -43,6 +43,15 @@ enum Node {
     Range(Option<(Option<String>, String)>, Pipeline, Vec<Node>, Vec<Node>),
     With(Pipeline, Vec<Node>, Vec<Node>),
     Assign(String, Pipeline),
+    Leave(Flow),
+}
+
+/// How a list of nodes ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Done,
+    Break,
+    Continue,
 }
 
 #[derive(Debug)]
@@ -76,24 +85,43 @@ impl Template {
 
     /// Applies the template to a value of which more is known than its JSON says.
     pub fn render_as(&self, value: &Value, shape: &Shape) -> Result<String, TemplateError> {
-        let mut run = Run { root: value, shape, variables: HashMap::new(), out: String::new() };
-        run.nodes(&self.0, value)?;
-        Ok(run.out)
+        self.run(value, shape, &|_, _| None)
+    }
+
+    /// Applies the template to a value that has methods.
+    pub fn render_with(&self, value: &Value, methods: &Methods<'_>) -> Result<String, TemplateError> {
+        self.run(value, &Shape::default(), methods)
+    }
+
+    fn run(&self, value: &Value, shape: &Shape, methods: &Methods<'_>) -> Result<String, TemplateError> {
+        let mut run = Run { root: value, shape, methods, variables: HashMap::new(), out: String::new() };
+        match run.nodes(&self.0, value)? {
+            Flow::Done => Ok(run.out),
+            _ => Err(TemplateError::Run("break and continue are for the inside of range".to_owned())),
+        }
     }
 }
+
+/// What a value answers when a template asks it `.Name "argument"`; `None` for what it has no method of.
+pub type Methods<'a> = dyn Fn(&str, &[Value]) -> Option<Value> + 'a;
 
 struct Run<'a> {
     root: &'a Value,
     shape: &'a Shape,
+    methods: &'a Methods<'a>,
     variables: HashMap<String, Value>,
     out: String,
 }
 
 impl Run<'_> {
-    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<(), TemplateError> {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
         for node in nodes {
-            match node {
-                Node::Text(text) => self.out.push_str(text),
+            let flow = match node {
+                Node::Leave(flow) => *flow,
+                Node::Text(text) => {
+                    self.out.push_str(text);
+                    Flow::Done
+                }
                 Node::Print(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     let shown = match last_name(pipeline) {
@@ -101,10 +129,12 @@ impl Run<'_> {
                         None => None,
                     };
                     self.out.push_str(&shown.unwrap_or_else(|| show(&value, true)));
+                    Flow::Done
                 }
                 Node::Assign(name, pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
                     self.variables.insert(name.clone(), value);
+                    Flow::Done
                 }
                 Node::If(branches, otherwise) => {
                     let mut taken = otherwise;
@@ -114,7 +144,7 @@ impl Run<'_> {
                             break;
                         }
                     }
-                    self.nodes(taken, dot)?;
+                    self.nodes(taken, dot)?
                 }
                 Node::With(pipeline, body, otherwise) => {
                     let value = self.pipeline(pipeline, dot)?;
@@ -137,8 +167,9 @@ impl Run<'_> {
                             )));
                         }
                     };
+                    let mut flow = Flow::Done;
                     if items.is_empty() {
-                        self.nodes(otherwise, dot)?;
+                        flow = self.nodes(otherwise, dot)?;
                     }
                     for (key, value) in items {
                         if let Some((key_name, value_name)) = variables {
@@ -147,12 +178,18 @@ impl Run<'_> {
                             }
                             self.variables.insert(value_name.clone(), value.clone());
                         }
-                        self.nodes(body, &value)?;
+                        if self.nodes(body, &value)? == Flow::Break {
+                            break;
+                        }
                     }
+                    flow
                 }
+            };
+            if flow != Flow::Done {
+                return Ok(flow);
             }
         }
-        Ok(())
+        Ok(Flow::Done)
     }
 
     fn pipeline(&self, pipeline: &Pipeline, dot: &Value) -> Result<Value, TemplateError> {
@@ -172,6 +209,14 @@ impl Run<'_> {
         let Some((first, rest)) = command.0.split_first() else { return Ok(Value::Null) };
         let Term::Function(name) = first else {
             if !rest.is_empty() || carried.is_some() {
+                if let Term::Field(names) = first
+                    && let [name] = &names[..]
+                {
+                    let given = rest.iter().map(|term| self.term(term, dot)).chain(carried.map(Ok));
+                    if let Some(answer) = (self.methods)(name, &given.collect::<Result<Vec<_>, _>>()?) {
+                        return Ok(answer);
+                    }
+                }
                 return Err(TemplateError::Run("can't give argument to non-function".to_owned()));
             }
             return self.term(first, dot);
@@ -288,6 +333,62 @@ mod tests {
     }
 
     #[test]
+    fn values_have_methods() {
+        let methods = |name: &str, given: &[Value]| match (name, given) {
+            ("Label", [Value::String(key)]) => Some(json!(format!("<{key}>"))),
+            _ => None,
+        };
+        let render = |text: &str| Template::parse(text).unwrap().render_with(&value(), &methods);
+        assert_eq!(render("{{.Label \"a\"}}{{\"b\" | .Label}} {{.N}}").as_deref(), Ok("<a><b> 3"));
+        assert_eq!(render("{{if eq (.Label \"a\") \"<a>\"}}y{{end}}").as_deref(), Ok("y"));
+        assert!(render("{{.Label 1}}").is_err() && render("{{.Other \"a\"}}").is_err());
+    }
+
+    #[test]
+    fn what_people_ask_of_containers() {
+        let value = json!({
+            "Id": "0123456789abcdef", "Name": "/web", "Args": ["-c", "x"],
+            "State": {"Status": "running", "Running": true, "ExitCode": 0},
+            "Config": {"Labels": {"com.example.team": "a"}, "Env": ["A=1", "B=2"]},
+            "Mounts": [{"Source": "/s", "Destination": "/d", "RW": true}],
+            "NetworkSettings": {
+                "IPAddress": "", "Networks": {"bridge": {"IPAddress": "10.0.0.2"}},
+                "Ports": {"443/tcp": null, "8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "32768"}]},
+            },
+        });
+        let check = |text: &str, expect: &str| {
+            assert_eq!(Template::parse(text).and_then(|t| t.render(&value)).as_deref(), Ok(expect), "{text}");
+        };
+        check("{{.State.ExitCode}} {{.State.Running}} {{.Name}}", "0 true /web");
+        check(r#"{{(index (index .NetworkSettings.Ports "8080/tcp") 0).HostPort}}"#, "32768");
+        check(
+            r#"{{range $p, $conf := .NetworkSettings.Ports}}{{if $conf}}{{$p}} -> {{(index $conf 0).HostPort}} {{end}}{{end}}"#,
+            "8080/tcp -> 32768 ",
+        );
+        check(
+            r#"{{range $p,$c:=.NetworkSettings.Ports}}{{with $c}}{{(index . 0).HostIp}}{{end}}{{end}}"#,
+            "127.0.0.1",
+        );
+        check("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "10.0.0.2");
+        check(r#"{{.NetworkSettings.Networks.bridge.IPAddress}}"#, "10.0.0.2");
+        check(r#"{{with index .NetworkSettings.Ports "8080/tcp"}}{{(index . 0).HostPort}}{{end}}"#, "32768");
+        check(r#"{{with (index .NetworkSettings.Ports "443/tcp")}}x{{else}}closed{{end}}"#, "closed");
+        check(r#"{{index .Config.Labels "com.example.team"}}"#, "a");
+        check("{{range .Mounts}}{{println .Source .Destination}}{{end}}", "/s /d\n");
+        check(r#"{{range .Mounts}}{{.Source}}:{{.Destination}}{{"\n"}}{{end}}"#, "/s:/d\n");
+        check(r#"{{slice .Id 0 12}} {{.Id | printf "%.5s"}} {{truncate .Id 3}}"#, "0123456789ab 01234 012");
+        check(r#"{{range $i, $e := .Config.Env}}{{if $i}},{{end}}{{$e}}{{end}}"#, "A=1,B=2");
+        check(r#"{{join .Args " "}} {{.Args}} {{json .State.Status}}"#, "-c x [-c x] \"running\"");
+        check("{{if and .State.Running (eq .State.ExitCode 0)}}ok{{end}}", "ok");
+        check(r#"{{if not (eq .State.Status "exited")}}{{$n := len .Mounts}}{{$n}}{{end}}"#, "1");
+        check("{{- range .Mounts -}}\n {{ .RW }}\n{{- end -}}", "true");
+        check(r#"{{range .Config.Env}}{{if eq . "B=2"}}{{continue}}{{end}}{{.}}{{end}}"#, "A=1");
+        check(r#"{{range .Config.Env}}{{.}}{{break}}{{end}}"#, "A=1");
+        check(r#"{{with .Config}}{{with $.State}}{{.Status}}{{end}}{{end}}"#, "running");
+        check(r#"{{$x := 1}}{{range .Config.Env}}{{$x = .}}{{end}}{{$x}}"#, "B=2");
+    }
+
+    #[test]
     fn errors_are_said() {
         for bad in [
             "{{",
@@ -311,6 +412,8 @@ mod tests {
             "{{$q}}",
             "{{.ID 1}}",
             "{{len .N}}",
+            "{{break}}",
+            "{{if .N}}{{continue}}{{end}}",
             "{{range .N}}{{end}}",
         ] {
             assert!(matches!(render(bad), Err(TemplateError::Run(_))), "{bad}");

@@ -57,6 +57,74 @@ pub fn copy(mut from: impl Read) -> io::Result<()> {
     }
 }
 
+/// Standard output and error for bytes that somebody else wrote to his own.
+///
+/// Pieces are gathered; the order of the two streams is kept. A terminal gets nothing that it would obey but
+/// colours.
+#[derive(Debug)]
+pub struct Streams {
+    cleaners: [Option<Cleaner>; 2],
+    gathered: Vec<u8>,
+    /// Whose the gathered bytes are.
+    is_error: bool,
+    is_gone: bool,
+}
+
+impl Streams {
+    /// Begins to print.
+    pub fn new() -> Streams {
+        let cleaners = [out_is_terminal(), err_is_terminal()].map(|terminal| terminal.then(Cleaner::default));
+        Streams { cleaners, gathered: Vec::new(), is_error: false, is_gone: false }
+    }
+
+    /// Prints to standard output; `false` where the reader went away.
+    pub fn out(&mut self, bytes: &[u8]) -> bool {
+        self.put(bytes, false)
+    }
+
+    /// Prints to standard error; `false` where the reader went away.
+    pub fn err(&mut self, bytes: &[u8]) -> bool {
+        self.put(bytes, true)
+    }
+
+    fn put(&mut self, bytes: &[u8], is_error: bool) -> bool {
+        if self.is_error != is_error || self.gathered.len() > 64 << 10 {
+            self.flush();
+            self.is_error = is_error;
+        }
+        match &mut self.cleaners[usize::from(is_error)] {
+            Some(cleaner) => self.gathered.extend(cleaner.clean(bytes)),
+            None => self.gathered.extend_from_slice(bytes),
+        }
+        !self.is_gone
+    }
+
+    /// Prints what is gathered; `false` where the reader went away.
+    pub fn flush(&mut self) -> bool {
+        let bytes = std::mem::take(&mut self.gathered);
+        let written = match self.is_error {
+            true => io::stderr().lock().write_all(&bytes),
+            false => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&bytes).and_then(|()| stdout.flush())
+            }
+        };
+        if let Err(error) = written {
+            self.is_gone = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                let _ = LOST.set(error.to_string());
+            }
+        }
+        !self.is_gone
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// Prints a result and a line end.
 pub fn line(text: &str) {
     out(&format!("{text}\n"));

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +147,13 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Tells whether the other end is gone, or says what nobody heard yet.
+    pub fn is_gone(&self) -> bool {
+        let mut byte = [0];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(rustix::net::recv(&self.socket, &mut byte, flags), Err(Errno::AGAIN))
+    }
+
     /// Makes one more handle of the same connection.
     pub fn try_clone(&self) -> io::Result<Connection> {
         Ok(Connection { socket: self.socket.try_clone()? })
@@ -230,7 +238,9 @@ mod tests {
         client.send(&Request::Kill(9), &[]).unwrap();
         let (request, fds) = server.receive::<Request>().unwrap().unwrap();
         assert_eq!((request, fds.len()), (Request::Kill(9), 0));
+        assert!(!client.is_gone());
         drop((listener, server));
+        assert!(client.is_gone());
         assert!(client.receive::<Reply>().unwrap().is_none());
         // A socket that nobody listens at is of a supervisor that was killed.
         assert!(Connection::open(&deep).unwrap().is_none());

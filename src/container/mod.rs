@@ -10,6 +10,7 @@ pub mod files;
 pub mod health;
 pub mod log;
 pub mod mounts;
+pub mod names;
 pub mod options;
 pub mod ports;
 mod process;

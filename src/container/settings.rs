@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::log::LogConfig;
 use super::mounts::ContainerMount;
 use super::options::ContainerOptions;
 use super::process::Start;
@@ -36,6 +37,9 @@ pub struct Settings {
     pub stop_signal: i32,
     /// How long a stop waits before it kills; negative: for ever.
     pub stop_timeout_s: i64,
+    /// Where its output goes.
+    #[serde(default)]
+    pub log: LogConfig,
 }
 
 /// When a container that ended is started again; docker's `--restart`.

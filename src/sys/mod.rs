@@ -26,6 +26,7 @@ pub mod terminal;
 pub mod upper;
 pub mod userns;
 pub mod users;
+pub mod watch;
 pub mod xattr;
 
 pub use overlay::OverlayXattrs;

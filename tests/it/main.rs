@@ -48,6 +48,7 @@ mod layering;
 mod layers;
 mod link;
 mod login;
+mod look;
 mod mounts;
 mod network;
 mod offline;

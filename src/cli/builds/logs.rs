@@ -51,6 +51,11 @@ pub fn logs(store: &Store, args: &LogsArgs) -> Result<(), CommandError> {
     print(&build, &step.output)
 }
 
+/// Prints what a build said, and where it is followed what it says until its end.
+pub fn print_log(store: &Store, build: &str, follow: bool) -> Result<(), CommandError> {
+    logs(store, &LogsArgs { build: Some(build.to_owned()), step: None, follow })
+}
+
 /// Prints a build's log, and what comes, until the build has ended.
 fn follow(store: &Store, build: &KeptBuild) -> Result<(), CommandError> {
     let failed =

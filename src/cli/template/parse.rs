@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Command, Node, Pipeline, TemplateError, Term};
+use super::{Command, Flow, Node, Pipeline, TemplateError, Term};
 
 /// Parses a template.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
@@ -214,6 +214,12 @@ impl Parser {
                         self.tokens[self.at] = Piece::Action(rest());
                     }
                     return Ok((nodes, Some(end.to_owned())));
+                }
+                Some(Token::Word(word)) if word == "break" && tokens.len() == 1 => {
+                    nodes.push(Node::Leave(Flow::Break));
+                }
+                Some(Token::Word(word)) if word == "continue" && tokens.len() == 1 => {
+                    nodes.push(Node::Leave(Flow::Continue));
                 }
                 Some(Token::Word(word)) if word == "if" => nodes.push(self.conditional(rest())?),
                 Some(Token::Word(word)) if word == "range" => {

@@ -15,7 +15,7 @@ use super::launch::{Launched, Launcher};
 use super::streams::{Streams, pump};
 use super::{Live, Order, Shared, launcher, open_store, refuse};
 use crate::container::control::{self, Connection, Failure, Reply, Request};
-use crate::container::log::{LogStream, LogWriter};
+use crate::container::log::{LogWriter, Stream};
 use crate::container::mounts;
 use crate::container::settings::Settings;
 use crate::container::state::{State, Status};
@@ -44,7 +44,7 @@ pub(super) fn live(
     let lock = store.lock_container(&order.id).map_err(|error| refuse(&error))?;
     let lock = lock.ok_or_else(|| Box::new(already_runs(&kept.name)))?;
     let directory = store.container_dir(&order.id);
-    let log = LogWriter::open(&directory).map_err(|error| refuse(&error))?;
+    let log = LogWriter::open(&directory.join("log"), &settings.log).map_err(|error| refuse(&error))?;
     let listener = control::listen(&directory).map_err(|error| refuse(&error))?;
     let before = State::of(&store, &order.id).unwrap_or_default();
     let first_time = before.started.is_none();
@@ -128,7 +128,7 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
     loop {
         let begun = Instant::now();
         let pumps: Vec<_> =
-            [(launched.stdout.take(), LogStream::Stdout), (launched.stderr.take(), LogStream::Stderr)]
+            [(launched.stdout.take(), Stream::Stdout), (launched.stderr.take(), Stream::Stderr)]
                 .into_iter()
                 .filter_map(|(from, stream)| Some(pump(shared.clone(), from?, stream)))
                 .collect();

@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::Shared;
 use super::clients::set_size;
 use crate::container::control::{Connection, Reply};
-use crate::container::log::{LogStream, LogWriter};
+use crate::container::log::{LogWriter, Stream};
 use crate::sandbox::TerminalSize;
 
 /// What poll(2) promises to fit where it says that a pipe can be written.
@@ -22,7 +22,7 @@ const PIECE: usize = 4096;
 
 /// The streams of a container.
 pub(super) struct Streams {
-    log: Mutex<LogWriter>,
+    log: LogWriter,
     clients: Mutex<Vec<Client>>,
     input: Mutex<Option<File>>,
     next: Mutex<u64>,
@@ -42,12 +42,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Streams {
     pub fn new(log: LogWriter) -> Streams {
-        Streams {
-            log: Mutex::new(log),
-            clients: Mutex::default(),
-            input: Mutex::default(),
-            next: Mutex::default(),
-        }
+        Streams { log, clients: Mutex::default(), input: Mutex::default(), next: Mutex::default() }
     }
 
     /// Lets a client take part; returns its number.
@@ -88,17 +83,17 @@ impl Streams {
 
     /// Ends the log's last lines.
     pub fn end_log(&self) {
-        let _ = locked(&self.log).end();
+        self.log.end(Stream::Stdout);
+        self.log.end(Stream::Stderr);
     }
 
-    fn write(&self, stream: LogStream, bytes: &[u8]) {
-        // A log that cannot be written must not stop the container.
-        let _ = locked(&self.log).write(stream, bytes);
+    fn write(&self, stream: Stream, bytes: &[u8]) {
+        self.log.write(stream, bytes);
         let mut clients = locked(&self.clients);
         for client in clients.iter_mut() {
             let to = match stream {
-                LogStream::Stdout => &mut client.stdout,
-                LogStream::Stderr => &mut client.stderr,
+                Stream::Stdout => &mut client.stdout,
+                Stream::Stderr => &mut client.stderr,
             };
             if let Some(file) = to
                 && write_to(file, &client.connection, bytes).is_err()
@@ -132,7 +127,7 @@ pub(super) fn write_to(mut file: &File, client: &Connection, mut bytes: &[u8]) -
 }
 
 /// Passes on what a program writes, on a thread of its own, until nobody can write it any more.
-pub(super) fn pump(shared: std::sync::Arc<Shared>, from: OwnedFd, stream: LogStream) -> JoinHandle<()> {
+pub(super) fn pump(shared: std::sync::Arc<Shared>, from: OwnedFd, stream: Stream) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut from = File::from(from);
         let mut buffer = vec![0; 64 * 1024];
