@@ -146,8 +146,11 @@ stories! {
     changed
     containers
     exec
+    health
     images
     login
+    ports
+    processes
     push_images
     registry
     restart
