@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn names_are_patterns() {
         let check = |value: &str, text: &str, expect: bool| {
-            assert_eq!(pattern(&one("name", value)).unwrap().is_match(text), expect, "{value}");
+            assert_eq!(pattern(&one("name", value)).unwrap().is_match(text.as_bytes()), expect, "{value}");
         };
         check("eb", "web1", true);
         check("^web$", "web1", false);

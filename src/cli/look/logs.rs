@@ -24,7 +24,7 @@ use crate::sys::watch::Watch;
 #[command(
     after_help = "A TIME is a duration as `10m` (that long ago), a time as `2026-01-31T12:00:00` (UTC unless \
     it names a zone), or seconds since 1970.\n\n\
-    Examples:\n  rbuild logs -f web\n  rbuild logs --tail 20 -t web\n  rbuild logs --since 10m web 2>errors\n\n\
+    Examples:\n  rbuild logs -f web\n  rbuild logs --tail 20 -t web\n  rbuild logs --since 10m web\n\n\
     See also: rbuild ps, rbuild attach, rbuild builds logs"
 )]
 pub struct LogsArgs {

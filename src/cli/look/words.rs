@@ -163,7 +163,7 @@ mod tests {
         };
         check(&["sh"], false, "\"sh\"");
         check(&["/bin/sh", "-c", "echo hi there"], true, "\"/bin/sh -c 'echo hi there'\"");
-        check(&["/bin/sh", "-c", "echo hi there"], false, "\"/bin/sh -c 'echo h…\"");
+        check(&["/bin/sh", "-c", "echo hi there"], false, "\"/bin/sh -c 'echo hi…\"");
         check(&["12345678901234567890"], false, "\"12345678901234567890\"");
         check(&["123456789012345678901"], false, "\"1234567890123456789…\"");
         check(&["a\"b", "c\n\x1b[2J\u{85}"], true, "\"a\\\"b c\\n\\x1b[2J\\u0085\"");
