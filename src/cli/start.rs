@@ -5,15 +5,20 @@ use clap::Args;
 use super::attached::{Attached, attachment, detach_keys};
 use super::containers::{each, find, not_started, start as start_one};
 use super::error::CommandError;
+use super::filter::{self, Filter};
 use super::world::World;
 use super::{foreground, ui};
-use crate::container::State;
+use crate::container::{RestartPolicy, Settings, State};
 use crate::store::Store;
 
 /// Start containers that were made or have ended.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  rbuild start web\n  rbuild start -ai shell\n\n\
-    See also: rbuild create, rbuild stop, rbuild restart")]
+#[command(
+    after_help = "Filters: restart-policy=POLICY (of unless-stopped, not those that somebody stopped), label=KEY[=VALUE]\n\n\
+    Examples:\n  rbuild start web\n  rbuild start -ai shell\n  \
+    rbuild start --all --filter restart-policy=always\n\n\
+    See also: rbuild create, rbuild stop, rbuild restart"
+)]
 pub struct StartArgs {
     /// Take part in the container's output and signals, and wait for its end
     #[arg(short, long)]
@@ -24,8 +29,14 @@ pub struct StartArgs {
     /// The keys that leave the container running: letters, or ctrl-LETTER, with commas between
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub detach_keys: String,
+    /// Start all that do not run
+    #[arg(long, conflicts_with_all = ["attach", "interactive", "containers"])]
+    pub all: bool,
+    /// With --all: only those for which this holds; several values of one key are alternatives
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", requires = "all")]
+    pub filters: Vec<String>,
     /// Names or ids
-    #[arg(value_name = "CONTAINER", required = true)]
+    #[arg(value_name = "CONTAINER", required_unless_present = "all")]
     pub containers: Vec<String>,
 }
 
@@ -38,7 +49,8 @@ pub fn start(world: &World, args: StartArgs) -> Result<u8, CommandError> {
         };
         return attached(world, &store, name, &args);
     }
-    each(&args.containers, |name| {
+    let names = if args.all { chosen(&store, &args.filters)? } else { args.containers };
+    each(&names, |name| {
         let (kept, _) = find(&store, name)?;
         match State::of(&store, &kept.id)?.is_alive() {
             true => Ok(()),
@@ -46,6 +58,37 @@ pub fn start(world: &World, args: StartArgs) -> Result<u8, CommandError> {
         }
     })?;
     Ok(0)
+}
+
+/// Returns the names of those that do not run and pass the filters, oldest first.
+fn chosen(store: &Store, filters: &[String]) -> Result<Vec<String>, CommandError> {
+    let filters = filter::parse(filters, &["restart-policy", "label"])?;
+    let policies: Vec<&Filter> = filters.iter().filter(|filter| filter.key == "restart-policy").collect();
+    for filter in &policies {
+        let known = !filter.negated && filter.value.parse::<RestartPolicy>().is_ok();
+        if !known {
+            return Err(CommandError::usage(format!("invalid restart policy '{}'", filter.value))
+                .hint("it is no, on-failure, always or unless-stopped"));
+        }
+    }
+    let mut names = Vec::new();
+    for listed in store.containers()? {
+        let state = State::of(store, &listed.kept.id)?;
+        let settings = Settings::of(&listed.kept)?;
+        let of_policy = |filter: &&Filter| is_of(&filter.value, settings.restart, state.stopped);
+        let labelled =
+            |filter: &Filter| filter.key != "label" || filter::label(filter, &settings.config.labels);
+        let wanted = policies.is_empty() || policies.iter().any(of_policy);
+        if !state.is_alive() && wanted && filters.iter().all(labelled) {
+            names.push(listed.kept.name);
+        }
+    }
+    Ok(names)
+}
+
+/// Tells whether a container is one that a policy starts again after the machine was.
+fn is_of(policy: &str, own: RestartPolicy, stopped: bool) -> bool {
+    own.name() == policy && !(own == RestartPolicy::UnlessStopped && stopped)
 }
 
 fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Result<u8, CommandError> {
@@ -70,4 +113,22 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
         started.reap();
     }
     Ok(code.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_starts_with_the_machine() {
+        let check = |policy: &str, own: &str, stopped: bool, expect: bool| {
+            assert_eq!(is_of(policy, own.parse().unwrap(), stopped), expect, "{policy} {own} {stopped}");
+        };
+        check("always", "always", false, true);
+        check("always", "always", true, true);
+        check("always", "no", false, false);
+        check("unless-stopped", "unless-stopped", false, true);
+        check("unless-stopped", "unless-stopped", true, false);
+        check("on-failure", "on-failure:3", false, true);
+    }
 }

@@ -67,7 +67,7 @@ pub struct Start {
 
 /// The image says no command and neither does the user.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no command specified: the image has neither CMD nor ENTRYPOINT, and none was given")]
+#[error("No command specified: the image has neither CMD nor ENTRYPOINT, and none was given")]
 pub struct NoCommand;
 
 /// Merges an image's config with what the command line asks for.

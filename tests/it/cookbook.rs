@@ -1,4 +1,8 @@
-//! The applications of `testdata/`, built and run.
+//! The applications of `testdata/`, built and run; and the stories of `tests/cookbook/`, typed as a new
+//! user types them (`story`).
+
+mod pattern;
+mod story;
 
 use super::common::TestEnv;
 use super::common::Who;
@@ -105,4 +109,51 @@ both! {
         let ctx = env.context().testdata("cookbook/optimised");
         env.rbuild(&["graph", "--format", "json", ctx.path()]).ok().has("ADD hello.py /tmp/hello.py");
     }
+}
+
+/// Makes a test of each story, as root and as an ordinary user, and one that none was forgotten.
+macro_rules! stories {
+    ($($name:ident)*) => {
+        mod stories {
+            use super::story::play;
+
+            both! {$(
+                fn $name(env) {
+                    play(env, stringify!($name));
+                }
+            )*}
+        }
+
+        #[test]
+        fn every_story_is_played() {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cookbook");
+            let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let texts = files.filter(|path| path.extension().is_some_and(|end| end == "txt"));
+            let mut there: Vec<String> =
+                texts.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+            there.sort();
+            let mut played = vec![$(stringify!($name)),*];
+            played.sort_unstable();
+            assert_eq!(there, played);
+        }
+    };
+}
+
+stories! {
+    archives
+    automation
+    build
+    changed
+    containers
+    exec
+    health
+    images
+    login
+    ports
+    processes
+    push_images
+    registry
+    restart
+    trigger
+    volumes
 }
