@@ -121,7 +121,7 @@ fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError
         if is_alive && supervisor.is_none() {
             supervisor = Connection::open(&directory).map_err(failed)?;
         }
-        while let Some(entry) = reader.next().map_err(failed)? {
+        while let Some(entry) = reader.next_entry().map_err(failed)? {
             if !output.entry(&entry) {
                 return Ok(());
             }

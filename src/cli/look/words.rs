@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn ports_are_worded_as_docker_words_them() {
-        let check = |list: &[(u16, Option<(&str, u16)>, &str)], expect: &str| {
+        type Given<'a> = (u16, Option<(&'a str, u16)>, &'a str);
+        let check = |list: &[Given<'_>], expect: &str| {
             let list = list.iter().map(|(inside, outside, protocol)| Port {
                 inside: *inside,
                 outside: outside.map(|(address, port)| (address.to_owned(), port)),
