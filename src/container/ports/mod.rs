@@ -16,5 +16,5 @@ mod udp;
 
 pub use bind::{BindError, BoundPorts};
 pub use forward::Forwarder;
-pub use mapping::{PortMapping, bindings_json, described, lines, ports_json};
+pub use mapping::{PortMapping, bindings_json, ports_json};
 pub use request::{ContainerPort, PortError, PortRequest, Protocol, exposed, parse, with_all};
