@@ -96,6 +96,8 @@ pub struct PrivateNetwork {
     own_sockets: u64,
     /// slirp4netns ends when this is closed, so it cannot outlive this process.
     exit: Option<OwnedFd>,
+    /// Whether this process ends too.
+    leaving: bool,
 }
 
 /// A network that is being made. Its namespace is there; what connects it is still starting.
@@ -149,6 +151,11 @@ impl NetworkPool {
 }
 
 impl PrivateNetwork {
+    /// Ends it without waiting for slirp4netns: for a process that ends right after.
+    pub fn leave(mut self) {
+        self.leaving = true;
+    }
+
     /// Returns the network namespace.
     pub fn namespace(&self) -> BorrowedFd<'_> {
         self.namespace.as_fd()
@@ -179,7 +186,8 @@ impl StartingNetwork {
         let slirp = command.spawn().map_err(fail)?;
         // The child's ends must be closed here, or its death would not be seen.
         drop(command);
-        let network = PrivateNetwork { namespace, slirp, own_sockets: 0, exit: Some(exit.into()) };
+        let network =
+            PrivateNetwork { namespace, slirp, own_sockets: 0, exit: Some(exit.into()), leaving: false };
         Ok(StartingNetwork { network, ready, program: program.to_owned() })
     }
 
@@ -217,7 +225,9 @@ impl Drop for PrivateNetwork {
     fn drop(&mut self) {
         self.exit.take();
         let _ = self.slirp.kill();
-        let _ = self.slirp.wait();
+        if !self.leaving {
+            let _ = self.slirp.wait();
+        }
     }
 }
 

@@ -40,6 +40,16 @@ struct Joined {
 }
 
 impl Connection {
+    /// Gives the ports back and ends the network, for good.
+    pub fn leave(&mut self) {
+        self.forwarder.take();
+        self.ports.take();
+        self.starting.take();
+        if let Some(network) = self.network.take() {
+            network.leave();
+        }
+    }
+
     /// Returns the ports that are published.
     pub fn ports(&self) -> Vec<PortMapping> {
         self.ports.as_ref().map(BoundPorts::mappings).unwrap_or_default()

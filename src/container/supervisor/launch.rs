@@ -54,6 +54,11 @@ impl<'a> Launcher<'a> {
         Launcher { shared, networks, resolv_conf, first_time, connection, warnings: Vec::new() }
     }
 
+    /// Gives up what was kept from one start to the next: there is none any more.
+    pub fn leave(&mut self) {
+        self.connection.leave();
+    }
+
     /// Returns what of the settings had no effect at the first start.
     pub fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)

@@ -80,7 +80,7 @@ pub(super) fn live(
         std::thread::spawn(move || hear(&shared, &starter, number));
     }
     go_on(&shared, launched, &mut starts);
-    drop(starts);
+    starts.leave();
     end(&shared, lock);
     Ok(())
 }
