@@ -4,7 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -14,6 +14,9 @@ use super::world::{self, Global};
 use crate::image::Reference;
 use crate::service::ServiceError;
 use crate::service::hook::{self, Follow, Found, Hook, HookState, Kind, Moment, Order, Place, Queue, Word};
+
+/// How long `log -f` waits for the worker that a commit has just started.
+const NO_WORKER: Duration = Duration::from_secs(3);
 
 /// Build an image from each commit, by a git hook.
 #[derive(Debug, Args)]
@@ -378,6 +381,7 @@ fn log(args: &LogArgs) -> Result<(), CommandError> {
     let place = Place::find(&args.folder, &world::git_variables()).map_err(told)?;
     let queue = Queue::of(&place.common);
     let mut follow = Follow::new(&queue.log());
+    let mut seen = Instant::now();
     loop {
         // Asked first: what was said until then is read after it.
         let idle = queue.worker().is_none() && queue.is_empty().map_err(told)?;
@@ -385,9 +389,16 @@ fn log(args: &LogArgs) -> Result<(), CommandError> {
         if !args.follow || idle {
             return Ok(());
         }
-        if queue.worker().is_none() {
-            // A worker was killed, or is about to start.
-            hook::start(&queue, &world::own_program()?, &world::git_variables()).map_err(told)?;
+        if queue.worker().is_some() {
+            seen = Instant::now();
+        } else if seen.elapsed() > NO_WORKER {
+            // Not started from here: who looks into a repository wants nothing of it built, and what waits in it
+            // may be somebody else's words (folders to send, registries to send them to).
+            let waiting = queue.orders().map_err(told)?.len();
+            ui::note(&format!(
+                "rbuild: nothing is being built; {waiting} wait, and the next commit starts them\n"
+            ));
+            return Ok(());
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -21,6 +21,7 @@ pub mod read;
 pub mod root_dir;
 pub mod snapshotter;
 pub mod spawn;
+pub mod stall;
 pub mod syscalls;
 pub mod terminal;
 pub mod upper;

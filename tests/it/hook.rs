@@ -347,6 +347,10 @@ both! {
             assert!(Instant::now() < deadline, "{status}");
         };
         status.has("waiting: 1");
+        // Looking builds nothing: what waits in a repository may be somebody else's.
+        let looked = repository.rbuild(&["hook", "log", "-f"]).ok();
+        assert!(looked.stderr.contains("1 wait, and the next commit starts them"), "{looked}");
+        repository.rbuild(&["hook", "status"]).ok().has("waiting: 1");
         // The next commit has both built, with what lies in the work tree by then.
         let (_, second) = repository.commit("Dockerfile", DOCKERFILE);
         let log = repository.log();

@@ -35,6 +35,12 @@ impl Auth {
             return if self.anonymous_pull && reads { Ok(None) } else { Err(refused()) };
         };
         let (user, password) = credentials(value).ok_or_else(refused)?;
+        // Who is known does not wait behind those who guess.
+        let (users, name, secret) = (self.users.clone(), user.clone(), password.clone());
+        let known = tokio::task::spawn_blocking(move || users.remembers(&name, &secret)).await;
+        if known.unwrap_or(false) {
+            return Ok(Some(user));
+        }
         let _turn = self.gate.acquire().await.map_err(|_| refused())?;
         let (users, name) = (self.users.clone(), user.clone());
         // Takes as long as bcrypt does.
@@ -77,5 +83,24 @@ mod tests {
         for bad in ["", "Basic", "Basic !", "Bearer bWU6c2VjcmV0", "Basic bWU=", "Basic //79"] {
             check(bad, None);
         }
+    }
+
+    #[test]
+    fn who_is_known_does_not_wait_behind_those_who_guess() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("htpasswd");
+        std::fs::write(&path, format!("me:{}\n", bcrypt::hash("secret", 4).unwrap())).unwrap();
+        let auth = Auth::new(Htpasswd::open(&path).unwrap(), false);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic bWU6c2VjcmV0"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let ask = || auth.check(&Method::GET, &headers);
+            assert!(matches!(ask().await, Ok(Some(user)) if user == "me"));
+            // All turns are taken by those who guess.
+            let _taken = auth.gate.acquire_many(AT_ONCE as u32).await.unwrap();
+            let again = tokio::time::timeout(std::time::Duration::from_secs(30), ask()).await;
+            assert!(matches!(again, Ok(Ok(Some(user))) if user == "me"));
+        });
     }
 }

@@ -21,7 +21,8 @@ pub async fn answer(state: &Arc<State>, parts: &Parts, body: &mut Incoming) -> (
     };
     let reply = reply.unwrap_or_else(|error| {
         if let Some(cause) = &error.cause {
-            (state.log)(super::Line::Fault(&format!("{} {}: {cause}", parts.method, parts.uri.path())));
+            let path = parts.uri.path().escape_default();
+            (state.log)(super::Line::Fault(&format!("{} {path}: {cause}", parts.method)));
         }
         error.reply()
     });

@@ -111,6 +111,11 @@ impl Htpasswd {
         right
     }
 
+    /// Tells whether the same was right within the last minute, without computing; `false` says nothing.
+    pub fn remembers(&self, user: &str, password: &str) -> bool {
+        self.current().is_ok() && self.believes(&self.tag(user, password))
+    }
+
     /// Returns what is wrong with the file now, if it cannot be used; nobody is let in then.
     pub fn fault(&self) -> Option<HtpasswdError> {
         self.current().err()

@@ -25,10 +25,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::body::{Buffers, ReplyBody};
 use super::source::{Source, Sources};
-use super::stall::Stall;
 use super::tls::{Tls, handshake_error};
 use super::{Auth, Line, ServerError, ServerOptions, State, dispatch, sweep};
 use crate::store::{CollectOptions, Repositories};
+use crate::sys::stall::Stall;
 
 /// What a connection may hold of a head, and of a body that is read.
 const BUFFER: usize = 128 * 1024;
@@ -36,6 +36,8 @@ const BUFFER: usize = 128 * 1024;
 const DRAINED: usize = 1 << 20;
 /// And for how long.
 const DRAINING: Duration = Duration::from_secs(2);
+/// After how long it is told again that connections cannot be taken.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// A server that listens.
 pub struct Server {
@@ -123,6 +125,7 @@ impl Server {
         let room = Arc::new(Semaphore::new(state.limits.connections));
         let all = u32::try_from(state.limits.connections).unwrap_or(u32::MAX);
         let end = state.limits.end;
+        let mut told: Option<Instant> = None;
         loop {
             let next = async {
                 // More connections wait in the kernel.
@@ -135,7 +138,11 @@ impl Server {
                 Either::Left((Ok(taken), _)) => taken,
                 Either::Left((Err(error), _)) => {
                     // Of one connection, or too many files: others may go better.
-                    (state.log)(Line::Fault(&format!("a connection was not taken: {error}")));
+                    // Told now and then: who holds all files is not to fill the log too.
+                    if told.is_none_or(|told| told.elapsed() >= AGAIN) {
+                        told = Some(Instant::now());
+                        (state.log)(Line::Fault(&format!("a connection was not taken: {error}")));
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -243,7 +250,8 @@ async fn one(
         peer.ip(),
         user.as_deref().unwrap_or("-").escape_default(),
         parts.method,
-        parts.uri.path_and_query().map_or("*", |path| path.as_str()),
+        // May hold quotes, and bytes above ASCII that a terminal obeys.
+        parts.uri.path_and_query().map_or("*", |path| path.as_str()).escape_default(),
         reply.status.as_u16(),
         reply.length(),
         started.elapsed().as_millis(),

@@ -124,8 +124,10 @@ pub async fn put(
         }
         let manifest = document::read(bytes, content_type.as_deref(), digest)?;
         let mut missing = state.repositories.put_manifest(&name, &manifest, &tags)?;
+        // Sorted, as document::read leaves them; there may be tens of thousands.
+        let wanted = |digest: &&ContentDigest| manifest.blobs.binary_search(digest).is_ok();
         let mut adopted = false;
-        for digest in manifest.blobs.iter().filter(|digest| missing.contains(digest)) {
+        for digest in missing.iter().filter(wanted) {
             adopted |= state.sources.adopt(&state.repositories, &name, digest)?;
         }
         if adopted {

@@ -1,6 +1,6 @@
 //! The server's side of the OCI distribution specification: `rbuild registry`.
 //!
-//! `http` takes connections and bounds them (`stall`, `tls`), `auth` asks who it is (`htpasswd` knows them),
+//! `http` takes connections and bounds them (with `sys::stall`; `tls`), `auth` asks who it is (`htpasswd` knows them),
 //! `route` reads the path, `dispatch` calls the endpoint: `blobs`, `uploads` (with `receive`), `manifests`
 //! (with `document`), `lists` (tags, catalog), `referrers`, `search`. `reply` and `body` are answers, `errors` those that
 //! refuse, `query` parameters and pages. `source` is where what is read comes from: the repositories that are
@@ -25,7 +25,6 @@ mod reply;
 mod route;
 mod search;
 mod source;
-mod stall;
 mod sweep;
 mod tls;
 mod uploads;

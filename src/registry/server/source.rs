@@ -171,7 +171,13 @@ fn copy(
     loop {
         match blob.file.read(&mut buffer) {
             Ok(0) => return Ok(upload.finish(digest)? == FinishedUpload::Done),
-            Ok(count) => upload.write(&buffer[..count])?,
+            Ok(count) => {
+                if let Err(e) = upload.write(&buffer[..count]) {
+                    // A full disk: nobody knows the id of what is there.
+                    let _ = upload.cancel();
+                    return Err(e);
+                }
+            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => {
                 upload.cancel()?;

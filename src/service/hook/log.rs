@@ -6,6 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 /// The size in bytes from which a log becomes the old one.
 pub const LOG_LIMIT: u64 = 1 << 20;
 
@@ -122,9 +124,12 @@ impl Follow {
     }
 }
 
+/// Opens a regular file, `None` where there is none: what lies there may be somebody else's, and a FIFO would be
+/// waited for.
 fn open(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -140,6 +145,10 @@ mod tests {
         let path = folder.path().join("log");
         let mut follow = Follow::new(&path);
         assert!(follow.more().unwrap().is_empty());
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, rustix::fs::Mode::RWXU, 0).unwrap();
+        assert!(follow.more().unwrap().is_empty(), "nobody writes to it");
+        std::fs::remove_file(&path).unwrap();
         let mut log = Log::open(&path, 100).unwrap();
         let mut said = String::new();
         for number in 0..100 {

@@ -139,16 +139,21 @@ impl Queue {
         Ok(before + 1)
     }
 
-    /// Returns the names of what waits or is being built, oldest first.
+    /// Returns the names of what waits or is being built, oldest first. Only regular files are orders: a FIFO would
+    /// be waited for, and a folder never goes away.
     fn names(&self) -> Result<Vec<OsString>, ServiceError> {
         let folder = self.waiting();
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(ServiceError::at("read", &folder))?,
         };
-        let names: Result<Vec<OsString>, io::Error> =
-            entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
-        let mut names = names.map_err(ServiceError::at("read", &folder))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(ServiceError::at("read", &folder))?;
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                names.push(entry.file_name());
+            }
+        }
         names.sort();
         Ok(names)
     }
@@ -203,7 +208,11 @@ impl Queue {
 
     /// Returns what came of the last commit that was built.
     pub fn last(&self) -> Option<Last> {
-        serde_json::from_slice(&read_small(&self.last_path()).ok()?).ok()
+        let path = self.last_path();
+        if !path.is_file() {
+            return None;
+        }
+        serde_json::from_slice(&read_small(&path).ok()?).ok()
     }
 }
 
@@ -236,6 +245,16 @@ pub(super) mod tests {
             assert_eq!(queue.add(&order(short)).unwrap(), count + 1);
         }
         std::fs::write(queue.waiting().join("00"), "rubbish").unwrap();
+        // What is no file is no order, and nothing waits for it.
+        std::fs::create_dir(queue.waiting().join("01")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            queue.waiting().join("02"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RWXU,
+            0,
+        )
+        .unwrap();
         let all = queue.orders().unwrap();
         assert_eq!(all.iter().map(|(_, order)| order.short.as_str()).collect::<String>(), "cab");
         assert_eq!(all[0].1, order("c"));

@@ -18,11 +18,14 @@ use tokio_rustls::TlsAcceptor;
 use super::http::{Peer, routes};
 use super::service::Service;
 use crate::service::ServiceError;
+use crate::sys::stall::Stall;
 
 /// How many connections there are at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
 /// How long a request's head, and a TLS handshake, may take.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of an answer: a place is not to be held for good.
+const STALL: Duration = Duration::from_secs(60);
 /// How often it is asked whether to end.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -142,6 +145,6 @@ async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, app: axum
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .serve_connection(TokioIo::new(Stall::new(stream, STALL)), TowerToHyperService::new(app))
         .await;
 }

@@ -138,6 +138,21 @@ fn an_upload_goes_on_after_a_restart() {
 }
 
 #[test]
+fn uploads_that_nobody_goes_on_with_keep_no_digest_out() {
+    let place = place();
+    let (of, to) = (&place.repositories, name("a"));
+    let mut last = None;
+    for _ in 0..300 {
+        let id = of.start_upload(&to).unwrap();
+        opened(of, &to, &id).write(b"x").unwrap();
+        last = Some(id);
+    }
+    let kept = super::super::locked(&of.hashers);
+    assert_eq!(kept.len(), 256);
+    assert!(kept.contains_key(&last.unwrap()), "the newest is computed further");
+}
+
+#[test]
 fn one_writes_to_an_upload_at_a_time() {
     let place = place();
     let (of, to) = (&place.repositories, name("a"));

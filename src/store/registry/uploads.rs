@@ -272,8 +272,12 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(hasher) = self.hasher.take().filter(|_| !self.gone && self.size > 0) else { return };
         let mut hashers = locked(&self.repositories.hashers);
-        if hashers.len() < MOST_HASHERS {
-            hashers.insert(self.id.clone(), (self.size, hasher));
+        // Any of them: uploads that nobody goes on with are not to keep the others out for good.
+        if hashers.len() >= MOST_HASHERS
+            && let Some(other) = hashers.keys().next().cloned()
+        {
+            hashers.remove(&other);
         }
+        hashers.insert(self.id.clone(), (self.size, hasher));
     }
 }

@@ -81,3 +81,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stall<S> {
         self.watch(done, cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[test]
+    fn who_takes_nothing_loses_the_connection() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, server) = tokio::io::duplex(8);
+            let mut server = Stall::new(server, Duration::from_millis(20));
+            server.write_all(b"12345678").await.unwrap();
+            let error = server.write_all(b"9").await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            // Who takes something again is waited for again.
+            tokio::io::AsyncReadExt::read_exact(&mut client, &mut [0; 8]).await.unwrap();
+            server.write_all(b"abc").await.unwrap();
+        });
+    }
+}
