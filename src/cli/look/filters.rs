@@ -38,8 +38,11 @@ pub struct Conditions {
 
 #[derive(Debug, Default)]
 struct Ancestors {
+    /// The images that were named, and all that were made of them.
     images: Vec<ImageId>,
-    /// A container whose layers begin with one of these runs from what was made of it.
+    /// All images that are here.
+    known: Vec<ImageId>,
+    /// Of an image that is gone, layers alone tell what it was made of.
     layers: Vec<Vec<SnapshotId>>,
 }
 
@@ -132,7 +135,18 @@ impl Ancestors {
         match store.find(name) {
             Ok(Found::Image { id, .. }) => {
                 self.images.push(id);
-                let layers = store.image(&id)?.layers;
+                let named = store.image(&id)?;
+                let (layers, history) = (named.layers, named.config.history);
+                for listed in store.images()? {
+                    // Layers are not enough: an image that changes only settings has those of its base.
+                    let is_made_of_it = listed.image.is_ok_and(|image| {
+                        !history.is_empty()
+                            && image.layers.starts_with(&layers)
+                            && image.config.history.starts_with(&history)
+                    });
+                    self.images.extend(is_made_of_it.then_some(listed.id));
+                    self.known.push(listed.id);
+                }
                 self.layers.extend((!layers.is_empty()).then_some(layers));
                 Ok(())
             }
@@ -144,8 +158,10 @@ impl Ancestors {
     }
 
     fn have(&self, seen: &Seen) -> bool {
-        seen.kept.image.is_some_and(|image| self.images.contains(&image))
-            || self.layers.iter().any(|layers| seen.kept.layers.starts_with(layers))
+        match seen.kept.image {
+            Some(image) if self.known.contains(&image) => self.images.contains(&image),
+            _ => self.layers.iter().any(|layers| seen.kept.layers.starts_with(layers)),
+        }
     }
 }
 
