@@ -124,7 +124,7 @@ impl Conditions {
             && self.published.as_ref().is_none_or(|wanted| published.any(|port| wanted.contains(&port)))
             && self.exposed.as_ref().is_none_or(|wanted| exposed.any(|port| wanted.contains(&port)))
             && (self.health.is_empty() || self.health.iter().any(|wanted| wanted == health))
-            && (self.networks.is_empty() || self.networks.iter().any(|wanted| *wanted == network))
+            && (self.networks.is_empty() || self.networks.contains(&network))
             // Nothing here is a task of a swarm.
             && self.tasks != Some(true)
     }

@@ -125,7 +125,7 @@ fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError
             // Where it cannot be had, its end is found out by looking.
             supervisor = Connection::open(&directory).ok().flatten();
         }
-        while let Some(entry) = reader.next().map_err(failed)? {
+        while let Some(entry) = reader.next_entry().map_err(failed)? {
             if !output.entry(&entry) {
                 return Ok(());
             }

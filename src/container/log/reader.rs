@@ -65,7 +65,7 @@ impl LogReader {
     }
 
     /// Returns the next entry; `None` where there is none now.
-    pub fn next(&mut self) -> io::Result<Option<Entry>> {
+    pub fn next_entry(&mut self) -> io::Result<Option<Entry>> {
         while !self.is_over {
             let Some(current) = &mut self.current else {
                 if self.later.is_empty() {
@@ -272,7 +272,7 @@ mod tests {
 
     fn all(reader: &mut LogReader) -> String {
         let mut texts = Vec::new();
-        while let Some(entry) = reader.next().unwrap() {
+        while let Some(entry) = reader.next_entry().unwrap() {
             texts.push(String::from_utf8(entry.bytes).unwrap().trim_end().to_owned());
         }
         texts.join(" ")
@@ -367,12 +367,12 @@ mod tests {
     fn half_a_line_is_waited_for() {
         let log = Log::new();
         let mut reader = LogReader::open(&log.path, Period::default(), Tail::All).unwrap();
-        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.next_entry().unwrap(), None);
         let mut file = files::open_to_write(&log.path).unwrap();
         file.write_all(b"{\"log\":\"x\",\"stream\":\"stderr\",").unwrap();
-        assert_eq!(reader.next().unwrap(), None);
+        assert_eq!(reader.next_entry().unwrap(), None);
         file.write_all(b"\"time\":\"2026-01-31T12:00:00Z\"}\n").unwrap();
-        let entry = reader.next().unwrap().unwrap();
+        let entry = reader.next_entry().unwrap().unwrap();
         assert_eq!((entry.bytes.as_slice(), entry.stream), (&b"x"[..], Stream::Stderr));
     }
 
@@ -401,7 +401,7 @@ mod tests {
             });
             loop {
                 let is_done = written.is_finished();
-                while let Some(entry) = reader.next().unwrap() {
+                while let Some(entry) = reader.next_entry().unwrap() {
                     assert_eq!(String::from_utf8(entry.bytes).unwrap(), format!("{seen}\n"));
                     seen += 1;
                 }

@@ -110,16 +110,14 @@ async fn answers(
             Err(_) | Ok(Err(_)) => break,
             Ok(Ok(())) => {}
         }
-        let mut buffer = shared.buffer.borrow_mut();
-        match flow.socket.try_recv(&mut buffer) {
-            Ok(length) => {
+        {
+            let mut buffer = shared.buffer.borrow_mut();
+            // Refused: nobody listens there now, and somebody may later.
+            if let Ok(length) = flow.socket.try_recv(&mut buffer) {
                 flow.last.set(Instant::now());
                 let _ = socket.try_send_to(&buffer[..length], client);
             }
-            // Refused: nobody listens there now, and somebody may later.
-            Err(_) => {}
         }
-        drop(buffer);
         tokio::task::yield_now().await;
     }
     flows.borrow_mut().remove(&client);
