@@ -78,7 +78,7 @@ pub enum Command {
     Push(push::PushArgs),
     /// Remove names of images, and images that have none left
     Rmi(rmi::RmiArgs),
-    /// Show all that is known of a container, an image or a build step
+    /// Show all that is known of a container, an image, a build step or a volume
     Inspect(inspect::InspectArgs),
     /// Show how an image was made
     History(history::HistoryArgs),

@@ -109,6 +109,12 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
     if let Some(name) = &args.name {
         names::check(name).map_err(|error| CommandError::usage(chain(&error)))?;
     }
+    if let Some(relative) = args.workdir.as_deref().filter(|path| !path.is_empty() && !path.starts_with('/'))
+    {
+        return Err(CommandError::usage(format!(
+            "the working directory '{relative}' is invalid, it needs to be an absolute path"
+        )));
+    }
     let cidfile = args.cidfile.as_deref().map(new_cidfile).transpose()?;
     let Some((image_name, command)) = args.image_and_command.split_first() else {
         return Err(CommandError::usage("an image is needed"));

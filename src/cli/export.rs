@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::error::CommandError;
 use super::save::no_terminal;
+use super::ui;
 use super::world::World;
-use super::{find, ui};
 use crate::archive;
 use crate::container::files;
 use crate::layer::{LeftOut, ViewOptions};
@@ -48,11 +48,15 @@ pub fn export(world: &World, args: ExportArgs) -> Result<(), CommandError> {
         Err(StoreError::NoContainer(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let layers = match find::find(&store, &args.image)? {
+    let found = store.find(&args.image).map_err(|error| match error.is_not_found() {
+        true => StoreError::NoContainer(args.image.clone()),
+        false => error,
+    })?;
+    let layers = match found {
         Found::Image { id, .. } => store.image(&id)?.layers,
         Found::Step(id) => match store.step(&id)? {
             Some(step) => step.layers,
-            None => return Err(find::no_such(&args.image)),
+            None => return Err(StoreError::NoContainer(args.image).into()),
         },
     };
     let options = ViewOptions::default();

@@ -1,6 +1,6 @@
-//! `rbuild inspect`: a container, an image or a build step as docker's JSON.
+//! `rbuild inspect`: a container, an image, a build step or a volume as docker's JSON.
 //!
-//! Not here: what a container looks like (`look`).
+//! Not here: what a container (`look`) and a volume (`volume`) look like.
 
 use clap::Args;
 use serde::Serialize;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::template::{Ordered, Shape, Template, Zero, ordered};
 use super::world::World;
-use super::{look, ui};
+use super::{look, ui, volume};
 use crate::build::{self, BuildError};
 use crate::image::{ImageConfig, Reference, SnapshotId};
 use crate::store::{Found, Store, StoreError};
 
-/// Show all that is known of a container, an image or a build step.
+/// Show all that is known of a container, an image, a build step or a volume.
 ///
-/// A name that is a container's and an image's is the container's, unless --type says otherwise.
+/// A name that several have is the container's, then the image's, then the volume's, unless --type says otherwise.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  rbuild inspect flask\n  rbuild inspect -f '{{.State.ExitCode}}' web\n  \
@@ -25,13 +25,13 @@ use crate::store::{Found, Store, StoreError};
     See also: rbuild ps, rbuild logs, rbuild history, rbuild images"
 )]
 pub struct InspectArgs {
-    /// Names or ids of containers or images, or ids of build steps
+    /// Names or ids of containers or images, ids of build steps, or names of volumes
     #[arg(required = true, value_name = "NAME|ID")]
     pub names: Vec<String>,
     /// Print through a Go template, or `json`
     #[arg(short, long, value_name = "TEMPLATE")]
     pub format: Option<String>,
-    /// Only objects of this type: `container`, `image`, or `step` for a build step
+    /// Only objects of this type: `container`, `image`, `volume`, or `step` for a build step
     #[arg(long = "type", value_name = "TYPE")]
     pub kind: Option<String>,
     /// Show how much containers wrote; images always have their size
@@ -46,6 +46,7 @@ enum Wanted {
     Container,
     Image,
     Step,
+    Volume,
 }
 
 /// Something that was found, with what docker's types say of it.
@@ -73,8 +74,9 @@ impl InspectArgs {
             Some("container") => Ok(Wanted::Container),
             Some("image") => Ok(Wanted::Image),
             Some("step") => Ok(Wanted::Step),
+            Some("volume") => Ok(Wanted::Volume),
             Some(other) => Err(CommandError::usage(format!("unknown type: \"{other}\""))
-                .hint("the types this version has are: container, image, step")),
+                .hint("the types this version has are: container, image, step, volume")),
         }
     }
 }
@@ -126,6 +128,16 @@ fn describe(store: &Store, name: &str, wanted: Wanted, size: bool) -> Result<Des
             Err(error) => return Err(error.into()),
         }
     }
+    if wanted == Wanted::Volume {
+        return volume_named(store, name)?.ok_or_else(|| StoreError::NoVolume(name.to_owned()).into());
+    }
+    let found = store.find(name);
+    if wanted == Wanted::Any
+        && matches!(&found, Err(error) if error.is_not_found())
+        && let Some(described) = volume_named(store, name)?
+    {
+        return Ok(described);
+    }
     let missing = |error: StoreError| match (error.is_not_found(), wanted) {
         (true, Wanted::Image) => super::find::no_such(name),
         (true, Wanted::Step) => CommandError::new(format!("No such step: {name}")),
@@ -133,7 +145,7 @@ fn describe(store: &Store, name: &str, wanted: Wanted, size: bool) -> Result<Des
         (false, _) => error.into(),
     };
     let gone = || missing(StoreError::NotFound(name.to_owned()));
-    let value = match store.find(name).map_err(missing)? {
+    let value = match found.map_err(missing)? {
         Found::Image { .. } if wanted == Wanted::Step => return Err(gone()),
         Found::Step(_) if wanted == Wanted::Image => return Err(gone()),
         Found::Image { id, .. } => {
@@ -163,6 +175,11 @@ fn describe(store: &Store, name: &str, wanted: Wanted, size: bool) -> Result<Des
         }
     };
     Ok(Described { value, shape: &IMAGE })
+}
+
+/// Finds a volume; `None` where there is none of this name, or none can have it.
+fn volume_named(store: &Store, name: &str) -> Result<Option<Described>, CommandError> {
+    Ok(store.volume(name)?.map(|kept| Described { value: volume::value_of(store, &kept), shape: &VOLUME }))
 }
 
 /// Returns an image in the shape of `docker image inspect` (Engine API v1.43, ImageInspect).
@@ -257,6 +274,9 @@ static IMAGE: Shape = Shape {
     ],
     order: &ORDER,
 };
+
+/// What docker's types say of volumes; their order is that of the alphabet.
+static VOLUME: Shape = Shape { fields: &[], order: &[] };
 
 /// The order of docker's names; others follow by the alphabet.
 const ORDER: [&str; 41] = [

@@ -15,7 +15,7 @@ pub use details::{SHAPE, details};
 pub use list::{PsArgs, ps, usage_row};
 pub use logs::{LogsArgs, logs};
 pub use port::{PortArgs, port};
-pub use prune::{ContainerPruneArgs, prune};
+pub use prune::{ContainerPruneArgs, print_containers, prune, remove_stopped};
 pub use rename::{RenameArgs, rename};
 
 use super::error::CommandError;

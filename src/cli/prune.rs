@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::error::CommandError;
 use super::filter::{self, Filter};
+use super::look::{print_containers, remove_stopped};
 use super::world::World;
 use super::{cache_filter, du, ui, units, when};
 use crate::image::{ImageId, Reference};
@@ -72,11 +73,13 @@ pub struct CachePruneArgs {
     pub verbose: bool,
 }
 
-/// Remove images without a name, and the build cache.
+/// Remove containers that do not run, images without a name, and the build cache.
 #[derive(Debug, Args)]
-#[command(after_help = "Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (of images)\n\n\
+#[command(
+    after_help = "Filters: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (of containers and images)\n\n\
     Examples:\n  rbuild system prune\n  rbuild system prune -af\n\n\
-    See also: rbuild system df, rbuild builder prune")]
+    See also: rbuild system df, rbuild builder prune"
+)]
 pub struct SystemPruneArgs {
     /// Remove all images that no container runs from, and all of the build cache
     #[arg(short, long)]
@@ -162,13 +165,14 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
         request.filter.until = Some(cache_filter::earlier(request.filter.until, filter::until(one)?));
     }
     let mut warning = "WARNING! This will remove:\n".to_owned();
+    let containers = "all stopped containers";
     let (images, cache) = if args.all {
         (ALL_IMAGES, "all build cache")
     } else {
         ("all dangling images", "unused build cache")
     };
     let volumes = args.volumes.then_some("all anonymous volumes not used by at least one container");
-    for what in [images, cache].into_iter().chain(volumes) {
+    for what in [containers, images, cache].into_iter().chain(volumes) {
         warning.push_str(&format!("  - {what}\n"));
     }
     if !args.filters.is_empty() {
@@ -179,6 +183,9 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
         return Ok(());
     }
     let store = world.open_store()?;
+    // First: an image that only a stopped container was made of is unused then.
+    let (containers, written) = remove_stopped(&store, &filters)?;
+    print_containers(&containers);
     let removed = remove_images(&store, args.all, &filters)?;
     print_images(&removed);
     // Labels are of images: docker prunes no cache by them.
@@ -191,7 +198,7 @@ pub fn system(world: &World, args: SystemPruneArgs) -> Result<(), CommandError> 
         true => super::volume::remove_unused(&store, false, &filters)?,
         false => 0,
     };
-    let freed = removed.freed.saturating_add(pruned.freed).saturating_add(volumes);
+    let freed = [removed.freed, pruned.freed, volumes].into_iter().fold(written, u64::saturating_add);
     reclaimed(freed, removed.deferred || pruned.deferred);
     Ok(())
 }

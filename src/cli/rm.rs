@@ -34,7 +34,17 @@ pub struct RmArgs {
 /// Removes the containers.
 pub fn rm(world: &World, args: RmArgs) -> Result<(), CommandError> {
     let store = world.open_store()?;
-    each(&args.containers, |name| match store.find_container(name) {
+    let mut names = args.containers;
+    if args.force {
+        names.retain(|name| {
+            let is_missing = matches!(store.find_container(name), Err(StoreError::NoContainer(_)));
+            if is_missing {
+                super::ui::note(&format!("Error: No such container: {name}\n"));
+            }
+            !is_missing
+        });
+    }
+    each(&names, |name| match store.find_container(name) {
         Ok(kept) => {
             remove(&store, &kept, args.force)?;
             if args.volumes {
@@ -42,10 +52,8 @@ pub fn rm(world: &World, args: RmArgs) -> Result<(), CommandError> {
             }
             Ok(())
         }
-        Err(StoreError::NoContainer(_)) if args.force => {
-            super::ui::note(&format!("Error: No such container: {name}\n"));
-            Ok(())
-        }
+        // Somebody else was faster.
+        Err(StoreError::NoContainer(_)) if args.force => Ok(()),
         Err(error) => Err(error.into()),
     })
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::error::CommandError;
 use super::world::World;
 use super::{find, pull, ui};
-use crate::image::{ContainerConfig, ImageId, Reference, SnapshotId};
+use crate::image::{ContainerConfig, ImageId, Reference, ReferenceError, SnapshotId};
 use crate::store::{Found, Store};
 
 /// The options.
@@ -42,8 +42,15 @@ pub fn find_or_pull(
     name: &str,
     args: &RunImageArgs,
 ) -> Result<Runnable, CommandError> {
-    let reference = name.parse::<Reference>().ok().map(|reference| reference.with_default_tag());
-    match (store.find(name), reference) {
+    let (found, parsed) = (store.find(name), name.parse::<Reference>());
+    // What looks like an id can be one that is not here.
+    if let (Err(error), Err(why)) = (&found, &parsed)
+        && error.is_not_found()
+        && !matches!(why, ReferenceError::LooksLikeId(_))
+    {
+        return Err(CommandError::new(why.to_string()));
+    }
+    match (found, parsed.ok().map(|reference| reference.with_default_tag())) {
         // What is found by an id is nothing that a registry knows.
         (Ok(Found::Image { name: Some(reference), .. }), _) if args.pull == RunPull::Always => {
             pull::fetch(world, store, &reference, args.quiet)?;

@@ -209,7 +209,7 @@ fn pretty(value: &Value) -> Result<String, CommandError> {
 }
 
 /// Returns a volume in the shape of `docker volume inspect` (Engine API v1.43, Volume).
-fn value_of(store: &Store, kept: &KeptVolume) -> Value {
+pub fn value_of(store: &Store, kept: &KeptVolume) -> Value {
     // As Go writes a map that nobody made.
     let map = |map: &BTreeMap<String, String>| if map.is_empty() { Value::Null } else { json!(map) };
     json!({

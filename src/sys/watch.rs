@@ -49,6 +49,11 @@ impl Watch {
     }
 }
 
+/// Waits as `Watch::wait` does, of the descriptor and the time alone: for those who have no watch.
+pub fn wait_for(also: Option<BorrowedFd<'_>>, limit: Duration) -> io::Result<bool> {
+    poll([None, also], Some(limit))
+}
+
 fn poll(fds: [Option<BorrowedFd<'_>>; 2], limit: Option<Duration>) -> io::Result<bool> {
     let mut fds: Vec<PollFd<'_>> =
         fds.iter().flatten().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
@@ -96,7 +101,10 @@ mod tests {
         let watch = Watch::of(directory.path()).unwrap();
         let (mine, other) = std::os::unix::net::UnixStream::pair().unwrap();
         assert!(!watch.wait(Some(mine.as_fd()), Some(Duration::ZERO)).unwrap());
+        assert!(!wait_for(Some(mine.as_fd()), Duration::ZERO).unwrap());
         drop(other);
         assert!(watch.wait(Some(mine.as_fd()), None).unwrap());
+        assert!(wait_for(Some(mine.as_fd()), Duration::MAX).unwrap());
+        assert!(!wait_for(None, Duration::from_millis(1)).unwrap());
     }
 }

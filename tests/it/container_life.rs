@@ -160,13 +160,25 @@ both! {
         assert_eq!(std::fs::read_dir(env.store().join("v1/containers")).unwrap().count(), 0);
     }
 
+    fn what_does_not_run_is_removed_to_make_room(env) {
+        env.busybox();
+        env.rbuild(&["run", "-d", "--name", "busy", "busybox:test", "sleep", "86400"]).ok();
+        let id = env.rbuild(&["create", "--label", "k=v", "busybox:test", "true"]).ok().stdout;
+        env.rbuild(&["system", "prune"]).ok().has("will remove:\n  - all stopped containers\n");
+        env.rbuild(&["system", "prune", "-f", "--filter", "label=other"]).ok().lacks("Deleted Containers");
+        env.rbuild(&["system", "prune", "-f"]).ok().has(&format!("Deleted Containers:\n{id}"));
+        env.rbuild(&["rm", "-f", "nobody", "busy"]).ok().prints("busy\n").has("No such container: nobody");
+        env.rbuild(&["export", "busy"]).exits(1).has("No such container: busy");
+    }
+
     fn an_image_beneath_a_container_stays_usable(env) {
         env.busybox();
         env.build(&env.dockerfile("FROM busybox:test\nRUN echo mine > /mine\n"), &["-t", "own"]);
         env.rbuild(&["create", "--name", "kept", "own", "cat", "/mine"]).ok();
         env.rbuild(&["rmi", "own"]).exits(1).has("is using its referenced image");
         env.rbuild(&["rmi", "-f", "own"]).ok();
-        env.rbuild(&["system", "prune", "-af"]).ok();
+        env.rbuild(&["image", "prune", "-af"]).ok();
+        env.rbuild(&["builder", "prune", "-af"]).ok();
         env.rbuild(&["start", "-a", "kept"]).ok().prints("mine\n");
     }
 }

@@ -248,7 +248,7 @@ both! {
         env.rbuild(&["image", "prune", "-f"]).ok();
         let (layer, step) = (bigs(env), outcome.step_ids().last().unwrap().to_string());
         assert_eq!(layer.len(), 1);
-        let mut container = env.rbuild(&["run", "-i", &step, "sh", "-c", "echo waits; read line; cat /n"]).stdin_pipe().spawn();
+        let mut container = env.rbuild(&["run", "--rm", "-i", &step, "sh", "-c", "echo waits; read line; cat /n"]).stdin_pipe().spawn();
         container.wait_for("waits\n");
         env.rbuild(&["prune", "-af"]).ok();
         assert_eq!(bigs(env), layer);

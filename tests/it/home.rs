@@ -87,6 +87,15 @@ both! {
         check("rbuild --file=no", "notes.txt");
         check("rbuild --build-arg ", "BASE=");
         check("rbuild nothing-at-all --nope", "");
+        env.rbuild(&["create", "--name", "web", "-v", "web-data:/d", "--entrypoint", "/x", "flask:1"]).ok();
+        check("rbuild logs w", "web");
+        check("rbuild container rm w", "web");
+        check("rbuild exec -i w", "web");
+        check("rbuild inspect w", "web web-data");
+        check("rbuild container inspect f", "");
+        check("rbuild run --network h", "host");
+        // The word after the colon.
+        check("rbuild run --network container:", "web");
         let id = env.rbuild(&["builds", "--format", "{{.ID}}"]).ok().stdout.lines().next().unwrap().to_owned();
         check(&format!("rbuild builds show {}", &id[..6]), &id);
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::common::TestEnv;
 use super::common::env::is_hex;
+use super::common::{TestEnv, Who};
 
 /// An image with labels, a port and a command of its own.
 fn app(env: &TestEnv) {
@@ -306,4 +306,23 @@ both! {
 /// Where a container's log is.
 fn log_of(env: &TestEnv, name: &str) -> PathBuf {
     env.rbuild(&["inspect", "-f", "{{.LogPath}}", name]).ok().stdout.trim().into()
+}
+
+/// Every watch of inotify is taken: the log is looked at now and then. Only a user namespace has such a limit of its own.
+#[test]
+fn logs_are_followed_without_a_watch() {
+    fn test(env: &TestEnv) {
+        env.busybox();
+        let gate = Gate::new(env);
+        let script = "mkfifo /d/p; echo ready; cat /d/p; echo last; exit 3";
+        detached(env, &["--name", "box", "-v", &gate.volume(), "busybox:test", "sh", "-c", script]);
+        let follow = "echo 0 > /proc/sys/user/max_inotify_instances; exec \"$0\" logs -f box";
+        let exe = env.exe();
+        let words = ["--user", "--map-root-user", "sh", "-ec", follow, exe.to_str().unwrap()];
+        let follower = env.program("unshare", &words).spawn();
+        follower.wait_for("ready\n");
+        gate.open("p");
+        follower.finish().ok().prints("ready\ngolast\n");
+    }
+    super::common::env::run_as(Who::User, test);
 }

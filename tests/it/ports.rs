@@ -6,6 +6,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use super::common::{Outcome, TestEnv, Who};
 
 /// Answers each connection with a page.
@@ -51,10 +53,10 @@ fn in_a_network(env: &TestEnv, script: &str) -> Outcome {
 }
 
 both! {
-    fn a_container_that_starts_again_keeps_its_port(env) {
+    fn a_port_that_is_taken_is_said_in_dockers_words(env) {
         env.busybox();
-        let publish = format!("127.0.0.1:{}:80", free_port());
-        let port: u16 = publish.split(':').nth(1).unwrap().parse().unwrap();
+        let port = free_port();
+        let publish = format!("127.0.0.1:{port}:80");
         env.rbuild(&["run", "-d", "--name", "web", "-p", &publish, "busybox:test", "sh", "-c", SERVER]).ok();
         assert!(page(port).contains("Hello World"));
         // Whoever comes second is told in docker's words, and nothing of it runs.
@@ -68,6 +70,31 @@ both! {
         assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the port is free with its container");
         env.rbuild(&["rm", "second"]).ok();
         env.rbuild(&["rm", "web"]).ok();
+    }
+
+    /// What its policy starts again keeps all its ports; `restart` binds those that were named once more.
+    fn a_container_that_starts_again_has_its_ports_again(env) {
+        env.busybox();
+        let port = free_port();
+        let publish = format!("127.0.0.1:{port}:80");
+        let options = ["--restart", "always", "-p", &publish, "-p", "127.0.0.1::81"];
+        let command = ["--name", "web", "busybox:test", "sh", "-c", SERVER];
+        env.rbuild(&[&["run", "-d"], &options[..], &command].concat()).ok();
+        assert!(page(port).contains("Hello World"));
+        let ports = env.rbuild(&["port", "web"]).ok().stdout;
+        let show = |what: &str| env.rbuild(&["inspect", "-f", what, "web"]).ok().stdout.trim().to_owned();
+        let first = Pid::from_raw(show("{{.State.Pid}}").parse().unwrap()).unwrap();
+        rustix::process::kill_process(first, Signal::KILL).unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        while show("{{.RestartCount}} {{.State.Status}}") != "1 running" {
+            assert!(Instant::now() < end, "it is not started again");
+            std::thread::yield_now();
+        }
+        assert!(page(port).contains("Hello World"));
+        assert_eq!(env.rbuild(&["port", "web"]).ok().stdout, ports);
+        env.rbuild(&["restart", "-t", "0", "web"]).ok();
+        assert!(page(port).contains("Hello World"));
+        env.rbuild(&["rm", "-f", "web"]).ok();
     }
 
     /// One publishes a port, the other reaches it at the address of the machine.

@@ -71,6 +71,8 @@ both! {
         env.run(&["x", "own"]).ok().prints("entry own\n");
         env.run(&["--entrypoint", "pwd", "x"]).ok().prints("/tmp\n");
         env.run(&["-w", "/etc", "--entrypoint", "pwd", "x"]).ok().prints("/etc\n");
+        env.run(&["-w", "etc", "x"]).exits(125).has("the working directory 'etc' is invalid, it needs to be an absolute path");
+        env.run(&["X"]).exits(125).has("must be lowercase");
         env.run(&["--entrypoint", "id", "x", "-u"]).ok().prints("1000\n");
         env.run(&["-u", "0:0", "--entrypoint", "id", "x", "-u"]).ok().prints("0\n");
         env.run(&["--user", "7:8", "--entrypoint", "sh", "x", "-c", "echo $(id -u):$(id -g)"]).ok().prints("7:8\n");

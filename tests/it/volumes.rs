@@ -16,6 +16,10 @@ both! {
         env.rbuild(&["volume", "ls", "-q", "--filter", "label=k=w"]).ok().prints("");
         env.rbuild(&["volume", "ls", "--format", "{{.Name}} {{.Labels}} {{.Links}}"]).ok().prints("data k=v 0\n");
         env.rbuild(&["volume", "inspect", "-f", "{{.Name}} {{.Driver}} {{.Scope}}", "data"]).ok().prints("data local local\n");
+        env.rbuild(&["inspect", "-f", "{{.Name}} {{.Scope}} {{.Labels.k}}", "data"]).ok().prints("data local v\n");
+        env.rbuild(&["inspect", "--type", "volume", "data"]).ok().has("\"Mountpoint\"");
+        env.rbuild(&["inspect", "--type", "volume", "busybox:test"]).exits(1).has("No such volume: busybox:test");
+        env.rbuild(&["inspect", "--type", "image", "data"]).exits(1).has("No such image: data:latest");
         env.rbuild(&["volume", "inspect", "none"]).exits(1).has("No such volume: none");
         env.rbuild(&["system", "df", "--format", "{{.Type}}: {{.TotalCount}} {{.Active}} {{.Size}}"]).ok().has("Local Volumes: 1 0 5B");
         env.rbuild(&["volume", "create", "a/b"]).exits(1).has("includes invalid characters for a local volume name");

@@ -160,6 +160,14 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
     if has("BUILD") {
         return plain(builds(place));
     }
+    if arg.get_id() == "network" && matches!(place.path.last().map(String::as_str), Some("run" | "create")) {
+        let joined = containers(place).into_iter().map(|(name, about)| (format!("container:{name}"), about));
+        return plain(texts(&["default", "none", "host"]).into_iter().chain(joined).collect());
+    }
+    // What follows the first is a command in it, or options of ps.
+    if has("CONTAINER") && arg.is_trailing_var_arg_set() && !place.positionals.is_empty() {
+        return paths(false, "");
+    }
     if has("CACHE") {
         let ids = store(place).and_then(|store| store.kept_mount_ids().ok()).unwrap_or_default();
         return plain(ids.into_iter().map(|id| (id, String::new())).collect());
@@ -168,10 +176,21 @@ fn value_of(place: &Place, arg: &Arg, before: &str, value: &str) -> Answer {
         let hosts: BTreeSet<String> = references(place).iter().map(|name| host(name)).collect();
         return plain(hosts.into_iter().map(|host| (host, String::new())).collect());
     }
+    let path: Vec<&str> = place.path.iter().map(String::as_str).collect();
+    let mut words = Vec::new();
+    if has("CONTAINER") || matches!(path[..], ["inspect"] | ["container", "inspect"]) {
+        words.extend(containers(place));
+    }
     if ["IMAGE", "REPOSITORY", "SOURCE", "TARGET"].iter().any(|word| has(word))
-        || (has("NAME") && (has("TAG") || has("ID")))
+        || (has("NAME") && (has("TAG") || has("ID")) && path != ["container", "inspect"])
     {
-        return plain(references(place).into_iter().map(|name| (name, String::new())).collect());
+        words.extend(references(place).into_iter().map(|name| (name, String::new())));
+    }
+    if path == ["inspect"] {
+        words.extend(volumes(place));
+    }
+    if !words.is_empty() {
+        return plain(words);
     }
     match () {
         () if has("FILE") || (has("PATH") && has("why")) => paths(false, ""),
@@ -208,6 +227,12 @@ fn references(place: &Place) -> Vec<String> {
 fn volumes(place: &Place) -> Vec<(String, String)> {
     let volumes = store(place).and_then(|store| store.volumes().ok()).unwrap_or_default();
     volumes.into_iter().map(|volume| (volume.name, String::new())).collect()
+}
+
+/// Lists the names of containers, each with its image.
+fn containers(place: &Place) -> Vec<(String, String)> {
+    let containers = store(place).and_then(|store| store.containers().ok()).unwrap_or_default();
+    containers.into_iter().map(|listed| (listed.kept.name, listed.kept.image_name)).collect()
 }
 
 fn host(name: &str) -> String {

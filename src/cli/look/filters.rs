@@ -9,7 +9,7 @@ use super::{Seen, words};
 use crate::cli::error::CommandError;
 use crate::cli::filter::{self, Filter};
 use crate::image::{ImageId, SnapshotId};
-use crate::store::{Found, Store, StoredImage};
+use crate::store::{Found, Store};
 
 /// The filters there are.
 pub const KNOWN: [&str; 15] = [
@@ -38,8 +38,11 @@ pub struct Conditions {
 
 #[derive(Debug, Default)]
 struct Ancestors {
+    /// The images that were named, and all that were made of them.
     images: Vec<ImageId>,
-    /// A container whose layers begin with one of these runs from what was made of it.
+    /// All images that are here.
+    known: Vec<ImageId>,
+    /// Of an image that is gone, layers alone tell what it was made of.
     layers: Vec<Vec<SnapshotId>>,
 }
 
@@ -132,19 +135,19 @@ impl Ancestors {
         match store.find(name) {
             Ok(Found::Image { id, .. }) => {
                 self.images.push(id);
-                let ancestor = store.image(&id)?;
-                // One that adds nothing but settings has the same layers.
-                let is_made_of = |image: &StoredImage| {
-                    image.layers.starts_with(&ancestor.layers)
-                        && image.config.history.starts_with(&ancestor.config.history)
-                };
-                let listed = store.images()?.into_iter();
-                self.images.extend(
-                    listed
-                        .filter(|listed| listed.image.as_ref().is_ok_and(is_made_of))
-                        .map(|listed| listed.id),
-                );
-                self.layers.extend((!ancestor.layers.is_empty()).then_some(ancestor.layers));
+                let named = store.image(&id)?;
+                let (layers, history) = (named.layers, named.config.history);
+                for listed in store.images()? {
+                    // Layers are not enough: an image that changes only settings has those of its base.
+                    let is_made_of_it = listed.image.is_ok_and(|image| {
+                        !history.is_empty()
+                            && image.layers.starts_with(&layers)
+                            && image.config.history.starts_with(&history)
+                    });
+                    self.images.extend(is_made_of_it.then_some(listed.id));
+                    self.known.push(listed.id);
+                }
+                self.layers.extend((!layers.is_empty()).then_some(layers));
                 Ok(())
             }
             Ok(Found::Step(_)) => Ok(()),
@@ -155,11 +158,10 @@ impl Ancestors {
     }
 
     fn have(&self, seen: &Seen) -> bool {
-        seen.kept.image.is_some_and(|image| self.images.contains(&image))
-            || self
-                .layers
-                .iter()
-                .any(|layers| seen.kept.layers.starts_with(layers) && seen.kept.layers.len() > layers.len())
+        match seen.kept.image {
+            Some(image) if self.known.contains(&image) => self.images.contains(&image),
+            _ => self.layers.iter().any(|layers| seen.kept.layers.starts_with(layers)),
+        }
     }
 }
 

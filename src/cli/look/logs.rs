@@ -14,7 +14,7 @@ use crate::container::State;
 use crate::container::control::Connection;
 use crate::container::log::{Entry, LogDriver, LogReader, Period, Stream, Tail};
 use crate::store::{Store, StoreError};
-use crate::sys::watch::Watch;
+use crate::sys::watch::{self, Watch};
 
 /// Print what a container wrote.
 ///
@@ -104,13 +104,16 @@ fn of_build(store: &Store, args: &LogsArgs, none: CommandError) -> Result<(), Co
 /// How long a wait lasts that nothing ends, where nobody would tell of the container's end.
 const UNTOLD: Duration = Duration::from_secs(1);
 
+/// How often the log is looked at where changes are not told of: all watches of inotify are taken.
+const UNWATCHED: Duration = Duration::from_millis(250);
+
 fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError> {
     let directory = store.container_dir(&seen.kept.id);
     let failed = |error: std::io::Error| {
         CommandError::new(format!("cannot read the log of {}: {error}", args.container))
     };
     // Watched first: nothing that is written after the reading goes unseen.
-    let watch = args.follow.then(|| Watch::of(&directory)).transpose().map_err(failed)?;
+    let watch = args.follow.then(|| Watch::of(&directory).ok()).flatten();
     let period = Period { since: args.since, until: args.until };
     let mut reader = LogReader::open(&directory.join("log"), period, args.tail).map_err(failed)?;
     let mut output = Output { streams: Streams::new(), args, is_within: [false; 2] };
@@ -119,7 +122,8 @@ fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError
         // Asked first: what was written before the end is read after that.
         let is_alive = args.follow && State::of(store, &seen.kept.id)?.is_alive();
         if is_alive && supervisor.is_none() {
-            supervisor = Connection::open(&directory).map_err(failed)?;
+            // Where it cannot be had, its end is found out by looking.
+            supervisor = Connection::open(&directory).ok().flatten();
         }
         while let Some(entry) = reader.next_entry().map_err(failed)? {
             if !output.entry(&entry) {
@@ -130,7 +134,6 @@ fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError
         if !output.streams.flush() || !is_alive || reader.is_over() || is_past {
             return Ok(());
         }
-        let Some(watch) = &watch else { return Ok(()) };
         // Its end is the end of the connection.
         let mut limit = supervisor.is_none().then_some(UNTOLD);
         if let Some(until) = args.until {
@@ -138,7 +141,12 @@ fn print(store: &Store, seen: &Seen, args: &LogsArgs) -> Result<(), CommandError
             let left = left + Duration::from_millis(1);
             limit = Some(limit.map_or(left, |limit| limit.min(left)));
         }
-        let was_it = watch.wait(supervisor.as_ref().map(Connection::fd), limit).map_err(failed)?;
+        let told = supervisor.as_ref().map(Connection::fd);
+        let was_it = match &watch {
+            Some(watch) => watch.wait(told, limit),
+            None => watch::wait_for(told, limit.map_or(UNWATCHED, |limit| limit.min(UNWATCHED))),
+        };
+        let was_it = was_it.map_err(failed)?;
         if was_it && supervisor.as_ref().is_some_and(Connection::is_gone) {
             supervisor = None;
         }

@@ -33,11 +33,16 @@ pub fn prune(world: &World, args: ContainerPruneArgs) -> Result<(), CommandError
     }
     let store = world.open_store()?;
     let (removed, freed) = remove_stopped(&store, &filters)?;
+    print_containers(&removed);
+    ui::line(&format!("Total reclaimed space: {}", units::exact_size(freed)));
+    Ok(())
+}
+
+/// Prints which went, if any did.
+pub fn print_containers(removed: &[String]) {
     if !removed.is_empty() {
         ui::line(&format!("Deleted Containers:\n{}\n", removed.join("\n")));
     }
-    ui::line(&format!("Total reclaimed space: {}", units::exact_size(freed)));
-    Ok(())
 }
 
 /// Removes what does not run and passes; returns the ids, and the bytes they had written.
