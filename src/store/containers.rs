@@ -121,8 +121,10 @@ impl Store {
         std::fs::create_dir(&layer).map_err(failed("make", &layer))?;
         std::fs::set_permissions(&layer, PermissionsExt::from_mode(0o755)).map_err(failed("make", &layer))?;
         write_config(draft.path(), kept)?;
-        self.take_container_name(&kept.name, &kept.id)?;
         let directory = self.container_dir(&kept.id);
+        // Until the container is there its name looks free to others.
+        let _lock = self.names_lock()?;
+        self.take_container_name(&kept.name, &kept.id)?;
         match atomic::rename_new(draft.path(), &directory) {
             Ok(true) => {
                 draft.keep();
@@ -136,10 +138,9 @@ impl Store {
         }
     }
 
-    /// Makes a name that of a container; one whose container is gone is free.
+    /// Makes a name that of a container; one whose container is gone is free. For whoever holds the names' lock.
     fn take_container_name(&self, name: &str, id: &ContainerId) -> Result<(), StoreError> {
         let link = self.paths.container_names.join(name);
-        let _lock = self.names_lock()?;
         match std::os::unix::fs::symlink(id.as_str(), &link) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -153,8 +154,8 @@ impl Store {
         std::os::unix::fs::symlink(id.as_str(), &link).map_err(failed("name a container", &link))
     }
 
+    /// Frees a name where it is that of this container. For whoever holds the names' lock.
     fn free_container_name(&self, name: &str, id: &ContainerId) -> Result<(), StoreError> {
-        let _lock = self.names_lock()?;
         match self.container_named(name)?.as_ref() == Some(id) {
             true => super::error::remove_file(&self.paths.container_names.join(name)),
             false => Ok(()),
@@ -173,11 +174,19 @@ impl Store {
         }
     }
 
-    /// Gives a container another name, and keeps the rest of its record as it is given.
+    /// Gives a container another name; the rest of its record stays as it is by then.
     pub fn rename_container(&self, kept: &mut KeptContainer, name: &str) -> Result<(), StoreError> {
+        let _lock = self.names_lock()?;
+        // Somebody else may have named or removed it meanwhile.
+        let none = || StoreError::NoContainer(kept.name.clone());
+        let now = self.container(&kept.id)?.ok_or_else(none)?;
+        *kept = now;
         self.take_container_name(name, &kept.id)?;
         let before = std::mem::replace(&mut kept.name, name.to_owned());
-        self.update_container(kept)?;
+        if let Err(error) = self.update_container(kept) {
+            self.free_container_name(name, &kept.id)?;
+            return Err(error);
+        }
         self.free_container_name(&before, &kept.id)
     }
 
@@ -211,17 +220,14 @@ impl Store {
             return Err(none());
         }
         let start = text.to_ascii_lowercase();
-        let ids = names_in(&self.paths.containers)?;
-        let mut found: Vec<String> = ids.into_iter().filter(|id| id.starts_with(&start)).collect();
-        match found.len() {
-            1 => {
-                let id = ContainerId::try_from(found.remove(0)).map_err(|_| none())?;
-                self.container(&id)?.ok_or_else(none)
-            }
-            0 => Err(none()),
+        let names = names_in(&self.paths.containers)?.into_iter().filter(|id| id.starts_with(&start));
+        let found: Vec<ContainerId> = names.filter_map(|name| name.try_into().ok()).collect();
+        match found.as_slice() {
+            [id] => self.container(id)?.ok_or_else(none),
+            [] => Err(none()),
             _ => Err(StoreError::Ambiguous {
                 text: text.to_owned(),
-                ids: found.into_iter().take(5).map(|id| id[..id.len().min(12)].to_owned()).collect(),
+                ids: found.iter().take(5).map(|id| id.short().to_owned()).collect(),
             }),
         }
     }
@@ -261,12 +267,21 @@ impl Store {
     /// Takes the lock of a container's supervisor; `None` where somebody holds it, or the container is gone.
     pub fn lock_container(&self, id: &ContainerId) -> Result<Option<ContainerLock>, StoreError> {
         let path = self.container_dir(id).join("lock");
-        match FileLock::try_exclusive(&path) {
-            // Removed meanwhile: the lock would be of nothing.
-            Ok(Some(lock)) if lock.is_still(&path).map_err(failed("lock", &path))? => {
-                Ok(Some(ContainerLock { _lock: lock }))
+        let take = || -> std::io::Result<Option<FileLock>> {
+            loop {
+                if let Some(lock) = FileLock::try_exclusive(&path)? {
+                    // Removed meanwhile: the lock would be of nothing.
+                    return Ok(lock.is_still(&path)?.then_some(lock));
+                }
+                // Whoever only looks (`is_container_held`) shares it for a moment; a holder never does.
+                if FileLock::try_shared(&path)?.is_none() {
+                    return Ok(None);
+                }
+                std::thread::yield_now();
             }
-            Ok(_) => Ok(None),
+        };
+        match take() {
+            Ok(lock) => Ok(lock.map(|lock| ContainerLock { _lock: lock })),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed("lock", &path)(e)),
         }
@@ -296,7 +311,14 @@ impl Store {
             Err(e) => return Err(failed("remove", &directory)(e)),
         }
         drop(lock);
-        self.free_container_name(&kept.name, &kept.id)?;
+        {
+            let _lock = self.names_lock()?;
+            // The record that was removed knows the name of now.
+            let record = read_if_there(&aside.join("config"))?;
+            let record = record.and_then(|bytes| serde_json::from_slice::<KeptContainer>(&bytes).ok());
+            let name = record.map_or_else(|| kept.name.clone(), |record| record.name);
+            self.free_container_name(&name, &kept.id)?;
+        }
         super::temporary::remove_tree(&aside).map_err(failed("remove", &aside))
     }
 
@@ -394,6 +416,68 @@ mod tests {
         assert!(store.find_container("three").is_err());
         assert!(store.lock_container(&one.id).unwrap().is_none());
         assert_eq!(store.containers().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_name_is_taken_once_however_many_want_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        for round in 0..20 {
+            let name = format!("same{round}");
+            let made = std::thread::scope(|scope| {
+                let create = || {
+                    let container = kept(&name, Vec::new());
+                    store.create_container(&container).map(|()| container.id)
+                };
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(create)).collect();
+                threads.into_iter().filter_map(|t| t.join().unwrap().ok()).collect::<Vec<_>>()
+            });
+            assert_eq!(made.len(), 1, "{name}");
+            assert_eq!(store.find_container(&name).unwrap().id, made[0]);
+        }
+        assert_eq!(store.containers().unwrap().len(), 20);
+    }
+
+    #[test]
+    fn a_container_that_is_renamed_twice_has_one_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let mut one = kept("one", Vec::new());
+        store.create_container(&one).unwrap();
+        // As another process knows it.
+        let mut other = one.clone();
+        store.rename_container(&mut one, "two").unwrap();
+        store.rename_container(&mut other, "three").unwrap();
+        for gone in ["one", "two"] {
+            assert!(store.find_container(gone).is_err(), "{gone}");
+        }
+        // By a record of old the name of now is freed.
+        let lock = store.lock_container(&one.id).unwrap().unwrap();
+        store.remove_container(&one, lock).unwrap();
+        assert_eq!(std::fs::read_dir(&store.paths.container_names).unwrap().count(), 0);
+        assert!(matches!(store.rename_container(&mut other, "four"), Err(StoreError::NoContainer(_))));
+    }
+
+    #[test]
+    fn a_look_at_a_container_keeps_nobody_from_holding_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let container = kept("one", Vec::new());
+        store.create_container(&container).unwrap();
+        drop(store.lock_container(&container.id).unwrap().unwrap());
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        store.is_container_held(&container.id).unwrap();
+                    }
+                });
+            }
+            let held = (0..2000).filter(|_| store.lock_container(&container.id).unwrap().is_some()).count();
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(held, 2000);
+        });
     }
 
     #[test]

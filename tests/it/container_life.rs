@@ -42,6 +42,43 @@ fn supervisor(env: &TestEnv) -> u32 {
 }
 
 both! {
+    fn who_takes_nothing_holds_nobody_up(env) {
+        env.busybox();
+        // Attached, and never reading: the pipe is full at once, and the container waits for it.
+        let script = format!("{{ {} --root {} run --name full busybox:test yes; echo $? >{}; }} | sleep 86400",
+            env.exe().display(), env.store().display(), env.path_str("code"));
+        let stuck = env.program("sh", &["-c", &script]).spawn();
+        until("it runs", || env.rbuild(&["ps", "-q", "--filter", "name=full"]).ok().stdout.len() == 13);
+        // Another one may come all the same.
+        let other = env.rbuild(&["attach", "full"]).spawn();
+        env.rbuild(&["stop", "-t", "0", "full"]).ok();
+        assert_eq!(state(env)["exit_code"], 137);
+        until("the client was told", || std::fs::read_to_string(env.path("code")).is_ok_and(|text| text == "137\n"));
+        until("the other was told", || other.ended());
+        env.rbuild(&["rm", "full"]).ok();
+        drop((other, stuck));
+    }
+
+    fn a_stop_that_waits_for_ages_waits(env) {
+        env.busybox();
+        detached(env, &["--name", "slow", "--stop-timeout", "9223372036854775807", "busybox:test", "sh", "-c",
+            "trap 'exit 6' TERM; while :; do sleep 0.01; done"]);
+        env.rbuild(&["stop", "slow"]).ok();
+        assert_eq!(state(env)["exit_code"], 6);
+        env.rbuild(&["start", "slow"]).ok();
+        env.rbuild(&["stop", "-t", "9223372036854775807", "slow"]).ok();
+        assert_eq!(state(env)["exit_code"], 6);
+    }
+
+    fn what_was_open_where_it_was_started_is_not_kept_open(env) {
+        env.busybox();
+        let script = format!("exec 7>&1; {} --root {} run -d busybox:test sleep 86400",
+            env.exe().display(), env.store().display());
+        // Whoever kept the pipe open would keep this from ending.
+        env.program("sh", &["-c", &script]).ok();
+        env.rbuild(&["rm", "-f", &env.rbuild(&["ps", "-q"]).ok().stdout[..12]]).ok();
+    }
+
     fn in_the_background_until_it_is_stopped(env) {
         env.busybox();
         let id = detached(env, &["--name", "web", "busybox:test", "sh", "-c", "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.01; done"]);

@@ -76,4 +76,11 @@ both! {
         run(&["--health-interval", "-1s"]).has("--health-interval cannot be negative");
         run(&["--health-timeout", "5"]).has("--health-timeout");
     }
+
+    fn a_check_ends_whatever_it_leaves_behind(env) {
+        let noisy = Up::idle(env, &["--health-cmd", "yes & exit 0", "--health-interval", "10ms"]);
+        until("it is healthy", || health(env, &noisy)["Status"] == "healthy");
+        let now = health(env, &noisy);
+        assert_eq!(now["Log"][0]["ExitCode"], 0, "{now}");
+    }
 }

@@ -4,7 +4,7 @@
 //! so are the connections they accept; those that this thread makes are the container's. Not here: how
 //! streams and datagrams are carried (`tcp`, `udp`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +36,8 @@ pub struct Forwarder {
 /// What all tasks of a forwarder share.
 pub(super) struct Shared {
     pub buffer: RefCell<Vec<u8>>,
+    /// How many bytes were read that nobody takes yet.
+    pub kept: Cell<usize>,
     /// One for each connection, and for each client of udp.
     pub places: Arc<Semaphore>,
     /// How many clients one udp port has at most.
@@ -106,6 +108,7 @@ fn run(
         let udp_clients = (places / 4).max(1);
         let shared = Rc::new(Shared {
             buffer: RefCell::new(vec![0; BUFFER]),
+            kept: Cell::new(0),
             places: Arc::new(Semaphore::new(places)),
             udp_clients,
         });

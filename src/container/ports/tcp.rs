@@ -17,6 +17,10 @@ use super::forward::Shared;
 const CONNECT: Duration = Duration::from_secs(30);
 /// How often one connection reads before the others have their turn.
 const ROUNDS: usize = 8;
+/// What all connections together may keep of what nobody takes yet, before each reads a little only.
+const PLENTY: usize = 32 << 20;
+/// What is read at once then.
+const SPARE: usize = 4 << 10;
 
 /// Accepts connections and carries each to `to`, as many at a time as there are places.
 pub(super) async fn serve(listener: TcpListener, to: SocketAddr, shared: Rc<Shared>) {
@@ -57,12 +61,12 @@ async fn carry(from: &TcpStream, to: &TcpStream, shared: &Shared) -> io::Result<
             tokio::task::yield_now().await;
         }
         let rest = match pass(from, to, shared) {
-            Ok(Some(rest)) => rest,
+            Ok(Some(rest)) => Kept::new(rest, shared),
             Ok(None) => break,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let mut rest = &rest[..];
+        let mut rest = &rest.bytes[..];
         while !rest.is_empty() {
             to.writable().await?;
             match to.try_write(rest) {
@@ -79,10 +83,30 @@ async fn carry(from: &TcpStream, to: &TcpStream, shared: &Shared) -> io::Result<
     }
 }
 
+/// What one side does not take yet, counted among what all keep.
+struct Kept<'a> {
+    bytes: Vec<u8>,
+    shared: &'a Shared,
+}
+
+impl Kept<'_> {
+    fn new(bytes: Vec<u8>, shared: &Shared) -> Kept<'_> {
+        shared.kept.set(shared.kept.get() + bytes.len());
+        Kept { bytes, shared }
+    }
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.shared.kept.set(self.shared.kept.get() - self.bytes.len());
+    }
+}
+
 /// Passes on what is there; returns what the other side does not take yet, `None` at the end.
 fn pass(from: &TcpStream, to: &TcpStream, shared: &Shared) -> io::Result<Option<Vec<u8>>> {
     let mut buffer = shared.buffer.borrow_mut();
-    let read = from.try_read(&mut buffer)?;
+    let room = if shared.kept.get() < PLENTY { buffer.len() } else { SPARE };
+    let read = from.try_read(&mut buffer[..room])?;
     if read == 0 {
         return Ok(None);
     }

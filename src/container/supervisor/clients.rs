@@ -2,10 +2,12 @@
 //!
 //! Not here: what happens to the container (`life`).
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::termios;
 
@@ -17,15 +19,55 @@ use crate::container::files::Freeze;
 use crate::container::{processes, signal};
 use crate::sandbox::TerminalSize;
 
-/// Accepts clients for as long as the process lives.
-pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) {
-    std::thread::spawn(move || {
-        while let Ok(connection) = control::accept(&listener) {
-            let shared = shared.clone();
-            std::thread::spawn(move || hear(&shared, &connection, None));
+/// Accepts clients for as long as the process lives, whatever is short meanwhile.
+///
+/// Where no thread can be made (the container's processes may have taken all that the user may have) what a
+/// client asks is answered here, unless that would keep the others waiting.
+pub(super) fn accept_all(shared: Arc<Shared>, listener: OwnedFd) -> io::Result<()> {
+    thread(move || {
+        loop {
+            let Ok(connection) = control::accept(&listener) else {
+                // No descriptors or memory are left; those that wait stay in line.
+                std::thread::sleep(SHORT_OF);
+                continue;
+            };
+            let connection = Arc::new(connection);
+            let (theirs, of) = (connection.clone(), shared.clone());
+            if thread(move || hear(&of, &theirs, None)).is_err() {
+                hear_one(&shared, &connection);
+            }
         }
-    });
+    })
 }
+
+/// Starts a thread; an error where the machine has none left.
+pub(super) fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().spawn(run).map(drop)
+}
+
+/// Does what ends a container, and refuses all else.
+fn hear_one(shared: &Arc<Shared>, connection: &Connection) {
+    let mut fds = [PollFd::from_borrowed_fd(connection.fd(), PollFlags::IN)];
+    let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+    if !matches!(rustix::event::poll(&mut fds, Some(&patience)), Ok(1..)) {
+        return;
+    }
+    let Ok(Some((request, _))) = connection.receive::<Request>() else { return };
+    shared.change(|live| live.busy += 1);
+    let reply = match request {
+        Request::Kill(number) => kill(shared, number),
+        Request::Stop { signal, timeout_s } => {
+            stop(shared, signal, timeout_s, true);
+            Reply::Done
+        }
+        _ => Reply::Refused("no thread is left for it: too many processes run".to_owned()),
+    };
+    let _ = connection.send(&reply, &[]);
+    shared.change(|live| live.busy -= 1);
+}
+
+/// How long is waited for descriptors or memory.
+const SHORT_OF: Duration = Duration::from_millis(50);
 
 /// Answers a client until it goes; `attached`: the number it is attached with already.
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
@@ -78,7 +120,8 @@ pub(super) fn attach(
     let (out, err) = (stdout.then(|| fds.next()).flatten(), stderr.then(|| fds.next()).flatten());
     let number = shared.streams.attach(connection.try_clone().ok()?, out, err);
     if let Some(input) = input {
-        feed(shared.clone(), input);
+        // Where no thread is left its input goes nowhere.
+        let _ = feed(shared.clone(), input);
     }
     Some(number)
 }
@@ -175,7 +218,9 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
     if let Some(running) = &live.running {
         let _ = running.signal(signal);
     }
-    let deadline = u64::try_from(timeout).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    // A time that no clock will show is never.
+    let seconds = u64::try_from(timeout).ok();
+    let deadline = seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
     while !live.over {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {

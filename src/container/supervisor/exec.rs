@@ -13,7 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use rustix::event::{PollFd, PollFlags};
 
 use super::Shared;
-use super::clients::set_size;
+use super::clients::{set_size, thread};
 use super::streams::write_to;
 use crate::container::control::{Connection, ExecRequest, Failure, Reply};
 use crate::container::state::Status;
@@ -92,7 +92,7 @@ pub(super) fn start(
     if let Some(control) = running.take_terminal() {
         terminal = Some(File::from(control.try_clone().map_err(failed)?));
         if let Some(typed) = typed {
-            pass_on(typed, File::from(control.try_clone().map_err(failed)?));
+            pass_on(typed, File::from(control.try_clone().map_err(failed)?)).map_err(failed)?;
         }
         pumps.push((control, stdout));
     }
@@ -105,11 +105,12 @@ pub(super) fn start(
         // The end of the container waits for what is to be told of this one.
         shared.change(|live| live.busy += 1);
     }
-    let (shared, ours) = (shared.clone(), executing.clone());
-    std::thread::spawn(move || {
+    let (of, ours) = (shared.clone(), executing.clone());
+    let started = thread(move || {
         let (done, all_done) = channel();
         for (from, to) in pumps {
-            pump(&ours, from, to.map(File::from), connection.try_clone().ok(), done.clone());
+            // Where no thread is left nobody reads what it writes, which it will notice.
+            let _ = pump(&ours, from, to.map(File::from), connection.try_clone().ok(), done.clone());
         }
         drop(done);
         while all_done.recv().is_ok() {}
@@ -120,9 +121,16 @@ pub(super) fn start(
                 Err(_) => (128 + crate::container::signal::KILL, false),
             };
             let _ = connection.send(&Reply::Exited { code, out_of_memory }, &[]);
-            shared.change(|live| live.busy -= 1);
+            of.change(|live| live.busy -= 1);
         }
     });
+    if let Err(error) = started {
+        if attached {
+            shared.change(|live| live.busy -= 1);
+        }
+        let _ = executing.running.kill();
+        return Err(failed(error));
+    }
     Ok(executing)
 }
 
@@ -201,9 +209,15 @@ fn failure(shared: &Shared, error: SandboxError) -> Failure {
 ///
 /// `done` is let go when the process has ended and all that it wrote is passed on. What it left behind may
 /// write on: that goes nowhere, as does all when the client is gone.
-fn pump(of: &Arc<Executing>, from: OwnedFd, to: Option<File>, client: Option<Connection>, done: Sender<()>) {
+fn pump(
+    of: &Arc<Executing>,
+    from: OwnedFd,
+    to: Option<File>,
+    client: Option<Connection>,
+    done: Sender<()>,
+) -> io::Result<()> {
     let of = of.clone();
-    std::thread::spawn(move || {
+    thread(move || {
         let mut from = File::from(from);
         let mut done = Some(done);
         let mut to = to.zip(client);
@@ -236,7 +250,7 @@ fn pump(of: &Arc<Executing>, from: OwnedFd, to: Option<File>, client: Option<Con
                 Err(_) => return,
             }
         }
-    });
+    })
 }
 
 /// What a pump waits for.
@@ -274,8 +288,8 @@ fn next(from: &File, of: Option<&Executing>, client: Option<&Connection>) -> Eve
 }
 
 /// Passes on what a client types to a terminal, on a thread of its own, until either is gone.
-fn pass_on(from: OwnedFd, mut to: File) {
-    std::thread::spawn(move || {
+fn pass_on(from: OwnedFd, mut to: File) -> io::Result<()> {
+    thread(move || {
         let mut from = File::from(from);
         let mut buffer = vec![0; 16 * 1024];
         loop {
@@ -290,7 +304,7 @@ fn pass_on(from: OwnedFd, mut to: File) {
                 Err(_) => return,
             }
         }
-    });
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use super::clients::thread;
 use super::{Live, Shared};
 use crate::container::health::{Checks, Health, OUTPUT_LIMIT, Probed};
 use crate::report::chain;
@@ -32,7 +33,8 @@ pub(super) fn at_end(live: &mut Live) {
 pub(super) fn watch(shared: &Arc<Shared>, running: &Arc<Running>) {
     let Some(checks) = Checks::of(&shared.settings.config) else { return };
     let (shared, running) = (shared.clone(), running.clone());
-    std::thread::spawn(move || {
+    // Where no thread is left it stays as it is: starting.
+    let _ = thread(move || {
         let started = Instant::now();
         while rest(&shared, &running, &checks, started) {
             let age = started.elapsed();
@@ -106,7 +108,7 @@ fn run(shared: &Shared, running: &Running, checks: &Checks) -> Result<(Option<i3
 
 /// Hears what a check says until it has ended, or for as long as it may; returns whether it has.
 ///
-/// What it leaves behind may keep the pipe open.
+/// What it leaves behind may keep the pipe open, and write to it without end.
 fn listen(check: &Running, mut from: File, until: Instant, said: &mut Said) -> bool {
     let mut buffer = vec![0; 16 * 1024];
     let mut open = true;
@@ -135,8 +137,8 @@ fn listen(check: &Running, mut from: File, until: Instant, said: &mut Said) -> b
         } else if ended {
             return true;
         }
-        if left.is_zero() && !ended {
-            return false;
+        if left.is_zero() || (ended && said.more) {
+            return ended;
         }
     }
 }

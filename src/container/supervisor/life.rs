@@ -2,6 +2,7 @@
 //!
 //! Not here: how its program is started (`launch`).
 
+use std::io;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,16 +10,18 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::clients::{accept_all, attach, hear, stop};
+use super::clients::{accept_all, attach, hear, stop, thread};
 use super::health;
 use super::launch::{Launched, Launcher};
 use super::streams::{Streams, pump};
 use super::{Live, Order, Shared, launcher, open_store, refuse};
+use crate::container::ContainerError;
 use crate::container::control::{self, Connection, Failure, Reply, Request};
 use crate::container::log::{LogWriter, Stream};
 use crate::container::mounts;
 use crate::container::settings::Settings;
 use crate::container::state::{State, Status};
+use crate::report::chain;
 use crate::sandbox::Exit;
 use crate::store::ContainerLock;
 
@@ -71,13 +74,20 @@ pub(super) fn live(
         }
     };
     begin(&shared, &launched, &mut starts);
-    let warnings = starts.warnings();
-    accept_all(shared.clone(), listener);
-    end_on_signals(&shared);
+    let mut warnings = starts.warnings();
+    let heard = accept_all(shared.clone(), listener);
+    if let Err(error) = heard.and_then(|()| end_on_signals(&shared)) {
+        // Nobody could end it.
+        shared.change(|live| live.last = true);
+        let _ = launched.running.kill();
+        let what = "cannot listen for what it is told".to_owned();
+        warnings.push(chain(&ContainerError::Io { what, source: error }));
+    }
     let _ = starter.send(&Reply::Started { warnings }, &[]);
     if let Ok(starter) = starter.try_clone() {
         let shared = shared.clone();
-        std::thread::spawn(move || hear(&shared, &starter, number));
+        // Where no thread is left it hears of the end all the same.
+        let _ = thread(move || hear(&shared, &starter, number));
     }
     go_on(&shared, launched, &mut starts);
     starts.leave();
@@ -127,18 +137,22 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        let pumps: Vec<_> =
+        let mut trouble = None;
+        for (from, stream) in
             [(launched.stdout.take(), Stream::Stdout), (launched.stderr.take(), Stream::Stderr)]
-                .into_iter()
-                .filter_map(|(from, stream)| Some(pump(shared.clone(), from?, stream)))
-                .collect();
-        let exit = launched.running.wait();
-        for pump in pumps {
-            let _ = pump.join();
+        {
+            let Some(from) = from else { continue };
+            if let Err(source) = pump(shared, &launched.running, from, stream) {
+                let what = "cannot pass on what it writes".to_owned();
+                trouble = Some(chain(&ContainerError::Io { what, source }));
+                let _ = launched.running.kill();
+            }
         }
+        let exit = launched.running.wait();
+        pass_on_the_rest(shared, exit.as_ref().ok());
         shared.streams.end_log();
         shared.streams.set_input(None);
-        let trouble = starts.finish(launched);
+        let trouble = starts.finish(launched).or(trouble);
         let again = shared.change(|live| {
             live.running = None;
             health::at_end(live);
@@ -196,6 +210,31 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
     }
 }
 
+/// Waits until all that the program wrote is passed on. When the container is to end for good, clients that
+/// take nothing are not waited for long.
+fn pass_on_the_rest(shared: &Shared, exit: Option<&Exit>) {
+    let mut patience = None;
+    let mut live = shared.live();
+    while live.pumps > 0 {
+        if !live.last {
+            live = shared.wait(live);
+            continue;
+        }
+        let until: Instant = *patience.get_or_insert_with(|| Instant::now() + LAST_WORDS);
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let code = exit.map_or(128 + crate::container::signal::KILL, |exit| exit.code());
+            shared.streams.abandon(code, exit == Some(&Exit::OutOfMemory));
+            live = shared.wait(live);
+            continue;
+        }
+        live = match shared.changed.wait_timeout(live, left) {
+            Ok((live, _)) => live,
+            Err(poisoned) => poisoned.into_inner().0,
+        };
+    }
+}
+
 /// Waits before the next start; returns whether there is to be one.
 fn rest(shared: &Shared, pause: Duration) -> bool {
     let until = Instant::now() + pause;
@@ -243,12 +282,12 @@ fn end(shared: &Arc<Shared>, lock: ContainerLock) {
 }
 
 /// Ends the container when the machine does.
-fn end_on_signals(shared: &Arc<Shared>) {
-    let Ok(mut signals) = Signals::new([SIGTERM, SIGINT, SIGHUP]) else { return };
+fn end_on_signals(shared: &Arc<Shared>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let shared = shared.clone();
-    std::thread::spawn(move || {
+    thread(move || {
         if signals.forever().next().is_some() {
             stop(&shared, None, None, false);
         }
-    });
+    })
 }

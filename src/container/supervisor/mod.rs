@@ -74,6 +74,8 @@ struct Live {
     size: Option<TerminalSize>,
     /// It is not to be started again.
     last: bool,
+    /// Threads that pass on what the program writes.
+    pumps: usize,
     /// How often its program has ended.
     ends: u64,
     /// Nothing more will happen.
@@ -116,6 +118,8 @@ pub fn run_supervisor_if_asked() -> Option<ExitCode> {
 fn supervise() -> io::Result<()> {
     // A terminal's signals are for the client; it tells us of them.
     let _ = rustix::process::setsid();
+    // Whatever else was open where we were started is none of a container's: a pipe would never end.
+    crate::sys::process::close_all_from(3)?;
     let starter = Connection::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
     // The connection must end when we say so.
     let null = std::fs::File::open("/dev/null")?;

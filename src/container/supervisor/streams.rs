@@ -1,29 +1,32 @@
 //! What a container writes and reads: to its log, to and from the clients that are attached.
 //!
-//! A client that takes nothing holds the container up, as a full pipe does; one that is gone is dropped.
+//! A client that takes nothing holds the container up, as a full pipe does; one that is gone is dropped, and
+//! so is every one that takes nothing when the container is to end and its program has.
 //! Not here: the log's form (`log`), what else clients ask (`clients`).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Shared;
-use super::clients::set_size;
+use super::clients::{set_size, thread};
 use crate::container::control::{Connection, Reply};
 use crate::container::log::{LogWriter, Stream};
-use crate::sandbox::TerminalSize;
+use crate::sandbox::{Running, TerminalSize};
 
 /// What poll(2) promises to fit where it says that a pipe can be written.
 const PIECE: usize = 4096;
+/// The most bytes that are read after the program's end: what the largest pipe of a user's holds, and more.
+const MOST_AT_END: usize = 2 << 20;
 
 /// The streams of a container.
 pub(super) struct Streams {
     log: LogWriter,
-    clients: Mutex<Vec<Client>>,
+    /// Never held while anything is written: who takes nothing must not hold up those who come and go.
+    clients: Mutex<Vec<Arc<Client>>>,
     input: Mutex<Option<File>>,
     next: Mutex<u64>,
 }
@@ -32,8 +35,8 @@ pub(super) struct Streams {
 struct Client {
     number: u64,
     connection: Connection,
-    stdout: Option<File>,
-    stderr: Option<File>,
+    stdout: Mutex<Option<File>>,
+    stderr: Mutex<Option<File>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -52,8 +55,8 @@ impl Streams {
             *next += 1;
             *next
         };
-        let (stdout, stderr) = (stdout.map(File::from), stderr.map(File::from));
-        locked(&self.clients).push(Client { number, connection, stdout, stderr });
+        let (stdout, stderr) = (Mutex::new(stdout.map(File::from)), Mutex::new(stderr.map(File::from)));
+        locked(&self.clients).push(Arc::new(Client { number, connection, stdout, stderr }));
         number
     }
 
@@ -66,6 +69,14 @@ impl Streams {
     pub fn ended(&self, code: i32, out_of_memory: bool) {
         for client in locked(&self.clients).drain(..) {
             let _ = client.connection.send(&Reply::Exited { code, out_of_memory }, &[]);
+        }
+    }
+
+    /// Tells all clients how the program ended, and waits no longer for those that take nothing.
+    pub fn abandon(&self, code: i32, out_of_memory: bool) {
+        for client in locked(&self.clients).iter() {
+            let _ = client.connection.send(&Reply::Exited { code, out_of_memory }, &[]);
+            client.connection.shut_down();
         }
     }
 
@@ -89,13 +100,13 @@ impl Streams {
 
     fn write(&self, stream: Stream, bytes: &[u8]) {
         self.log.write(stream, bytes);
-        let mut clients = locked(&self.clients);
-        for client in clients.iter_mut() {
-            let to = match stream {
-                Stream::Stdout => &mut client.stdout,
-                Stream::Stderr => &mut client.stderr,
-            };
-            if let Some(file) = to
+        let clients = locked(&self.clients).clone();
+        for client in clients {
+            let mut to = locked(match stream {
+                Stream::Stdout => &client.stdout,
+                Stream::Stderr => &client.stderr,
+            });
+            if let Some(file) = &*to
                 && write_to(file, &client.connection, bytes).is_err()
             {
                 *to = None;
@@ -126,26 +137,64 @@ pub(super) fn write_to(mut file: &File, client: &Connection, mut bytes: &[u8]) -
     Ok(())
 }
 
-/// Passes on what a program writes, on a thread of its own, until nobody can write it any more.
-pub(super) fn pump(shared: std::sync::Arc<Shared>, from: OwnedFd, stream: Stream) -> JoinHandle<()> {
-    std::thread::spawn(move || {
+/// Passes on what a program writes, on a thread of its own, until it has ended and all is passed on.
+///
+/// Its end may be handed to somebody outside of the container (SCM_RIGHTS), who is not waited for.
+pub(super) fn pump(shared: &Arc<Shared>, of: &Arc<Running>, from: OwnedFd, stream: Stream) -> io::Result<()> {
+    let (ours, of) = (shared.clone(), of.clone());
+    shared.change(|live| live.pumps += 1);
+    let started = thread(move || {
         let mut from = File::from(from);
         let mut buffer = vec![0; 64 * 1024];
-        loop {
-            match from.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => shared.streams.write(stream, &buffer[..count]),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // A terminal whose other end is gone gives EIO.
-                Err(_) => return,
+        let mut left = MOST_AT_END;
+        while left > 0 {
+            match is_ended(&of, &from) {
+                None => break,
+                Some(ended) => match from.read(&mut buffer) {
+                    Ok(0) => break,
+                    Ok(count) => {
+                        ours.streams.write(stream, &buffer[..count]);
+                        left = left.saturating_sub(if ended { count } else { 0 });
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    // A terminal whose other end is gone gives EIO.
+                    Err(_) => break,
+                },
             }
         }
-    })
+        ours.change(|live| live.pumps -= 1);
+    });
+    if started.is_err() {
+        shared.change(|live| live.pumps -= 1);
+    }
+    started
+}
+
+/// Waits until there is something to read, and tells whether the program had ended before; `None` where
+/// it has and there is nothing.
+fn is_ended(of: &Running, from: &File) -> Option<bool> {
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(of.pidfd(), PollFlags::IN), PollFd::new(from, PollFlags::IN)];
+        if rustix::event::poll(&mut fds, None).is_err() {
+            continue;
+        }
+        let [ended, readable] = fds.map(|fd| !fd.revents().is_empty());
+        match (ended, readable) {
+            (_, true) => return Some(ended),
+            // What was written before the end was there before it.
+            (true, false) => {
+                let mut fds = [PollFd::new(from, PollFlags::IN)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                return matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..)).then_some(true);
+            }
+            (false, false) => {}
+        }
+    }
 }
 
 /// Passes on what a client sends, on a thread of its own, until it ends.
-pub(super) fn feed(shared: std::sync::Arc<Shared>, from: OwnedFd) {
-    std::thread::spawn(move || {
+pub(super) fn feed(shared: Arc<Shared>, from: OwnedFd) -> io::Result<()> {
+    thread(move || {
         let mut from = File::from(from);
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -165,5 +214,5 @@ pub(super) fn feed(shared: std::sync::Arc<Shared>, from: OwnedFd) {
         if shared.settings.stdin_once && !shared.settings.terminal {
             shared.streams.set_input(None);
         }
-    });
+    })
 }
