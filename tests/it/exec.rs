@@ -104,6 +104,12 @@ both! {
         env.rbuild(&["top", &up.id]).exits(1).has(&not);
     }
 
+    fn what_it_leaves_behind_is_not_waited_for(env) {
+        let up = Up::idle(env, &[]);
+        let outcome = env.rbuild(&["exec", &up.id, "sh", "-c", "echo mine; yes & exit 3"]).exits(3);
+        assert!(outcome.stdout.starts_with("mine\n"), "{}", &outcome.stdout[..outcome.stdout.len().min(80)]);
+    }
+
     fn it_hears_signals_and_outlives_its_client(env) {
         let up = Up::idle(env, &[]);
         let script = "trap 'echo got-it; exit 7' TERM; echo rea''dy; sleep 86400 & wait";

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::Shared;
 use super::clients::{set_size, thread};
-use super::streams::write_to;
+use super::streams::{MOST_AT_END, write_to};
 use crate::container::control::{Connection, ExecRequest, Failure, Reply};
 use crate::container::state::Status;
 use crate::image::ContainerConfig;
@@ -37,6 +37,11 @@ impl Executing {
         if let Some(terminal) = &self.terminal {
             set_size(terminal, size);
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.running.pidfd(), PollFlags::IN)];
+        matches!(rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 }
 
@@ -221,6 +226,7 @@ fn pump(
         let mut from = File::from(from);
         let mut done = Some(done);
         let mut to = to.zip(client);
+        let mut left = MOST_AT_END;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             if done.is_some() || to.is_some() {
@@ -243,6 +249,13 @@ fn pump(
                         && write_to(file, client, &buffer[..count]).is_err()
                     {
                         to = None;
+                    }
+                    // What it left behind may write faster than it is read, and for ever.
+                    if done.is_some() && of.has_ended() {
+                        left = left.saturating_sub(count);
+                        if left == 0 {
+                            (done, to) = (None, None);
+                        }
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -20,7 +20,7 @@ use crate::sandbox::{Running, TerminalSize};
 /// What poll(2) promises to fit where it says that a pipe can be written.
 const PIECE: usize = 4096;
 /// The most bytes that are read after the program's end: what the largest pipe of a user's holds, and more.
-const MOST_AT_END: usize = 2 << 20;
+pub(super) const MOST_AT_END: usize = 2 << 20;
 
 /// The streams of a container.
 pub(super) struct Streams {
