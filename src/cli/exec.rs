@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
 
@@ -16,7 +17,7 @@ use super::error::CommandError;
 use super::world::World;
 use super::{foreground, ui};
 use crate::container::Attachment;
-use crate::container::control::{ExecRequest, Reply, Request};
+use crate::container::control::{Connection, ExecRequest, Reply, Request};
 
 /// Run a command in a container that runs.
 #[derive(Debug, Args)]
@@ -79,7 +80,7 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
     let connection = connect(&store, &kept)?;
     drop(store);
     // A terminal that is closed ends this process alone: SIGHUP is not passed on.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
     let (attachment, ours) = match args.detach {
         true => (Attachment::default(), None),
         false => attachment(args.interactive, args.tty).map(|(theirs, ours)| (theirs, Some(ours)))?,
@@ -100,6 +101,7 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
     connection.send(&request, &fds)?;
     drop(fds);
     drop(attachment);
+    until_answered(&connection, &mut signals)?;
     match connection.receive::<Reply>()? {
         Some((Reply::ExecStarted { warnings }, _)) => {
             warnings.iter().for_each(|warning| ui::note(&format!("{warning}\n")));
@@ -115,4 +117,21 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
     let Some(ours) = ours else { return Ok(0) };
     let attached = Attached { connection: &connection, terminal: args.tty, ours, keys, pass_signals: true };
     Ok(attached.until_the_end(signals)?.unwrap_or(0))
+}
+
+/// Waits for an answer. A container that is too busy to start anything may never give one: a signal then
+/// ends this command.
+fn until_answered(connection: &Connection, signals: &mut Signals) -> Result<(), CommandError> {
+    let look = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(connection.fd(), PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&look)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            _ => return Ok(()),
+        }
+        let ending = signals.pending().find(|signal| matches!(*signal, SIGINT | SIGTERM | SIGQUIT));
+        if let Some(signal) = ending {
+            return Err(CommandError::silent(128 + u8::try_from(signal).unwrap_or(0)));
+        }
+    }
 }
