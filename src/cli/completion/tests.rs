@@ -107,7 +107,7 @@ fn nothing_is_said_where_nothing_is_known() {
     nowhere(&format!("--root {} builds show ", store.display()));
     nowhere("-f /proc/self/nothing --target ");
     nowhere("-f - --target ");
-    nowhere("images --nope ");
+    nowhere(&format!("--root {} images --nope ", store.display()));
     assert!(!Path::new(&store).exists(), "completing makes no store");
 }
 
