@@ -45,18 +45,22 @@ both! {
     fn who_takes_nothing_holds_nobody_up(env) {
         env.busybox();
         // Attached, and never reading: the pipe is full at once, and the container waits for it.
-        let script = format!("{{ {} --root {} run --name full busybox:test yes; echo $? >{}; }} | sleep 86400",
-            env.exe().display(), env.store().display(), env.path_str("code"));
+        let (code, gone) = (env.path("code"), env.path("gone"));
+        let script = format!(
+            "{{ {exe} --root {root} run --name full busybox:test yes; echo $? >{code}; }} | until [ -e {gone} ] || ! [ -d {root} ]; do sleep 0.05; done",
+            exe = env.exe().display(), root = env.store().display(), code = code.display(), gone = gone.display());
         let stuck = env.program("sh", &["-c", &script]).spawn();
         until("it runs", || env.rbuild(&["ps", "-q", "--filter", "name=full"]).ok().stdout.len() == 13);
         // Another one may come all the same.
-        let other = env.rbuild(&["attach", "full"]).spawn();
+        let line = format!("{} --root {} attach full >/dev/null", env.exe().display(), env.store().display());
+        let other = env.program("sh", &["-c", &line]).spawn();
         env.rbuild(&["stop", "-t", "0", "full"]).ok();
         assert_eq!(state(env)["exit_code"], 137);
-        until("the client was told", || std::fs::read_to_string(env.path("code")).is_ok_and(|text| text == "137\n"));
+        until("the client was told", || std::fs::read_to_string(&code).is_ok_and(|text| text == "137\n"));
         until("the other was told", || other.ended());
         env.rbuild(&["rm", "full"]).ok();
-        drop((other, stuck));
+        std::fs::write(&gone, "").unwrap();
+        stuck.finish();
     }
 
     fn a_stop_that_waits_for_ages_waits(env) {
