@@ -51,7 +51,7 @@ both! {
         // A second name of one file in one layer stays one.
         let first = steps.iter().find(|files| files.contains_key("d/g")).unwrap();
         assert_eq!(first["d/b"].link.as_deref(), Some("d/a"), "{:?}", first["d/b"]);
-        env.rbuild(&["export", "app:2"]).fails().has("No such image: app:2");
+        env.rbuild(&["export", "app:2"]).fails().has("No such container: app:2");
     }
 
     /// Devices, owners and attributes: what an ordinary user's disk lacks is in the tar all the same.

@@ -205,7 +205,7 @@ both! {
         let built = env.build(&env.dockerfile("FROM app:1\nENV A=1\nENV B=1\n"), &[]);
         env.rbuild(&["inspect", "--type", "image", built.step_ids()[0]]).exits(1).has("No such image");
         env.rbuild(&["inspect", "--type", "step", built.step_ids()[0]]).ok();
-        env.rbuild(&["inspect", "--type", "volume", "app:1"]).exits(2).has("unknown type: \"volume\"");
+        env.rbuild(&["inspect", "--type", "network", "app:1"]).exits(2).has("unknown type: \"network\"");
         env.rbuild(&["inspect", "-s", "-f", "{{.Os}}", "app:1"]).ok().has("WARNING: --size ignored for image");
         let compact = env.rbuild(&["inspect", "-f", "json", "app:1"]).ok();
         assert!(compact.stdout.starts_with("[{\"Id\":\"sha256:") && compact.stdout.lines().count() == 1, "{compact}");

@@ -126,7 +126,7 @@ both! {
     fn system_prune(env) {
         app(env);
         let outcome = env.rbuild(&["system", "prune"]).stdin("").ok();
-        outcome.has("WARNING! This will remove:\n  - all dangling images\n  - unused build cache\n\nAre you sure");
+        outcome.has("WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n  - unused build cache\n\nAre you sure");
         let both = ["system", "prune", "-f", "--volumes", "--filter", "until=1h"];
         env.rbuild(&both).exits(1).has("The \"until\" filter is not supported with \"--volumes\"");
         env.rbuild(&["system", "prune", "-f"]).ok().has("Deleted build cache objects:\n").lacks("app:1");
