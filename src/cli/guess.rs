@@ -9,24 +9,8 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: &[&str] = &[
-    "attach",
-    "commit",
-    "container",
-    "cp",
-    "create",
-    "exec",
-    "info",
-    "kill",
-    "logs",
-    "ps",
-    "restart",
-    "rm",
-    "search",
-    "start",
-    "stop",
-    "wait",
-];
+const MISSING_COMMANDS: &[&str] =
+    &["events", "info", "network", "pause", "stats", "swarm", "unpause", "update"];
 
 /// Options of `docker build` and `docker run` that not every command of the kind has here.
 const MISSING_OPTIONS: [&str; 36] = [
@@ -133,7 +117,7 @@ mod tests {
         check("imges", "did you mean `rbuild images`?");
         check("loda", "did you mean `rbuild load`?");
         check("prune", "did you mean `rbuild system prune`");
-        check("ps", "this version has no `ps`");
+        check("pause", "this version has no `pause`");
         check("xyzzy", "rbuild --help");
         // A directory that is there, paths, options: for the build to say.
         for build in ["src", ".", "./nosuch", "a/b", "-", "-t", "--nope", "", "Nosuch"] {

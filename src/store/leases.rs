@@ -131,6 +131,16 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Store {
+    /// Lets go of all that is held, and removes what was temporary: for a process that ends without dropping
+    /// its store. What is done with the store afterwards takes hold of it anew.
+    pub fn close(&self) {
+        let trees = std::mem::take(&mut *locked(&self.trees));
+        drop(trees);
         let held = self.is_holding();
         locked(&self.hold).take();
         // A removal that found the store in use left its sweep to whoever ends last.

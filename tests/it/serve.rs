@@ -441,6 +441,10 @@ both! {
         server.control("1/cancel").is(202, "cancelled");
         server.wait(1, &["cancelled"]);
         server.wait(2, &["cancelled"]);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.control("1/cancel").status != 409 {
+            assert!(Instant::now() < deadline, "it is never over");
+        }
         server.control("1/cancel").is(409, "is over");
         server.control("7/cancel").is(404, "no such build");
         // Ended in the middle of a build: it waits, and is built after the next start, which ends it in time.

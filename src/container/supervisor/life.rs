@@ -266,6 +266,7 @@ fn end(shared: &Arc<Shared>, lock: ContainerLock) {
         let _ = state.keep(&shared.store, &shared.kept.id);
         drop(lock);
     }
+    shared.store.close();
     let until = Instant::now() + LAST_WORDS;
     let mut live = shared.live();
     live.over = true;
