@@ -1,6 +1,7 @@
 //! Bodies of answers: bytes in memory, and parts of files, read as fast as the client takes them.
 //!
-//! What the page cache has is read at once (preadv2, RWF_NOWAIT); for the rest a thread waits for the disk.
+//! What the page cache has is read at once (preadv2, RWF_NOWAIT); for the rest a thread waits for the disk. Of
+//! tmpfs, which knows no RWF_NOWAIT, all is in memory: a thread for each piece would cost twice the time.
 //! Buffers are used again, so that a connection has two at most.
 
 use std::fs::File;
@@ -18,6 +19,8 @@ use tokio::task::JoinHandle;
 
 /// How many bytes are read at once.
 const PIECE: usize = 128 * 1024;
+/// What statfs(2) calls tmpfs: linux/magic.h.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// How many buffers are kept for later.
 const MOST_BUFFERS: usize = 64;
 
@@ -67,6 +70,8 @@ impl Drop for Buffer {
 #[derive(Debug)]
 pub struct FileBody {
     file: Arc<File>,
+    /// How a piece is read without a thread.
+    at_once: ReadWriteFlags,
     at: u64,
     end: u64,
     buffers: Arc<Buffers>,
@@ -77,7 +82,9 @@ pub struct FileBody {
 impl FileBody {
     /// Makes a body of the bytes from `at` up to, without, `end`; the file must have them.
     pub fn new(file: File, at: u64, end: u64, buffers: Arc<Buffers>) -> FileBody {
-        FileBody { file: Arc::new(file), at, end, buffers, waiting: None }
+        let in_memory = rustix::fs::fstatfs(&file).is_ok_and(|of| of.f_type as u64 == TMPFS_MAGIC);
+        let at_once = if in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT };
+        FileBody { file: Arc::new(file), at_once, at, end, buffers, waiting: None }
     }
 
     /// Returns how many bytes are to come.
@@ -102,7 +109,7 @@ impl FileBody {
                 let mut buffer = self.buffers.take();
                 let wanted = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
                 let slice = &mut [IoSliceMut::new(&mut buffer.bytes[..wanted])];
-                match preadv2(&*self.file, slice, self.at, ReadWriteFlags::NOWAIT) {
+                match preadv2(&*self.file, slice, self.at, self.at_once) {
                     Ok(count) => {
                         buffer.filled = count;
                         Ok(buffer)
