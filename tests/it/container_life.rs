@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use super::common::TestEnv;
+use super::common::cage::Caged;
 use super::common::env::is_hex;
 
 /// Reads the only container's state file.
@@ -221,5 +222,23 @@ both! {
         env.rbuild(&["image", "prune", "-af"]).ok();
         env.rbuild(&["builder", "prune", "-af"]).ok();
         env.rbuild(&["start", "-a", "kept"]).ok().prints("mine\n");
+    }
+}
+
+both! {
+    fn a_container_that_is_not_made_leaves_nothing(env) {
+        env.busybox();
+        env.rbuild(&["create", "--name", "taken", "busybox:test", "true"]).ok();
+        // Its supervisor is there before it is.
+        let cases: [&[&str]; 4] = [
+            &["--pull", "never", "missing:1", "true"],
+            &["--name", "taken", "busybox:test", "true"],
+            &["--restart", "always", "--rm", "busybox:test", "true"],
+            &["--user", "nobody-of-that-name", "busybox:test", "true"],
+        ];
+        for args in cases {
+            let (code, said) = Caged::start(env, &env.rbuild(&["run"]).args(args)).finish();
+            assert_eq!(code, 125, "{args:?}: {said}");
+        }
     }
 }
