@@ -214,7 +214,7 @@ impl Progress {
                 Some(units::size(find::size(store, &store.image(&image.image).ok()?.layers)))
             };
             let sizes: Vec<String> = result.images.iter().filter_map(size).collect();
-            let (run, cached, took) = (steps(counts.run), counts.cached, seconds(took));
+            let (run, cached, took) = (units::count(counts.run, "step"), counts.cached, seconds(took));
             ui::note(&format!("{run} run, {cached} cached, {}, {took}\n", sizes.join(" + ")));
         }
     }
@@ -244,7 +244,8 @@ impl Progress {
             (Progress::View(view), error) => {
                 let (counts, took) = view.end();
                 if counts.steps > 0 {
-                    let (run, cached, took) = (steps(counts.run), counts.cached, seconds(took));
+                    let (run, cached, took) =
+                        (units::count(counts.run, "step"), counts.cached, seconds(took));
                     let left = counts.steps - counts.done;
                     // The one that the error is about.
                     let failed = usize::from(matches!(error, BuildError::Step(_)) && left > 0);
@@ -278,10 +279,6 @@ impl Progress {
             _ => error,
         }
     }
-}
-
-fn steps(count: usize) -> String {
-    format!("{count} step{}", if count == 1 { "" } else { "s" })
 }
 
 fn tell(sink: &dyn Reporter, findings: &Findings) {

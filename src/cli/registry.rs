@@ -32,7 +32,8 @@ const MADE: u64 = 8 << 30;
     args_conflicts_with_subcommands = true,
     after_help = "What is pushed is kept under --root. Variables of docker's registry that are honoured: REGISTRY_HTTP_ADDR, \
     REGISTRY_HTTP_TLS_CERTIFICATE, REGISTRY_HTTP_TLS_KEY, REGISTRY_AUTH_HTPASSWD_PATH, \
-    REGISTRY_STORAGE_DELETE_ENABLED, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY.\n\n\
+    REGISTRY_STORAGE_DELETE_ENABLED, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY, \
+    REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED.\n\n\
     Examples:\n  rbuild registry\n  rbuild push localhost:5000/app\n  \
     rbuild registry --listen :443 --tls-cert tls.crt --tls-key tls.key --htpasswd users\n  \
     rbuild registry --serve-local --read-only\n  \
@@ -118,6 +119,13 @@ pub fn place(global: &mut Global) {
 }
 
 const ROOT_DIRECTORY: &str = "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY";
+const READ_ONLY: &str = "REGISTRY_STORAGE_MAINTENANCE_READONLY";
+const READ_ONLY_ENABLED: &str = "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED";
+
+/// Starts of variables that keep somebody out or something secret, in a way that is not ours. Without them the
+/// registry would be more open than was asked for.
+const GUARDS: [&str; 3] = ["REGISTRY_AUTH_", "REGISTRY_HTTP_TLS_CLIENTCAS", "REGISTRY_HTTP_TLS_LETSENCRYPT"];
+const PASSWORDS: &str = "REGISTRY_AUTH_HTPASSWD_";
 
 /// Reads a duration as Go writes them.
 fn duration(option: &str, text: &str) -> Result<Duration, CommandError> {
@@ -258,14 +266,22 @@ impl Settings {
             _ => return Err(CommandError::usage("TLS takes both a certificate and its key")),
         };
         let htpasswd = file(args.htpasswd, "REGISTRY_AUTH_HTPASSWD_PATH");
-        match said("REGISTRY_AUTH") {
-            // Served open, it would not be what was asked for.
-            Some("htpasswd") if htpasswd.is_none() => {
-                return Err(CommandError::usage(
-                    "REGISTRY_AUTH is htpasswd, but no file of passwords is named",
-                )
+        let of_passwords = variables.iter().find(|(name, value)| {
+            name.starts_with(PASSWORDS) || (name == "REGISTRY_AUTH" && value == "htpasswd")
+        });
+        // Served open, it would not be what was asked for.
+        if let (None, Some((name, _))) = (&htpasswd, of_passwords) {
+            return Err(CommandError::usage(format!("{name} is set, but no file of passwords is named"))
                 .hint("name it with --htpasswd or REGISTRY_AUTH_HTPASSWD_PATH"));
-            }
+        }
+        let guards = |name: &str| GUARDS.iter().any(|guard| name.starts_with(guard));
+        if let Some((name, _)) =
+            variables.iter().find(|(name, _)| guards(name) && !name.starts_with(PASSWORDS))
+        {
+            return Err(CommandError::usage(format!("{name} is not known here"))
+                .hint("passwords come from --htpasswd, certificates from --tls-cert and --tls-key"));
+        }
+        match said("REGISTRY_AUTH") {
             None | Some("htpasswd" | "none") => {}
             Some(other) => {
                 return Err(CommandError::usage(format!(
@@ -275,10 +291,19 @@ impl Settings {
         }
         let truth = |name: &str| match said(name) {
             None => Ok(None),
-            Some("true" | "1" | "yes" | "on") => Ok(Some(true)),
-            Some("false" | "0" | "no" | "off") => Ok(Some(false)),
-            Some(other) => Err(CommandError::usage(format!("{name}: `{other}` is neither true nor false"))),
+            Some(text) => said_truth(text)
+                .map(Some)
+                .ok_or_else(|| CommandError::usage(format!("{name}: `{text}` is neither true nor false"))),
         };
+        // Docker's documentation has this one as a map, too: `{"enabled":true}`.
+        let map = said(READ_ONLY).map(|text| {
+            said_map(text).ok_or_else(|| {
+                CommandError::usage(format!(
+                    "{READ_ONLY}: `{text}` is not of the form `{{\"enabled\":true}}`"
+                ))
+            })
+        });
+        let read_only = truth(READ_ONLY_ENABLED)?.or(map.transpose()?).unwrap_or(false);
         let honoured = [
             "REGISTRY_HTTP_ADDR",
             "REGISTRY_HTTP_TLS_CERTIFICATE",
@@ -287,12 +312,14 @@ impl Settings {
             "REGISTRY_AUTH_HTPASSWD_PATH",
             "REGISTRY_STORAGE_DELETE_ENABLED",
             ROOT_DIRECTORY,
+            READ_ONLY,
+            READ_ONLY_ENABLED,
         ];
         let others = variables.iter().filter(|(name, _)| !honoured.contains(&name.as_str()));
         let notes = others.map(|(name, _)| format!("{name} has no effect here")).collect();
         Ok(Settings {
             listen: listen.unwrap_or_else(|| LISTEN.to_owned()),
-            read_only: args.read_only,
+            read_only: args.read_only || read_only,
             delete: truth("REGISTRY_STORAGE_DELETE_ENABLED")?.unwrap_or(true),
             htpasswd,
             anonymous_pull: args.anonymous_pull,
@@ -300,6 +327,23 @@ impl Settings {
             notes,
         })
     }
+}
+
+/// Reads true or false as YAML has them.
+fn said_truth(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" | "yes" | "on" => Some(true),
+        "false" | "0" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// Reads `{"enabled": BOOL}`, or the same without braces and quotes, as YAML allows.
+fn said_map(text: &str) -> Option<bool> {
+    let text = text.trim();
+    let text = text.strip_prefix('{').map_or(Some(text), |text| text.strip_suffix('}'))?;
+    let (key, value) = text.split_once(':')?;
+    (key.trim().trim_matches('"') == "enabled").then(|| said_truth(value.trim()))?
 }
 
 #[cfg(test)]
@@ -349,9 +393,31 @@ mod tests {
             [("REGISTRY_AUTH", "token")],
             [("REGISTRY_STORAGE_DELETE_ENABLED", "maybe")],
             [("REGISTRY_HTTP_TLS_KEY", "/k")],
+            [("REGISTRY_AUTH_HTPASSWD_REALM", "mine")],
+            [("REGISTRY_AUTH_TOKEN_REALM", "https://auth.example/token")],
+            [("REGISTRY_HTTP_TLS_CLIENTCAS_0", "/ca")],
+            [("REGISTRY_HTTP_TLS_LETSENCRYPT_EMAIL", "me@example.com")],
+            [(READ_ONLY, "true")],
+            [(READ_ONLY, "{\"enabled\":maybe}")],
+            [(READ_ONLY_ENABLED, "maybe")],
         ] {
             assert!(settings(&[], &variables).is_err(), "{variables:?}");
         }
+    }
+
+    #[test]
+    fn nothing_is_taken_where_the_variables_say_so() {
+        let check = |variables: &[(&str, &str)], words: &[&str], expect| {
+            let said = settings(words, variables).unwrap();
+            assert_eq!((said.read_only, said.notes.len()), (expect, 0), "{variables:?} {words:?}");
+        };
+        check(&[], &[], false);
+        check(&[(READ_ONLY, "{\"enabled\":true}")], &[], true);
+        check(&[(READ_ONLY, "{\"enabled\": false}")], &[], false);
+        check(&[(READ_ONLY, "enabled: true")], &[], true);
+        check(&[(READ_ONLY_ENABLED, "true")], &[], true);
+        check(&[(READ_ONLY, "{\"enabled\":true}"), (READ_ONLY_ENABLED, "false")], &[], false);
+        check(&[(READ_ONLY_ENABLED, "false")], &["--read-only"], true);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use clap::Args;
 use super::error::{CommandError, code};
 use super::hook::told;
 use super::ui;
+use super::units::count;
 use super::when;
 use super::world::{self, Global};
 use crate::report::excerpt;
@@ -46,7 +47,8 @@ pub fn serve(global: &Global, args: &ServeArgs) -> Result<(), CommandError> {
     let config = read(&args.config)?;
     if args.check {
         let rules: usize = config.projects.iter().map(|project| project.rules.len()).sum();
-        ui::line(&format!("{}: {} projects, {rules} rules", args.config.display(), config.projects.len()));
+        let (projects, rules) = (count(config.projects.len(), "project"), count(rules, "rule"));
+        ui::line(&format!("{}: {projects}, {rules}", args.config.display()));
         return Ok(());
     }
     // Files of a commit are to have the same rights whoever starts the server.

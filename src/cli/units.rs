@@ -8,6 +8,11 @@ pub fn size(bytes: u64) -> String {
     with_digits(bytes, 3)
 }
 
+/// Counts things: `1 step`, `2 steps`.
+pub fn count(number: usize, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Shows bytes with four digits, as docker's reports of disk space do: `1.982MB`.
 pub fn exact_size(bytes: u64) -> String {
     with_digits(bytes, 4)

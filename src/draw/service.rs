@@ -43,7 +43,8 @@ pub struct ServiceProject {
 pub fn service_page(projects: &[ServiceProject], builds: &[ServiceBuild]) -> String {
     let under_way = builds.iter().filter(|build| matches!(build.state, "building" | "pushing")).count();
     let waiting = builds.iter().filter(|build| build.state == "pending").count();
-    let cards: String = [("projects", projects.len()), ("under way", under_way), ("waiting", waiting)]
+    let named = if projects.len() == 1 { "project" } else { "projects" };
+    let cards: String = [(named, projects.len()), ("under way", under_way), ("waiting", waiting)]
         .iter()
         .map(|(name, number)| card(&number.to_string(), name))
         .collect();

@@ -153,6 +153,7 @@ stories! {
     processes
     push_images
     registry
+    registry_image
     restart
     trigger
     volumes

@@ -130,6 +130,14 @@ both! {
         let row: Value = serde_json::from_str(&env.rbuild(&["ps", "--format", "json"]).ok().stdout).unwrap();
         assert_eq!((&row["Labels"], &row["ID"]), (&json!("org.team=a,tier=web"), &json!(third[..12])));
         env.rbuild(&["ps", "-s", "--format", "{{.Size}}"]).ok().has("B (virtual ");
+        // An id is shown as one, however it was written.
+        let whole = env.rbuild(&["inspect", "-f", "{{.Image}}", "third"]).ok().stdout.trim().to_owned();
+        for (name, called) in [("by-digest", whole.as_str()), ("by-id", &whole["sha256:".len()..][..5])] {
+            create(env, &["--name", name, called]);
+            let shown = env.rbuild(&["ps", "-l", "--format", "{{.Names}} {{.Image}}"]).ok();
+            shown.prints(&format!("{name} {}\n", &whole["sha256:".len()..][..12]));
+            env.rbuild(&["rm", name]).ok();
+        }
         // The image has another name now, and its own is another's.
         env.rbuild(&["tag", "busybox:test", "app"]).ok();
         let image = env.rbuild(&["inspect", "-f", "{{.Image}}", "third"]).ok();

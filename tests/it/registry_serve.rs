@@ -347,6 +347,7 @@ fn what_it_is_told_not_to_do_it_does_not() {
         .var("REGISTRY_HTTP_ADDR", "127.0.0.1:0")
         .var("REGISTRY_STORAGE_DELETE_ENABLED", "false")
         .var("REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY", &root)
+        .var("REGISTRY_STORAGE_MAINTENANCE_READONLY", "{\"enabled\":true}")
         .var("REGISTRY_LOG_LEVEL", "debug")
         .spawn();
     started.wait_for("Listening on ");
@@ -355,8 +356,16 @@ fn what_it_is_told_not_to_do_it_does_not() {
     assert!(!said.contains("can be reached from other machines"), "{said}");
     let host = said.lines().find_map(|line| line.strip_prefix("Listening on http://")).unwrap().to_owned();
     let served = Served { job: started, host };
-    assert!(served.ask("DELETE /v2/a/manifests/1", b"").starts_with("HTTP/1.1 405"));
+    for head in ["DELETE /v2/a/manifests/1", "POST /v2/a/blobs/uploads/"] {
+        assert!(served.ask(head, b"").starts_with("HTTP/1.1 405"), "{head}");
+    }
     assert!(std::path::Path::new(&root).join("v1/registry/blobs").is_dir());
     served.end().ok();
-    env.rbuild(&["registry"]).var("REGISTRY_AUTH", "token").exits(2).has("REGISTRY_AUTH");
+    for (name, value) in [
+        ("REGISTRY_AUTH", "token"),
+        ("REGISTRY_AUTH_TOKEN_REALM", "x"),
+        ("REGISTRY_HTTP_TLS_CLIENTCAS_0", "x"),
+    ] {
+        env.rbuild(&["registry"]).var(name, value).exits(2).has(name);
+    }
 }

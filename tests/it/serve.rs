@@ -506,7 +506,7 @@ both! {
             told.has_all(words);
         };
         let good = project("app", "https://git.example/app.git", "", MAIN);
-        check(&good, 0, &["1 projects, 1 rules", "everybody on this machine can read the secrets"]);
+        check(&good, 0, &["1 project, 1 rule", "everybody on this machine can read the secrets"]);
         check(&good.replace("branch", "brunch"), 2, &["serve.toml:", "unknown field `brunch`"]);
         check(&good.replace(TOKEN, "short"), 2, &["token = \"short\"", "a token is", "openssl rand"]);
         check("[[project]", 2, &["serve.toml:2"]);

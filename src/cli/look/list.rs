@@ -142,16 +142,17 @@ fn joined(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
-/// Returns what the user called the image, as long as that is still its name; then its id.
+/// Returns what the user called the image, as long as that is still its name; then its id. As docker has it, a
+/// name is shown without its digest unless all is to be seen `whole`.
 fn image(store: &Store, seen: &Seen, whole: bool) -> String {
-    let Some(id) = seen.kept.image else { return seen.kept.image_name.clone() };
-    let is_still = matches!(
-        store.find(&seen.kept.image_name),
-        Ok(Found::Image { id: found, .. }) if found == id
-    );
-    let by_id = id.to_string().trim_start_matches("sha256:").starts_with(&seen.kept.image_name);
+    let called = seen.kept.image_name.as_str();
+    let Some(id) = seen.kept.image else { return called.to_owned() };
+    let is_still = matches!(store.find(called), Ok(Found::Image { id: found, .. }) if found == id);
+    let hex = called.strip_prefix("sha256:").unwrap_or(called);
+    let by_id = id.to_string().trim_start_matches("sha256:").starts_with(hex);
     match (is_still && !by_id, whole) {
-        (true, _) => seen.kept.image_name.clone(),
+        (true, true) => called.to_owned(),
+        (true, false) => called.split_once('@').map_or(called, |(name, _)| name).to_owned(),
         (false, true) => id.to_string(),
         (false, false) => id.short(),
     }
