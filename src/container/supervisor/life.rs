@@ -49,7 +49,7 @@ pub(super) fn live(
     let directory = store.container_dir(&order.id);
     let log = LogWriter::open(&directory.join("log"), &settings.log).map_err(|error| refuse(&error))?;
     let listener = control::listen(&directory).map_err(|error| refuse(&error))?;
-    let before = State::of(&store, &order.id).unwrap_or_default();
+    let before = State::settle(&store, &order.id).unwrap_or_default();
     let first_time = before.started.is_none();
     let (launcher, networks) = launcher(&order);
     let shared = Arc::new(Shared {
