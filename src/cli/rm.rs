@@ -73,8 +73,17 @@ fn lock(store: &Store, kept: &KeptContainer, force: bool) -> Result<Option<Conta
     let until = Instant::now() + LETTING_GO;
     loop {
         // Each time: one that was being started may run by now.
-        if State::of(store, &kept.id)?.is_alive() {
-            end(store, kept, force)?;
+        if !force && State::of(store, &kept.id)?.is_alive() {
+            return Err(CommandError::new(format!(
+                "You cannot remove a running container {}. Stop the container before attempting removal or force remove",
+                kept.id
+            ))
+            .hint(format!("`rbuild stop {0}`, or `rbuild rm -f {0}`", kept.name)));
+        }
+        // Whoever listens hears, whatever the state says: it could be starting.
+        if force && let Some(connection) = Connection::open(&store.container_dir(&kept.id))? {
+            let stop = Request::Stop { signal: Some(KILL), timeout_s: Some(0) };
+            super::containers::ask(&connection, &stop)?;
         }
         if let Some(lock) = store.lock_container(&kept.id)? {
             return Ok(Some(lock));
@@ -91,20 +100,4 @@ fn lock(store: &Store, kept: &KeptContainer, force: bool) -> Result<Option<Conta
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Ends a container that runs, where that is wished.
-fn end(store: &Store, kept: &KeptContainer, force: bool) -> Result<(), CommandError> {
-    if !force {
-        return Err(CommandError::new(format!(
-            "You cannot remove a running container {}. Stop the container before attempting removal or force remove",
-            kept.id
-        ))
-        .hint(format!("`rbuild stop {0}`, or `rbuild rm -f {0}`", kept.name)));
-    }
-    if let Some(connection) = Connection::open(&store.container_dir(&kept.id))? {
-        let stop = Request::Stop { signal: Some(KILL), timeout_s: Some(0) };
-        super::containers::ask(&connection, &stop)?;
-    }
-    Ok(())
 }
