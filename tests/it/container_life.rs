@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::common::TestEnv;
 use super::common::env::is_hex;
+use super::common::{TestEnv, Who};
 
 /// Reads the only container's state file.
 fn state(env: &TestEnv) -> Value {
@@ -166,6 +166,52 @@ both! {
         env.rbuild(&["wait", "orphan"]).ok().prints("137\n");
         env.rbuild(&["start", "orphan"]).ok();
         env.rbuild(&["rm", "-f", "orphan"]).ok();
+    }
+
+    fn a_killed_supervisors_state_is_put_right_by_who_comes_next(env) {
+        env.busybox();
+        detached(env, &["--name", "orphan", "busybox:test", "sleep", "86400"]);
+        rustix::process::kill_process(Pid::from_raw(supervisor(env) as i32).unwrap(), Signal::KILL).unwrap();
+        until("nobody holds it", || env.rbuild(&["ps", "-aq", "--filter", "status=exited"]).ok().stdout.len() == 13);
+        // The copy holds it for as long as it waits for more: no reason to take it for running.
+        let mut copy = env.rbuild(&["cp", "-", "orphan:/tmp"]).stdin_pipe().spawn();
+        until("it is said to have ended", || state(env)["status"] == "Exited");
+        env.rbuild(&["ps", "-a"]).ok().has("Exited (137), supervisor killed");
+        copy.write(&[0; 1024]);
+        copy.finish().ok();
+        env.rbuild(&["rm", "orphan"]).ok();
+    }
+
+    fn what_runs_is_ended_whatever_its_state_says(env) {
+        env.busybox();
+        for (name, command) in [("one", &["rm", "-f", "one"][..]), ("two", &["stop", "-t", "0", "two"])] {
+            detached(env, &["--name", name, "busybox:test", "sleep", "86400"]);
+            let pid = state(env)["pid"].as_u64().unwrap();
+            // As one that is being started, or whose state no disk took.
+            let folder = std::fs::read_dir(env.store().join("v1/containers")).unwrap().next().unwrap().unwrap();
+            std::fs::remove_file(folder.path().join("state")).unwrap();
+            env.rbuild(command).ok();
+            assert!(!is_alive(pid), "{name}");
+        }
+        env.rbuild(&["rm", "two"]).ok();
+    }
+
+    /// A user may have so many processes; who has rights over the machine is not counted.
+    fn where_no_thread_is_left(env) {
+        env.busybox();
+        detached(env, &["--name", "full", "busybox:test", "sleep", "86400"]);
+        let pid = Pid::from_raw(supervisor(env) as i32).unwrap();
+        let one = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nproc, one).unwrap();
+        env.rbuild(&["top", "full"]).ok().has("sleep 86400");
+        env.rbuild(&["cp", "full:/etc/passwd", "-"]).ok();
+        let executed = env.rbuild(&["exec", "full", "true"]).output();
+        match env.who {
+            Who::Root => executed.ok(),
+            Who::User => executed.exits(126).has("no thread is left for it: too many processes run"),
+        };
+        env.rbuild(&["stop", "-t", "0", "full"]).ok();
+        env.rbuild(&["rm", "full"]).ok();
     }
 
     fn a_client_that_is_killed_leaves_the_container(env) {
