@@ -200,9 +200,7 @@ both! {
     fn where_no_thread_is_left(env) {
         env.busybox();
         detached(env, &["--name", "full", "busybox:test", "sleep", "86400"]);
-        let pid = Pid::from_raw(supervisor(env) as i32).unwrap();
-        let one = rustix::process::Rlimit { current: Some(1), maximum: Some(1) };
-        rustix::process::prlimit(Some(pid), rustix::process::Resource::Nproc, one).unwrap();
+        env.program("prlimit", &["--nproc=1", "--pid", &supervisor(env).to_string()]).ok();
         env.rbuild(&["top", "full"]).ok().has("sleep 86400");
         env.rbuild(&["cp", "full:/etc/passwd", "-"]).ok();
         let executed = env.rbuild(&["exec", "full", "true"]).output();
