@@ -62,8 +62,9 @@ pub fn stop(
 /// Starts a container in the background.
 pub fn start(world: &World, store: &Store, kept: &KeptContainer) -> Result<(), CommandError> {
     store.let_go()?;
-    let order = world.order(store, &kept.id);
-    let Started { warnings, .. } = crate::container::start(&order, None).map_err(not_started)?;
+    let supervisor = world.supervisor(false).map_err(not_started)?;
+    let Started { warnings, .. } =
+        supervisor.start(&world.order(store, &kept.id), None).map_err(not_started)?;
     for warning in warnings {
         ui::note(&format!("{warning}\n"));
     }

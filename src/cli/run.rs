@@ -79,12 +79,14 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     }
     let keys = super::attached::detach_keys(&args.detach_keys)?;
     let store = world.open_store()?;
+    // It loads while the container is made.
+    let supervisor = world.supervisor(args.container.options.private_network()).map_err(not_started)?;
     let made = make(world, &store, &args.container, !args.detach)?;
     let Made { kept, settings } = &made;
     let mut order = world.order(&store, &kept.id);
     if args.detach {
-        let started = crate::container::start(&order, None).map_err(not_started);
-        for warning in started?.warnings {
+        let started = supervisor.start(&order, None).map_err(not_started)?;
+        for warning in started.warnings {
             ui::note(&format!("{warning}\n"));
         }
         ui::line(kept.id.as_str());
@@ -95,7 +97,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let (attachment, ours) = attachment(args.container.interactive, settings.terminal)?;
     order.attached = true;
     store.let_go()?;
-    let mut started = crate::container::start(&order, Some(attachment)).map_err(not_started)?;
+    let mut started = supervisor.start(&order, Some(attachment)).map_err(not_started)?;
     for warning in std::mem::take(&mut started.warnings) {
         ui::note(&format!("{warning}\n"));
     }

@@ -102,7 +102,8 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
     let mut order = world.order(store, &kept.id);
     order.attached = true;
     store.let_go()?;
-    let mut started = crate::container::start(&order, Some(attachment)).map_err(not_started)?;
+    let supervisor = world.supervisor(false).map_err(not_started)?;
+    let mut started = supervisor.start(&order, Some(attachment)).map_err(not_started)?;
     for warning in std::mem::take(&mut started.warnings) {
         ui::note(&format!("{warning}\n"));
     }

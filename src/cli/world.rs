@@ -19,7 +19,7 @@ use super::quota;
 use super::reach::Reach;
 use super::snapshotter::SnapshotterOption;
 use crate::build::{Busybox, Engine};
-use crate::container::Order;
+use crate::container::{Order, Preparation, StartError, Supervisor};
 use crate::context::GitOptions;
 use crate::net::{Client, ClientOptions, ProxySettings, RetryListener, RetryPolicy};
 use crate::registry::{ConfigFile, CredentialOptions, Registries, RegistryOptions, SettingsFile};
@@ -175,6 +175,15 @@ impl World {
         })
     }
 
+    /// Starts a supervisor for a container, which may not be there yet; `network`: it will likely have a private one.
+    pub fn supervisor(&self, network: bool) -> Result<Supervisor, StartError> {
+        Supervisor::begin(&Preparation {
+            path: std::env::var("PATH").unwrap_or_default(),
+            chroot: self.launcher.isolation() == Isolation::Chroot,
+            network,
+        })
+    }
+
     /// Makes what the supervisor of a container needs to know.
     pub fn order(&self, store: &Store, id: &ContainerId) -> Order {
         Order {
@@ -183,8 +192,6 @@ impl World {
             xattrs: store.options().xattrs,
             sync: self.sync,
             snapshotter: self.snapshotter.map(|snapshotter| snapshotter.to_string()),
-            path: std::env::var("PATH").unwrap_or_default(),
-            chroot: self.launcher.isolation() == Isolation::Chroot,
             resolv_conf: self.resolv_conf.clone(),
             attached: false,
             terminal: terminal_size(),

@@ -23,9 +23,9 @@ mod supervisor;
 
 pub use process::{NoCommand, Start, Wishes, start as merge};
 pub use settings::{BadRestart, RestartPolicy, Settings};
-pub use start::{Attachment, StartError, Started, start};
+pub use start::{Attachment, StartError, Started, Supervisor};
 pub use state::{State, Status};
-pub use supervisor::{Order, run_supervisor_if_asked};
+pub use supervisor::{Order, Preparation, run_supervisor_if_asked};
 
 use crate::layer::LayerError;
 use crate::sandbox::SandboxError;

@@ -1,4 +1,4 @@
-//! Starts a container: its supervisor, and the word from it whether the program runs.
+//! Starts a container: its supervisor, which may be begun before the container is made, and the word from it whether the program runs.
 //!
 //! Not here: what the supervisor does (`supervisor`).
 
@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use super::control::{Connection, Failure, Reply, Request};
-use super::supervisor::{Order, SUPERVISOR_NAME};
+use super::supervisor::{Order, Preparation, SUPERVISOR_NAME};
 
 /// Says why a container was not started.
 #[derive(Debug, thiserror::Error)]
@@ -58,30 +58,47 @@ impl Started {
     }
 }
 
-/// Starts a container, attached to a client's streams where there are any.
-pub fn start(order: &Order, attachment: Option<Attachment>) -> Result<Started, StartError> {
-    let failed = StartError::Supervisor;
-    let (ours, theirs) = Connection::pair().map_err(failed)?;
-    // They wait in the socket until the supervisor reads them.
-    ours.send(order, &[]).map_err(failed)?;
-    if let Some(attachment) = attachment {
-        attachment.ask(&ours).map_err(failed)?;
+/// A supervisor that has no container yet. When this is dropped, it ends.
+#[derive(Debug)]
+pub struct Supervisor {
+    connection: Connection,
+    child: Child,
+}
+
+impl Supervisor {
+    /// Starts one: while it loads and prepares, the container can be made.
+    pub fn begin(preparation: &Preparation) -> Result<Supervisor, StartError> {
+        let failed = StartError::Supervisor;
+        let (connection, theirs) = Connection::pair().map_err(failed)?;
+        // It waits in the socket until the supervisor reads it.
+        connection.send(preparation, &[]).map_err(failed)?;
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0(SUPERVISOR_NAME).env_clear().current_dir("/");
+        command.stdin(theirs.into_fd()).stdout(Stdio::null()).stderr(Stdio::null());
+        // With the command the supervisor's end is closed here: or its death would not be seen.
+        Ok(Supervisor { child: command.spawn().map_err(failed)?, connection })
     }
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0(SUPERVISOR_NAME).env_clear().current_dir("/");
-    command.stdin(theirs.into_fd()).stdout(Stdio::null()).stderr(Stdio::null());
-    let supervisor = command.spawn().map_err(failed)?;
-    // The supervisor's end must be closed here, or its death would not be seen.
-    drop(command);
-    match ours.receive::<Reply>().map_err(failed)? {
-        Some((Reply::Started { warnings }, _)) => Ok(Started { connection: ours, warnings, supervisor }),
-        Some((Reply::Failed(failure), _)) => {
-            Started { connection: ours, warnings: Vec::new(), supervisor }.reap();
-            Err(StartError::Failed(failure))
-        }
-        _ => {
-            Started { connection: ours, warnings: Vec::new(), supervisor }.reap();
-            Err(StartError::Gone)
+
+    /// Starts a container, attached to a client's streams where there are any.
+    pub fn start(self, order: &Order, attachment: Option<Attachment>) -> Result<Started, StartError> {
+        let Supervisor { connection, child: supervisor } = self;
+        let begun = Started { connection, warnings: Vec::new(), supervisor };
+        let told = begun.connection.send(order, &[]);
+        let told = told.and_then(|()| attachment.map_or(Ok(()), |streams| streams.ask(&begun.connection)));
+        match told.and_then(|()| begun.connection.receive::<Reply>()) {
+            Ok(Some((Reply::Started { warnings }, _))) => Ok(Started { warnings, ..begun }),
+            Ok(Some((Reply::Failed(failure), _))) => {
+                begun.reap();
+                Err(StartError::Failed(failure))
+            }
+            Ok(_) => {
+                begun.reap();
+                Err(StartError::Gone)
+            }
+            Err(error) => {
+                begun.reap();
+                Err(StartError::Supervisor(error))
+            }
         }
     }
 }

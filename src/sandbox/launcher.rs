@@ -173,6 +173,19 @@ impl Launcher {
         Ok(Running { pidfd, channel, terminal, killed, notes, cgroup, host_network, like, covers, turn })
     }
 
+    /// Ends the helper, and with it every process of every step, without waiting for that.
+    pub fn end(&self) {
+        // The helper may be at work; nothing of it is needed any more.
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where no namespace ends with it, it ends what there is itself.
+        let _ = match self.isolation {
+            Isolation::Namespaces => child.kill(),
+            Isolation::Chroot => {
+                rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).map_err(io::Error::from)
+            }
+        };
+    }
+
     /// Hands an order to the helper, and returns once the program runs, or the reason why it does not.
     pub(super) fn begin(
         &self,
@@ -235,15 +248,8 @@ pub(super) struct Begun {
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        // The helper may be at work; nothing of it is needed any more.
+        self.end();
         if let Ok(child) = self.child.get_mut() {
-            // Where no namespace ends with it, it ends what there is itself.
-            let _ = match self.isolation {
-                Isolation::Namespaces => child.kill(),
-                Isolation::Chroot => {
-                    rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both).map_err(io::Error::from)
-                }
-            };
             let _ = child.wait();
         }
     }

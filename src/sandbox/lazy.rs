@@ -43,6 +43,13 @@ impl LazyLauncher {
             }
         }
     }
+
+    /// [Ends](Launcher::end) the launcher, where it was started: for a process that ends soon.
+    pub fn end(&self) {
+        if let Some(launcher) = &*self.started.lock().unwrap_or_else(PoisonError::into_inner) {
+            launcher.end();
+        }
+    }
 }
 
 /// Finds out on first use whether this machine can make private networks.

@@ -92,7 +92,7 @@ pub struct NetworkPool {
 pub struct PrivateNetwork {
     namespace: OwnedFd,
     slirp: Child,
-    /// The sockets of the namespace when it was new: the network card's own.
+    /// The sockets of the namespace when it was new, the network card's own; counted for those that go back to the pool.
     own_sockets: u64,
     /// slirp4netns ends when this is closed, so it cannot outlive this process.
     exit: Option<OwnedFd>,
@@ -133,7 +133,9 @@ impl NetworkPool {
         {
             return Ok(network);
         }
-        self.begin()?.ready()
+        let mut network = self.begin()?.ready()?;
+        network.own_sockets = netns::sockets(network.namespace()).map_err(NetworkError::Namespace)?;
+        Ok(network)
     }
 
     /// Puts a network back for the next step, unless a socket is left in it.
@@ -174,7 +176,9 @@ impl StartingNetwork {
         command.args(["--netns-type=path", "/proc/self/fd/5", "tap0"]);
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         // Numbers 3 to 5 may be taken by the very descriptors to pass on: move those out of the way.
-        let high = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, 64).map_err(|e| fail(e.into()));
+        // No further than that: a table of more than 64 descriptors makes the kernel wait for all processors (RCU)
+        // where the process has threads, which takes longer than all the rest.
+        let high = |fd: OwnedFd| rustix::io::fcntl_dupfd_cloexec(&fd, 6).map_err(|e| fail(e.into()));
         let descriptors = vec![
             (high(ready_theirs.into())?, 3),
             (high(exit_theirs.into())?, 4),
@@ -216,7 +220,6 @@ impl StartingNetwork {
         if let Some(mut stderr) = stderr {
             std::thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
         }
-        network.own_sockets = netns::sockets(network.namespace()).map_err(NetworkError::Namespace)?;
         Ok(network)
     }
 }

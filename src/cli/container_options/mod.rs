@@ -64,6 +64,11 @@ pub struct Given {
 }
 
 impl ContainerOptionArgs {
+    /// Tells whether the container is to have a network of its own.
+    pub fn private_network(&self) -> bool {
+        self.network.is_private()
+    }
+
     /// Reads them all. `rootless` tells whether the user is an ordinary one.
     pub fn read(&self, rootless: bool) -> Result<Given, CommandError> {
         let mut notes = Vec::new();

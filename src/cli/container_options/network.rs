@@ -46,6 +46,11 @@ pub struct NetworkArgs {
 }
 
 impl NetworkArgs {
+    /// Tells whether the container is to have a network of its own.
+    pub fn is_private(&self) -> bool {
+        self.mode().is_ok_and(|mode| mode == NetworkMode::Default)
+    }
+
     /// Reads them.
     pub fn read(&self, notes: &mut Vec<String>) -> Result<NetworkOptions, CommandError> {
         let mode = self.mode()?;

@@ -14,7 +14,7 @@ use crate::container::options::{CONTAINER_ADDRESS, NetworkMode, hosts_file};
 use crate::container::ports::{BoundPorts, Forwarder, PortMapping, exposed, with_all};
 use crate::container::state::State;
 use crate::sandbox::isolation::CHROOT_CONTAINER_WARNING;
-use crate::sandbox::network::{PrivateNetwork, StartingNetwork, host_address};
+use crate::sandbox::network::{NetworkError, PrivateNetwork, StartingNetwork, host_address};
 use crate::sandbox::{Isolation, LazyNetworks, Network, StepEnvironment};
 use crate::store::Store;
 use crate::sys::RootDir;
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     ports: Option<BoundPorts>,
     starting: Option<StartingNetwork>,
     network: Option<PrivateNetwork>,
+    /// One that was begun before the container was known, or why it could not be.
+    prepared: Option<Result<StartingNetwork, NetworkError>>,
 }
 
 /// The network of another container.
@@ -40,6 +42,11 @@ struct Joined {
 }
 
 impl Connection {
+    /// Will use a network that is begun already, where there is one.
+    pub fn new(prepared: Option<Result<StartingNetwork, NetworkError>>) -> Connection {
+        Connection { prepared, ..Connection::default() }
+    }
+
     /// Gives the ports back and ends the network, for good.
     pub fn leave(&mut self) {
         self.forwarder.take();
@@ -62,6 +69,7 @@ impl Connection {
         networks: &LazyNetworks,
     ) -> Result<Option<String>, ContainerError> {
         let options = &shared.settings.options.network;
+        let prepared = self.prepared.take();
         if options.mode != NetworkMode::Default || self.network.is_some() {
             return Ok(None);
         }
@@ -76,7 +84,7 @@ impl Connection {
                     let bound = BoundPorts::bind(&requests, options.publish_address, &shared.kept.name)?;
                     self.ports = Some(bound);
                 }
-                self.starting = Some(pool.begin()?);
+                self.starting = Some(prepared.unwrap_or_else(|| pool.begin())?);
                 Ok(None)
             }
             Err(why) if !requests.is_empty() => {

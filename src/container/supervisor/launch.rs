@@ -15,6 +15,7 @@ use crate::container::ports::PortMapping;
 use crate::container::{ContainerError, mounts};
 use crate::layer::inherit_root;
 use crate::report::chain;
+use crate::sandbox::network::{NetworkError, StartingNetwork};
 use crate::sandbox::{Isolation, LazyNetworks, Running, Stdio, StepEnvironment, User, step_spec};
 use crate::store::{Draft, PreparedRoot};
 use crate::sys::users;
@@ -46,10 +47,11 @@ impl<'a> Launcher<'a> {
     pub fn new(
         shared: &'a Arc<Shared>,
         networks: &'a LazyNetworks,
+        network: Option<Result<StartingNetwork, NetworkError>>,
         resolv_conf: String,
         first_time: bool,
     ) -> Launcher<'a> {
-        let connection = Connection::default();
+        let connection = Connection::new(network);
         Launcher { shared, networks, resolv_conf, first_time, connection, warnings: Vec::new() }
     }
 

@@ -13,8 +13,9 @@ use signal_hook::iterator::Signals;
 use super::clients::{accept_all, attach, hear, stop, thread};
 use super::health;
 use super::launch::{Launched, Launcher};
+use super::prepare::Prepared;
 use super::streams::{Streams, pump};
-use super::{Live, Order, Shared, launcher, open_store, refuse};
+use super::{Live, Order, Shared, open_store, refuse};
 use crate::container::ContainerError;
 use crate::container::control::{self, Connection, Failure, Reply, Request};
 use crate::container::log::{LogWriter, Stream};
@@ -36,10 +37,12 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Lives until the container has ended for good. Errors: nothing was started.
 pub(super) fn live(
     order: Order,
+    prepared: Prepared,
     starter: &Connection,
     attached: Option<(Request, Vec<std::os::fd::OwnedFd>)>,
 ) -> Result<(), Box<Failure>> {
-    let store = open_store(&order)?;
+    let Prepared { path, launcher, networks, network } = prepared;
+    let store = open_store(&order, &path)?;
     let found = store.container(&order.id).map_err(|error| refuse(&error))?;
     let gone = || refuse(&crate::store::StoreError::NoContainer(order.id.short().to_owned()));
     let kept = found.ok_or_else(gone)?;
@@ -51,7 +54,6 @@ pub(super) fn live(
     let listener = control::listen(&directory).map_err(|error| refuse(&error))?;
     let before = State::settle(&store, &order.id).unwrap_or_default();
     let first_time = before.started.is_none();
-    let (launcher, networks) = launcher(&order);
     let shared = Arc::new(Shared {
         store,
         kept,
@@ -62,7 +64,7 @@ pub(super) fn live(
         changed: Condvar::new(),
     });
     let number = attached.and_then(|(request, fds)| attach(&shared, starter, &request, fds));
-    let mut starts = Launcher::new(&shared, &networks, order.resolv_conf, first_time);
+    let mut starts = Launcher::new(&shared, &networks, network, order.resolv_conf, first_time);
     let launched = match starts.launch() {
         Ok(launched) => launched,
         Err(failure) => {
@@ -278,6 +280,8 @@ fn rest(shared: &Shared, pause: Duration) -> bool {
 
 /// Keeps the last state or removes the container, lets go of it, and then tells all who wait.
 fn end(shared: &Arc<Shared>, lock: ContainerLock) {
+    // It takes its time to end; meanwhile the rest is cleared away.
+    shared.launcher.end();
     let mut state = shared.live().state.clone();
     state.ports.clear();
     if shared.settings.auto_remove {

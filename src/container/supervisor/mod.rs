@@ -1,6 +1,7 @@
 //! The supervisor: our own program again, one process for each container that runs.
 //!
-//! It holds the container's lock, starts its program (`launch`) in its network (`connection`), keeps its streams (`streams`), hears
+//! It loads and prepares what every container needs (`prepare`) while the client still makes the container;
+//! then it holds the container's lock, starts its program (`launch`) in its network (`connection`), keeps its streams (`streams`), hears
 //! clients (`clients`), and starts it again as its policy says (`life`). It reads no environment: all it
 //! needs comes as an [`Order`]. When it is killed, the sandbox's helper ends and with it every process of
 //! the container. Decision 028. Not here: who starts it (`start`), what is said to it (`control`).
@@ -11,6 +12,7 @@ mod exec;
 mod health;
 mod launch;
 mod life;
+mod prepare;
 mod streams;
 
 use std::io;
@@ -25,15 +27,27 @@ use super::control::{Connection, Failure, Reply, Request};
 use super::settings::Settings;
 use super::state::State;
 use crate::report::chain;
-use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks, Running, TerminalSize};
+use crate::sandbox::{LazyLauncher, Running, TerminalSize};
 use crate::store::{ContainerId, KeptContainer, Store, StoreOptions};
 use crate::sys::{OverlayXattrs, Snapshotter};
+use prepare::Prepared;
 use streams::Streams;
 
 /// The name (argument 0) that asks this program to be a supervisor.
 pub const SUPERVISOR_NAME: &str = "rbuild-container";
 
-/// What a supervisor needs to know; the first message on its standard input.
+/// What a supervisor can do before it knows its container; the first message on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Preparation {
+    /// A PATH value: where programs are looked for.
+    pub path: String,
+    /// Whether there are no namespaces here.
+    pub chroot: bool,
+    /// Whether the container will likely have a private network.
+    pub network: bool,
+}
+
+/// What a supervisor needs to know of its container; the second message.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
     pub id: ContainerId,
@@ -42,10 +56,6 @@ pub struct Order {
     pub sync: bool,
     /// The name of a snapshotter, where the user asked for one.
     pub snapshotter: Option<String>,
-    /// A PATH value: where programs are looked for.
-    pub path: String,
-    /// Whether there are no namespaces here.
-    pub chroot: bool,
     /// The host's /etc/resolv.conf.
     pub resolv_conf: String,
     /// Whether a request to attach follows, to be heard before the program starts.
@@ -59,7 +69,7 @@ struct Shared {
     store: Store,
     kept: KeptContainer,
     settings: Settings,
-    launcher: LazyLauncher,
+    launcher: Arc<LazyLauncher>,
     streams: Streams,
     live: Mutex<Live>,
     /// Rung when `live` changes.
@@ -124,12 +134,15 @@ fn supervise() -> io::Result<()> {
     // The connection must end when we say so.
     let null = std::fs::File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
+    let Some((preparation, _)) = starter.receive::<Preparation>()? else { return Ok(()) };
+    let prepared = Prepared::begin(preparation);
+    // Without one: the container was not made, for whatever reason.
     let Some((order, _)) = starter.receive::<Order>()? else { return Ok(()) };
     let attach = match order.attached {
         true => starter.receive::<Request>()?,
         false => None,
     };
-    match life::live(order, &starter, attach) {
+    match life::live(order, prepared, &starter, attach) {
         Ok(()) => Ok(()),
         Err(failure) => starter.send(&Reply::Failed(*failure), &[]),
     }
@@ -140,21 +153,10 @@ fn refuse(error: &(dyn std::error::Error + 'static)) -> Box<Failure> {
     Box::new(Failure { message: chain(error), hints: Vec::new(), exit_code: 125 })
 }
 
-fn open_store(order: &Order) -> Result<Store, Box<Failure>> {
+fn open_store(order: &Order, path: &str) -> Result<Store, Box<Failure>> {
     let options = StoreOptions { xattrs: order.xattrs, sync: order.sync };
     let store = Store::open(&order.store_root, options).map_err(|error| refuse(&error))?;
     let wish = order.snapshotter.as_deref().and_then(Snapshotter::parse);
-    store.use_snapshotter(wish, order.path.clone());
+    store.use_snapshotter(wish, path.to_owned());
     Ok(store)
-}
-
-fn launcher(order: &Order) -> (LazyLauncher, LazyNetworks) {
-    let launcher = LazyLauncher::new(PathBuf::from("/proc/self/exe"));
-    match order.chroot {
-        true => (
-            launcher.isolated(Isolation::Chroot),
-            LazyNetworks::without(crate::sandbox::network::NoNetwork::NoNamespaces),
-        ),
-        false => (launcher, LazyNetworks::new(order.path.clone())),
-    }
 }
