@@ -102,6 +102,16 @@ both! {
         env.rbuild(&["rm", "-f", "web"]).ok();
     }
 
+    fn real_time_signals_stop_one(env) {
+        env.busybox();
+        let script = "trap 'exit 7' 37; echo ready; while :; do sleep 0.05; done";
+        detached(env, &["--name", "rt", "--stop-signal", "SIGRTMIN+3", "busybox:test", "sh", "-c", script]);
+        until("it is ready", || env.rbuild(&["logs", "rt"]).ok().stdout == "ready\n");
+        env.rbuild(&["stop", "rt"]).ok();
+        env.rbuild(&["wait", "rt"]).ok().prints("7\n");
+        env.rbuild(&["rm", "rt"]).ok();
+    }
+
     fn one_that_ignores_signals_is_killed_after_its_time(env) {
         env.busybox();
         detached(env, &["--name", "deaf", "busybox:test", "sleep", "86400"]);

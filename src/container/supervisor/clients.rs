@@ -205,14 +205,15 @@ fn kill(shared: &Shared, number: i32) -> Reply {
     let Some(running) = live.running.clone() else {
         return Reply::Refused(NOT_NOW.to_owned());
     };
-    if ends {
-        live.last = true;
-        live.state.stopped = true;
-    }
     let sent = match number {
         signal::KILL => running.kill(),
         number => running.signal(number),
     };
+    // Its end is heard of only when `live` is let go.
+    if ends && sent.is_ok() {
+        live.last = true;
+        live.state.stopped = true;
+    }
     match sent {
         Ok(()) => Reply::Done,
         Err(error) => Reply::Refused(crate::report::chain(&error)),
