@@ -66,10 +66,14 @@ both! {
     fn a_stop_that_waits_for_ages_waits(env) {
         env.busybox();
         detached(env, &["--name", "slow", "--stop-timeout", "9223372036854775807", "busybox:test", "sh", "-c",
-            "trap 'exit 6' TERM; while :; do sleep 0.01; done"]);
+            "trap 'exit 6' TERM; echo ready; while :; do sleep 0.01; done"]);
+        // Before that the first process of a container hears no such signal.
+        let ready = |lines: &str| until("it is ready", || env.rbuild(&["logs", "slow"]).ok().stdout == lines);
+        ready("ready\n");
         env.rbuild(&["stop", "slow"]).ok();
         assert_eq!(state(env)["exit_code"], 6);
         env.rbuild(&["start", "slow"]).ok();
+        ready("ready\nready\n");
         env.rbuild(&["stop", "-t", "9223372036854775807", "slow"]).ok();
         assert_eq!(state(env)["exit_code"], 6);
     }
