@@ -529,7 +529,12 @@ fn signals_arrive(world: &World) {
 }
 
 fn volume(source: &Path, target: &str, read_only: bool) -> Volume {
-    Volume { source: BindSource::Path(source.to_owned()), target: target.into(), read_only }
+    Volume {
+        source: BindSource::Path(source.to_owned()),
+        target: target.into(),
+        read_only,
+        make_points: false,
+    }
 }
 
 fn upper_stays_clean(world: &World) {
@@ -627,7 +632,8 @@ fn volumes(world: &World) {
     let mut step = world
         .shell("echo written >/v/file; cat /v/sub/in; touch /v/sub/no 2>&1; touch /ro/no 2>&1; cat /fd/in");
     let open = OwnedFd::from(File::open(&inner).unwrap());
-    let by_fd = Volume { source: BindSource::Fd(open), target: "/fd".into(), read_only: true };
+    let by_fd =
+        Volume { source: BindSource::Fd(open), target: "/fd".into(), read_only: true, make_points: false };
     step.volumes =
         vec![volume(&inner, "/v/sub", true), volume(&host, "/v", false), volume(&host, "/ro", true), by_fd];
     let text = world.output_of(step);

@@ -54,9 +54,7 @@ pub fn stop(
     signal: Option<i32>,
     timeout_s: Option<i64>,
 ) -> Result<(), CommandError> {
-    if !State::of(store, &kept.id)?.is_alive() {
-        return Ok(());
-    }
+    // Whoever listens hears: its state would not tell of one that is just being started.
     let Some(connection) = Connection::open(&store.container_dir(&kept.id))? else { return Ok(()) };
     ask(&connection, &Request::Stop { signal, timeout_s }).map(drop)
 }

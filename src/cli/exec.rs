@@ -111,6 +111,7 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
             error.hints = failure.hints;
             return Err(error);
         }
+        Some((Reply::Refused(why), _)) => return Err(CommandError::new(why).code(126)),
         // It ended between the question and the answer.
         _ => return Err(CommandError::new(format!("Container {} is not running", kept.id))),
     }

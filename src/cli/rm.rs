@@ -60,30 +60,31 @@ pub fn rm(world: &World, args: RmArgs) -> Result<(), CommandError> {
 
 /// Removes a container; `force`: also one that runs.
 pub fn remove(store: &Store, kept: &KeptContainer, force: bool) -> Result<(), CommandError> {
-    if State::of(store, &kept.id)?.is_alive() {
-        if !force {
-            return Err(CommandError::new(format!(
-                "You cannot remove a running container {}. Stop the container before attempting removal or force remove",
-                kept.id
-            ))
-            .hint(format!("`rbuild stop {0}`, or `rbuild rm -f {0}`", kept.name)));
-        }
-        if let Some(connection) = Connection::open(&store.container_dir(&kept.id))? {
-            let stop = Request::Stop { signal: Some(KILL), timeout_s: Some(0) };
-            super::containers::ask(&connection, &stop)?;
-        }
-    }
-    match lock(store, kept)? {
+    match lock(store, kept, force)? {
         Some(lock) => Ok(store.remove_container(kept, lock)?),
         // It went with `--rm`.
         None => Ok(()),
     }
 }
 
-/// Takes a container's lock, which its supervisor is about to let go; `None` where the container is gone.
-fn lock(store: &Store, kept: &KeptContainer) -> Result<Option<ContainerLock>, CommandError> {
+/// Takes a container's lock, which its supervisor is about to let go, or with `force` is made to; `None` where the
+/// container is gone.
+fn lock(store: &Store, kept: &KeptContainer, force: bool) -> Result<Option<ContainerLock>, CommandError> {
     let until = Instant::now() + LETTING_GO;
     loop {
+        // Each time: one that was being started may run by now.
+        if !force && State::of(store, &kept.id)?.is_alive() {
+            return Err(CommandError::new(format!(
+                "You cannot remove a running container {}. Stop the container before attempting removal or force remove",
+                kept.id
+            ))
+            .hint(format!("`rbuild stop {0}`, or `rbuild rm -f {0}`", kept.name)));
+        }
+        // Whoever listens hears, whatever the state says: it could be starting.
+        if force && let Some(connection) = Connection::open(&store.container_dir(&kept.id))? {
+            let stop = Request::Stop { signal: Some(KILL), timeout_s: Some(0) };
+            super::containers::ask(&connection, &stop)?;
+        }
         if let Some(lock) = store.lock_container(&kept.id)? {
             return Ok(Some(lock));
         }

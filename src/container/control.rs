@@ -1,14 +1,17 @@
 //! What clients and a container's supervisor say to each other, and how they meet.
 //!
 //! A socket in the container's directory keeps the bounds of messages; each is JSON, with descriptors
-//! beside it. A connection takes any number of requests, answered in order. Not here: what the
-//! supervisor does with them (`supervisor`).
+//! beside it. What is longer than a socket takes at once (a command line may be) lies in a file in memory.
+//! A connection takes any number of requests, answered in order. Not here: what the supervisor does with
+//! them (`supervisor`).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType};
 use serde::de::DeserializeOwned;
@@ -17,8 +20,12 @@ use serde::{Deserialize, Serialize};
 use crate::sandbox::TerminalSize;
 use crate::sys::message;
 
-/// The longest message in bytes: a command line and an environment fit.
-const LIMIT: usize = 1 << 20;
+/// The longest message in bytes: whatever command line and environment execve(2) takes fit, escaped.
+const LIMIT: usize = 32 << 20;
+/// The longest that goes through the socket itself: half of the least that one holds (socket(7), `wmem_default`).
+const IN_SOCKET: usize = 64 << 10;
+/// What a message says that lies in the first of its descriptors; no JSON starts like that.
+const IN_FILE: &[u8] = b"\0";
 /// The socket's name in the container's directory.
 const SOCKET: &str = "socket";
 
@@ -162,18 +169,31 @@ impl Connection {
     /// Sends one message.
     pub fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
-        if bytes.len() > LIMIT {
-            return Err(io::Error::other("a command and its environment are longer than 1 MiB"));
+        if bytes.len() <= IN_SOCKET {
+            return message::send(&self.socket, &bytes, fds);
         }
-        message::send(&self.socket, &bytes, fds)
+        if bytes.len() > LIMIT {
+            return Err(io::Error::other("a command and its environment are longer than 32 MiB"));
+        }
+        let mut file = File::from(rustix::fs::memfd_create("rbuild-message", MemfdFlags::CLOEXEC)?);
+        file.write_all(&bytes)?;
+        let all: Vec<_> = std::iter::once(file.as_fd()).chain(fds.iter().copied()).collect();
+        message::send(&self.socket, IN_FILE, &all)
     }
 
     /// Receives one message; `None` when the other end is gone.
     pub fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        match message::receive(&self.socket, LIMIT)? {
-            Some((bytes, fds)) => Ok(Some((serde_json::from_slice(&bytes)?, fds))),
-            None => Ok(None),
+        let Some((bytes, mut fds)) = message::receive(&self.socket, 4 * IN_SOCKET)? else { return Ok(None) };
+        if bytes != IN_FILE {
+            return Ok(Some((serde_json::from_slice(&bytes)?, fds)));
         }
+        let unfit = || io::Error::from(io::ErrorKind::InvalidData);
+        let file = File::from(if fds.is_empty() { return Err(unfit()) } else { fds.remove(0) });
+        let about = file.metadata()?;
+        let length = usize::try_from(about.len()).ok().filter(|&length| about.is_file() && length <= LIMIT);
+        let mut bytes = vec![0; length.ok_or_else(unfit)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(Some((serde_json::from_slice(&bytes)?, fds)))
     }
 
     /// Wakes whoever waits to receive on any handle of this connection, here and at the other end.
@@ -225,6 +245,27 @@ fn with_address<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_of_any_length_keep_their_descriptors() {
+        let (one, other) = Connection::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        for length in [10, IN_SOCKET - 100, IN_SOCKET + 1, 300 << 10, 3 << 20] {
+            let said = Reply::Refused("\u{1}".repeat(length / 6) + &"x".repeat(length % 6));
+            one.send(&said, &[writer.as_fd()]).unwrap();
+            let (heard, fds) = other.receive::<Reply>().unwrap().unwrap();
+            assert_eq!((heard == said, fds.len()), (true, 1), "{length}");
+            File::from(fds.into_iter().next().unwrap()).write_all(b"x").unwrap();
+        }
+        drop(writer);
+        assert_eq!(io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap(), 5);
+        assert!(one.send(&Reply::Refused("x".repeat(LIMIT)), &[]).is_err());
+        // Whoever means harm: no file, and one that never ends.
+        message::send(&one.socket, IN_FILE, &[]).unwrap();
+        assert!(other.receive::<Reply>().is_err());
+        message::send(&one.socket, IN_FILE, &[reader.as_fd()]).unwrap();
+        assert!(other.receive::<Reply>().is_err());
+    }
 
     #[test]
     fn clients_meet_supervisors_below_long_paths() {

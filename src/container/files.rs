@@ -22,6 +22,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::control::{Connection, Reply, Request};
 use super::mounts::{ContainerMount, MountKind};
+use super::state::State;
 use crate::layer::inherit_root;
 use crate::store::{ContainerLock, Draft, KeptContainer, PreparedRoot, Store, StoreError};
 use crate::sys::overlay::mount_writable;
@@ -170,6 +171,7 @@ impl ContainerFiles {
         }
         // So that nobody starts it meanwhile.
         let lock = store.lock_container(&kept.id)?.ok_or_else(|| FilesError::Busy(kept.name.clone()))?;
+        State::settle(store, &kept.id)?;
         let container = || kept.id.short().to_owned();
         let base = store.view(&kept.layers)?;
         let draft = store.container_draft(&kept.id)?;

@@ -9,7 +9,7 @@ mod ready;
 mod syntax;
 
 pub use describe::{MountPoint, describe};
-pub use ready::{MountsError, ReadyMounts, make, name_volumes, ready, remove_anonymous};
+pub use ready::{MountsError, ReadyMounts, make, name_volumes, ready, refuse_copies, remove_anonymous};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};

@@ -52,20 +52,39 @@ impl State {
     pub fn of(store: &Store, id: &ContainerId) -> Result<State, StoreError> {
         // Looked at first: a supervisor writes its last state before it lets go.
         let held = store.is_container_held(id)?;
-        let Some(bytes) = store.container_state(id)? else { return Ok(State::default()) };
-        let mut state: State = serde_json::from_slice(&bytes).map_err(|error| StoreError::Broken {
-            entry: format!("the state of container {}", id.short()),
-            why: error.to_string(),
-        })?;
-        if !held && matches!(state.status, Status::Running | Status::Restarting) {
-            state.status = Status::Exited;
-            state.pid = None;
-            state.ports = Vec::new();
-            state.exit_code = 128 + signal::KILL;
-            state.error = "its supervisor was killed".to_owned();
-            state.health.iter_mut().for_each(Health::ended);
+        let mut state = State::read(store, id)?;
+        if !held && state.is_alive() {
+            state.killed();
         }
         Ok(state)
+    }
+
+    /// Reads the state of a container whose lock the caller has just taken, and puts right what a supervisor left
+    /// that was killed: from now on all who look would take it for that of one who lives.
+    pub fn settle(store: &Store, id: &ContainerId) -> Result<State, StoreError> {
+        let mut state = State::read(store, id)?;
+        if state.is_alive() {
+            state.killed();
+            state.keep(store, id)?;
+        }
+        Ok(state)
+    }
+
+    fn read(store: &Store, id: &ContainerId) -> Result<State, StoreError> {
+        let Some(bytes) = store.container_state(id)? else { return Ok(State::default()) };
+        serde_json::from_slice(&bytes).map_err(|error| StoreError::Broken {
+            entry: format!("the state of container {}", id.short()),
+            why: error.to_string(),
+        })
+    }
+
+    fn killed(&mut self) {
+        self.status = Status::Exited;
+        self.pid = None;
+        self.ports = Vec::new();
+        self.exit_code = 128 + signal::KILL;
+        self.error = "its supervisor was killed".to_owned();
+        self.health.iter_mut().for_each(Health::ended);
     }
 
     /// Tells whether a process of it runs, or is about to again.

@@ -165,6 +165,8 @@ pub enum StepError {
     Terminal { call: String, error: Os },
     #[error("cannot set up standard input and output: {0}")]
     Stdio(Os),
+    #[error("cannot make the working directory `{path}`: {error}")]
+    MakeDirectory { path: String, error: Os },
     #[error("cannot enter the working directory `{path}`: {error}")]
     WorkingDirectory { path: String, error: Os },
     #[error("the working directory `{path}` is outside of the root")]

@@ -322,7 +322,7 @@ impl Running {
     /// Sends a signal to the program. Being the first process of its namespace it gets only
     /// those it handles, and KILL and STOP: pid_namespaces(7).
     pub fn signal(&self, number: i32) -> Result<(), SandboxError> {
-        let signal = Signal::from_named_raw(number)
+        let signal = crate::sys::process::signal(number)
             .ok_or_else(|| SandboxError::Signal(io::ErrorKind::InvalidInput.into()))?;
         send_signal(&self.pidfd, signal)
     }

@@ -82,6 +82,9 @@ pub(super) fn mount_all(spec: &mut Spec) -> Result<(OwnedFd, Vec<Note>), StepErr
     for mount in mounts {
         table.mount(mount)?;
     }
+    if spec.make_cwd {
+        table.make_directory(&spec.cwd)?;
+    }
     if spec.read_only_root {
         restrict(&table.root, libc::MOUNT_ATTR_RDONLY, false)
             .map_err(|error| StepError::ReadOnly { target: "/".into(), error: error.into() })?;
@@ -389,13 +392,27 @@ impl Table {
             stub::open_inside(&self.root, at, OFlags::PATH).ok()
         });
         let deepest = deepest.ok_or_else(|| failed(Errno::NOENT))?;
-        // Mount points of the root file system were made before it was mounted; a volume of the
-        // host's must not get new files either. `/dev`, caches and the like are left.
+        // Mount points of the root file system were made before it was mounted; what a build mounts of
+        // the host's must not get new files either. `/dev`, caches, what a container writes to are left.
         if !self.open_to_points.contains(&mount_id(&deepest).map_err(failed)?) {
             return Err(failed(Errno::NOENT));
         }
         stub::make(self.root.as_fd(), &path, kind, None).map_err(failed)?;
         stub::open_inside(&self.root, target, OFlags::PATH).map_err(failed)
+    }
+
+    /// Makes a directory where nothing is, in the root or in what is mounted there; links lead inside.
+    ///
+    /// What stands there already, and cannot be one, whoever enters it will say.
+    fn make_directory(&self, path: &Path) -> Result<(), StepError> {
+        match stub::open_inside(&self.root, path, OFlags::PATH) {
+            Err(Errno::NOENT | Errno::NOTDIR) => {}
+            _ => return Ok(()),
+        }
+        let real = stub::real_path(self.root.as_fd(), path);
+        real.and_then(|real| stub::make(self.root.as_fd(), &real, Kind::Directory, None)).map_err(|errno| {
+            StepError::MakeDirectory { path: path.display().to_string(), error: errno.into() }
+        })
     }
 
     /// Opens the mount point of a file system of the kernel's, which no link may lead to.

@@ -41,9 +41,11 @@ pub struct Spec<F = OwnedFd> {
     /// The whole environment, `KEY=value`.
     #[serde(with = "bytes::list")]
     pub env: Vec<OsString>,
-    /// Absolute; must exist.
+    /// Absolute; must exist, unless `make_cwd`.
     #[serde(with = "bytes")]
     pub cwd: PathBuf,
+    /// Whether `cwd` and what is missing above it are made, root's and of mode 755, in what is mounted there.
+    pub make_cwd: bool,
     pub user: User,
     /// The bounding set, and for root all else but the inheritable set, which stays empty.
     pub capabilities: u64,
@@ -290,6 +292,7 @@ impl<F> Spec<F> {
             args: self.args,
             env: self.env,
             cwd: self.cwd,
+            make_cwd: self.make_cwd,
             user: self.user,
             capabilities: self.capabilities,
             no_new_privs: self.no_new_privs,
@@ -454,6 +457,7 @@ mod tests {
             args: vec!["a".into(), odd.clone()],
             env: vec![odd.clone()],
             cwd: odd.clone().into(),
+            make_cwd: false,
             user: User::default(),
             capabilities: DEFAULT_CAPABILITIES,
             no_new_privs: false,

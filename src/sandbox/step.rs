@@ -64,6 +64,8 @@ pub struct StepEnvironment {
     pub home: String,
     /// Absolute.
     pub cwd: PathBuf,
+    /// See [`Spec::make_cwd`].
+    pub make_cwd: bool,
     pub user: User,
     pub network: Network,
     /// [`HOSTNAME`] for a build step.
@@ -152,6 +154,8 @@ pub struct Volume {
     /// Absolute.
     pub target: PathBuf,
     pub read_only: bool,
+    /// Whether mount points of inner mounts may be made in it, and stay.
+    pub make_points: bool,
 }
 
 impl StepEnvironment {
@@ -164,6 +168,7 @@ impl StepEnvironment {
             env: Vec::new(),
             home: "/root".into(),
             cwd: "/".into(),
+            make_cwd: false,
             user: User::default(),
             network: Network::None,
             hostname: HOSTNAME.into(),
@@ -238,8 +243,8 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         mounts.push(file(path("/dev/pipes").join(name), content, 0o755));
     }
     let volume = |volume: Volume| {
-        let Volume { source, target, read_only } = volume;
-        (target.clone(), Mount::Bind { source, target, read_only, recursive: true, make_points: false })
+        let Volume { source, target, read_only, make_points } = volume;
+        (target.clone(), Mount::Bind { source, target, read_only, recursive: true, make_points })
     };
     let mut asked: Vec<(PathBuf, Mount)> = step.volumes.into_iter().map(volume).collect();
     let device = |(source, target): (PathBuf, PathBuf)| (target.clone(), Mount::Device { source, target });
@@ -261,6 +266,7 @@ pub fn step_spec(step: StepEnvironment) -> Spec {
         args: step.args,
         env,
         cwd: step.cwd,
+        make_cwd: step.make_cwd,
         user: step.user,
         capabilities: if insecure { u64::MAX } else { step.capabilities },
         no_new_privs: step.no_new_privs,
@@ -346,6 +352,7 @@ mod tests {
             source: BindSource::Path("/h".into()),
             target: target.into(),
             read_only: false,
+            make_points: false,
         };
         let tmpfs = |target: &str| StepMount {
             target: target.into(),

@@ -6,7 +6,7 @@
 //! settings and states say (`container`), named volumes (`volumes`).
 
 use std::fmt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -22,6 +22,9 @@ use super::error::{failed, names_in, read_if_there};
 use super::layout::Paths;
 use super::measure::Measure;
 use super::{Draft, Store, StoreError};
+
+/// State files have a multiple of so many bytes: a block of most file systems.
+const STATE_ROOM: usize = 4096;
 
 /// The id of a container: 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -259,9 +262,16 @@ impl Store {
         read_if_there(&self.container_dir(id).join("state"))
     }
 
-    /// Replaces a container's state file. For whoever holds its lock.
+    /// Replaces a container's state file, JSON. For whoever holds its lock.
+    ///
+    /// On a disk that is full one that is there is written over: how a container ended must not be lost.
     pub fn put_container_state(&self, id: &ContainerId, bytes: &[u8]) -> Result<(), StoreError> {
-        publish(&self.container_dir(id), "state", bytes)
+        let directory = self.container_dir(id);
+        // With blanks, which JSON may end in: the next one has the room of this one.
+        let mut padded = bytes.to_vec();
+        padded.resize(bytes.len().next_multiple_of(STATE_ROOM), b' ');
+        publish(&directory, "state", &padded)
+            .or_else(|error| overwrite(&directory.join("state"), padded).map_err(|_| error))
     }
 
     /// Takes the lock of a container's supervisor; `None` where somebody holds it, or the container is gone.
@@ -354,6 +364,17 @@ pub(super) fn layers_of_containers(paths: &Paths) -> Result<Vec<SnapshotId>, Sto
     Ok(layers)
 }
 
+/// Writes over a file that is there and has room for it, without asking the disk for more.
+fn overwrite(path: &Path, mut bytes: Vec<u8>) -> std::io::Result<()> {
+    let file = std::fs::File::options().write(true).open(path)?;
+    let room = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    if bytes.len() > room {
+        return Err(std::io::ErrorKind::StorageFull.into());
+    }
+    bytes.resize(room, b' ');
+    file.write_all_at(&bytes, 0)
+}
+
 fn write_config(directory: &Path, kept: &KeptContainer) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec(kept).map_err(|error| StoreError::broken("container", error))?;
     publish(directory, "config", &bytes)
@@ -389,6 +410,23 @@ mod tests {
     use super::super::testing;
     use super::testing::container as kept;
     use super::*;
+
+    #[test]
+    fn a_state_is_written_over_where_no_file_can_be_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = testing::open(directory.path());
+        let one = kept("one", vec![]);
+        store.create_container(&one).unwrap();
+        let read = || String::from_utf8(store.container_state(&one.id).unwrap().unwrap()).unwrap();
+        store.put_container_state(&one.id, b"{\"a\":1}").unwrap();
+        let path = store.container_dir(&one.id).join("state");
+        overwrite(&path, b"{\"a\":22222}".to_vec()).unwrap();
+        assert_eq!((read().trim_end(), read().len()), ("{\"a\":22222}", STATE_ROOM));
+        // One that does not fit leaves what is there.
+        assert!(overwrite(&path, vec![b' '; STATE_ROOM + 1]).is_err());
+        assert_eq!(read().trim_end(), "{\"a\":22222}");
+        assert!(overwrite(&path.with_extension("none"), b"{}".to_vec()).is_err());
+    }
 
     #[test]
     fn names_are_unique_and_found() {

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::process::{WaitId, WaitIdOptions};
+use rustix::process::{Signal, WaitId, WaitIdOptions};
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +140,14 @@ pub fn try_reap(pidfd: &OwnedFd) -> io::Result<Option<Ended>> {
         (Some(code), _) => Ended::Code(code),
         (None, signal) => Ended::Signal(signal.unwrap_or(0)),
     }))
+}
+
+/// Returns the signal of this number, also a real-time one as glibc counts them (signal(7)); `None` where there is
+/// none that a program may be sent.
+pub fn signal(number: i32) -> Option<Signal> {
+    // SAFETY: no library uses these for itself: glibc keeps 32 and 33, below its SIGRTMIN.
+    let real_time = || (34..=64).contains(&number).then(|| unsafe { Signal::from_raw_unchecked(number) });
+    Signal::from_named_raw(number).or_else(real_time)
 }
 
 /// Ends a forked child at once, running nothing that its parent registered for its own end.

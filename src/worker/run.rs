@@ -291,6 +291,7 @@ impl StoreWorker<'_> {
             source: BindSource::Path(volume.host.clone()),
             target: PathBuf::from(&volume.destination),
             read_only: volume.read_only,
+            make_points: false,
         };
         step.volumes = options.volumes.iter().map(mounted).collect();
         step.script = op.script.as_ref().map(|s| (s.name.clone(), s.body.clone().into_bytes()));

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
-use super::common::TestEnv;
 use super::common::cage::Caged;
 use super::common::env::is_hex;
+use super::common::{TestEnv, Who};
 
 /// Reads the only container's state file.
 fn state(env: &TestEnv) -> Value {
@@ -67,10 +67,14 @@ both! {
     fn a_stop_that_waits_for_ages_waits(env) {
         env.busybox();
         detached(env, &["--name", "slow", "--stop-timeout", "9223372036854775807", "busybox:test", "sh", "-c",
-            "trap 'exit 6' TERM; while :; do sleep 0.01; done"]);
+            "trap 'exit 6' TERM; echo ready; while :; do sleep 0.01; done"]);
+        // Before that the first process of a container hears no such signal.
+        let ready = |lines: &str| until("it is ready", || env.rbuild(&["logs", "slow"]).ok().stdout == lines);
+        ready("ready\n");
         env.rbuild(&["stop", "slow"]).ok();
         assert_eq!(state(env)["exit_code"], 6);
         env.rbuild(&["start", "slow"]).ok();
+        ready("ready\nready\n");
         env.rbuild(&["stop", "-t", "9223372036854775807", "slow"]).ok();
         assert_eq!(state(env)["exit_code"], 6);
     }
@@ -101,6 +105,16 @@ both! {
         env.rbuild(&["rm", "web"]).ok().prints("web\n");
         env.rbuild(&["rm", "web"]).exits(1).has("No such container: web");
         env.rbuild(&["rm", "-f", "web"]).ok();
+    }
+
+    fn real_time_signals_stop_one(env) {
+        env.busybox();
+        let script = "trap 'exit 7' 37; echo ready; while :; do sleep 0.05; done";
+        detached(env, &["--name", "rt", "--stop-signal", "SIGRTMIN+3", "busybox:test", "sh", "-c", script]);
+        until("it is ready", || env.rbuild(&["logs", "rt"]).ok().stdout == "ready\n");
+        env.rbuild(&["stop", "rt"]).ok();
+        env.rbuild(&["wait", "rt"]).ok().prints("7\n");
+        env.rbuild(&["rm", "rt"]).ok();
     }
 
     fn one_that_ignores_signals_is_killed_after_its_time(env) {
@@ -167,6 +181,50 @@ both! {
         env.rbuild(&["wait", "orphan"]).ok().prints("137\n");
         env.rbuild(&["start", "orphan"]).ok();
         env.rbuild(&["rm", "-f", "orphan"]).ok();
+    }
+
+    fn a_killed_supervisors_state_is_put_right_by_who_comes_next(env) {
+        env.busybox();
+        detached(env, &["--name", "orphan", "busybox:test", "sleep", "86400"]);
+        rustix::process::kill_process(Pid::from_raw(supervisor(env) as i32).unwrap(), Signal::KILL).unwrap();
+        until("nobody holds it", || env.rbuild(&["ps", "-aq", "--filter", "status=exited"]).ok().stdout.len() == 13);
+        // The copy holds it for as long as it waits for more: no reason to take it for running.
+        let mut copy = env.rbuild(&["cp", "-", "orphan:/tmp"]).stdin_pipe().spawn();
+        until("it is said to have ended", || state(env)["status"] == "Exited");
+        env.rbuild(&["ps", "-a"]).ok().has("Exited (137), supervisor killed");
+        copy.write(&[0; 1024]);
+        copy.finish().ok();
+        env.rbuild(&["rm", "orphan"]).ok();
+    }
+
+    fn what_runs_is_ended_whatever_its_state_says(env) {
+        env.busybox();
+        for (name, command) in [("one", &["rm", "-f", "one"][..]), ("two", &["stop", "-t", "0", "two"])] {
+            detached(env, &["--name", name, "busybox:test", "sleep", "86400"]);
+            let pid = state(env)["pid"].as_u64().unwrap();
+            // As one that is being started, or whose state no disk took.
+            let folder = std::fs::read_dir(env.store().join("v1/containers")).unwrap().next().unwrap().unwrap();
+            std::fs::remove_file(folder.path().join("state")).unwrap();
+            env.rbuild(command).ok();
+            assert!(!is_alive(pid), "{name}");
+        }
+        env.rbuild(&["rm", "two"]).ok();
+    }
+
+    /// A user may have so many processes; who has rights over the machine is not counted.
+    fn where_no_thread_is_left(env) {
+        env.busybox();
+        detached(env, &["--name", "full", "busybox:test", "sleep", "86400"]);
+        env.program("prlimit", &["--nproc=1", "--pid", &supervisor(env).to_string()]).ok();
+        env.rbuild(&["top", "full"]).ok().has("sleep 86400");
+        env.rbuild(&["cp", "full:/etc/passwd", "-"]).ok();
+        let executed = env.rbuild(&["exec", "full", "true"]).output();
+        match env.who {
+            Who::Root => executed.ok(),
+            Who::User => executed.exits(126).has("no thread is left for it: too many processes run"),
+        };
+        env.rbuild(&["stop", "-t", "0", "full"]).ok();
+        env.rbuild(&["rm", "full"]).ok();
     }
 
     fn a_client_that_is_killed_leaves_the_container(env) {

@@ -295,6 +295,25 @@ both! {
         outcome.ok().has("inodes are free on the file system of the store").has("1000 must stay free;").has("refused\n");
     }
 
+    fn containers_on_a_disk_that_is_full(env) {
+        let outcome = on_a_disk(env, "size=100m", "
+            rbuild import - busybox:test < $tar
+            rbuild run -d --name full busybox:test sh -c 'trap \"exit 3\" TERM; while :; do sleep 0.1; done'
+            rbuild create --name other busybox:test true
+            cat /dev/zero > $RBUILD_ROOT/fill || true
+            rbuild run --name none busybox:test true || echo refused $?
+            rbuild start other || echo not started
+            rbuild exec full echo i''nside
+            rbuild stop full
+            rbuild ps -a --format '{{.Names}} {{.Status}}'
+            rbuild rm full other
+            rbuild ps -aq | wc -l
+            ls $RBUILD_ROOT/v1/tmp $RBUILD_ROOT/v1/containers | wc -l
+        ");
+        let outcome = outcome.ok().has("refused 125\n").has("not started\n").ran("inside");
+        outcome.has("full Exited (3) ").has("other Created\n").has("\n0\n").has("no space left on the device");
+    }
+
     fn room_is_made_on_a_disk(env) {
         let outcome = on_a_disk(env, "size=140m", "
             export RBUILD_MIN_FREE_SPACE=60m

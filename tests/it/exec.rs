@@ -104,6 +104,13 @@ both! {
         env.rbuild(&["top", &up.id]).exits(1).has(&not);
     }
 
+    fn a_command_line_as_long_as_the_kernel_takes(env) {
+        let up = Up::idle(env, &[]);
+        let long = "\u{1}".repeat(100_000);
+        let words = ["@", "sh", "-c", "echo $# ${#1}", "sh"].into_iter().chain(std::iter::repeat_n(long.as_str(), 9));
+        up.exec(&words.collect::<Vec<_>>()).ok().prints("9 100000\n");
+    }
+
     fn what_it_leaves_behind_is_not_waited_for(env) {
         let up = Up::idle(env, &[]);
         let outcome = env.rbuild(&["exec", &up.id, "sh", "-c", "echo mine; yes & exit 3"]).exits(3);

@@ -93,4 +93,36 @@ both! {
         env.rbuild(&["rm", "-v", "keeper"]).ok();
         env.rbuild(&["volume", "ls", "-q"]).ok().prints("aa\n");
     }
+
+    fn mounts_inside_of_mounts(env) {
+        env.busybox();
+        let dir = env.path_str("app");
+        let source = format!("{dir}:/app");
+        env.run(&["-v", &source, "busybox:test", "sh", "-c", "echo 1 > /app/f"]).ok();
+        // What is missing is made in the outer one, as docker does, and the inner one hides nothing else.
+        let script = "echo x > /app/modules/x; ls /app /app/modules";
+        env.run(&["-v", &source, "-v", "/app/modules", "busybox:test", "sh", "-c", script]).ok().prints("/app:\nf\nmodules\n\n/app/modules:\nx\n");
+        assert_eq!(fs::read_dir(format!("{dir}/modules")).unwrap().count(), 0);
+        env.run(&["-v", "vol:/v/w", "--tmpfs", "/v/w/t/u", "-v", &format!("{dir}/f:/v/w/d/file"), "busybox:test", "sh", "-c", "cat /v/w/d/file; touch /v/w/t/u/g"]).ok().prints("1\n");
+        env.run(&["-v", "vol:/v", "busybox:test", "sh", "-c", "cd /v; find . | sort"]).ok().prints(".\n./d\n./d/file\n./t\n./t/u\n");
+        env.run(&["-v", &format!("{dir}:/app:ro"), "-v", "/app/none", "busybox:test", "true"]).exits(125).has("cannot make the mount point `/app/none`");
+        // The way to it leads through a link that a container has put there.
+        env.run(&["-v", "links:/l", "busybox:test", "ln", "-s", "../../../../etc", "/l/out"]).ok();
+        env.run(&["-v", "links:/l", "-v", "/l/out/inner", "busybox:test", "ls", "-d", "/etc/inner"]).exits(125).has("cannot make the mount point");
+        assert!(!fs::exists("/etc/inner").unwrap());
+    }
+
+    fn working_directories_that_are_missing(env) {
+        env.busybox();
+        let context = env.context().file("Dockerfile", "FROM busybox:test\nRUN mkdir -m 700 /own && chown 1000:1001 /own && ln -s /own /link\n");
+        env.build(&context, &["-t", "own"]);
+        env.run(&["-w", "/link/a/b", "own", "sh", "-c", "pwd -P; stat -c '%a %u:%g' /own /own/a/b"]).ok().prints("/own/a/b\n700 1000:1001\n755 0:0\n");
+        env.run(&["-w", "/etc/passwd/x", "own", "true"]).exits(125).has("cannot make the working directory `/etc/passwd/x`: Not a directory");
+        env.run(&["-w", "/data/sub", "-v", "vol:/data", "own", "pwd"]).ok().prints("/data/sub\n");
+        env.run(&["-v", "vol:/data", "own", "ls", "/data"]).ok().prints("sub\n");
+        env.run(&["-w", "/new", "--read-only", "own", "pwd"]).ok().prints("/new\n");
+        // Gone when it starts again.
+        env.rbuild(&["run", "--name", "again", "-w", "/w", "own", "rm", "-r", "/w"]).ok();
+        env.rbuild(&["start", "-a", "again"]).ok();
+    }
 }

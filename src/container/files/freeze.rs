@@ -52,7 +52,7 @@ impl Freeze {
                     b'Z' | b'X' => {}
                     b'T' | b't' => {}
                     _ if freeze.stopped.contains_key(&pid) => runs = true,
-                    _ => is_new |= freeze.stop(pid)?,
+                    _ => is_new |= freeze.stop(pid, &wanted)?,
                 }
             }
             if !is_new && !runs {
@@ -67,8 +67,8 @@ impl Freeze {
         }
     }
 
-    /// Stops one process; tells whether it was there.
-    fn stop(&mut self, pid: i32) -> Result<bool, FreezeError> {
+    /// Stops one process of the namespace; tells whether it was there.
+    fn stop(&mut self, pid: i32, namespace: &PathBuf) -> Result<bool, FreezeError> {
         let gone = |errno: rustix::io::Errno| errno == rustix::io::Errno::SRCH;
         let Some(process) = Pid::from_raw(pid) else { return Ok(false) };
         let handle = match pidfd_open(process, PidfdFlags::empty()) {
@@ -76,6 +76,10 @@ impl Freeze {
             Err(errno) if gone(errno) => return Ok(false),
             Err(errno) => return Err(FreezeError::Io(errno.into())),
         };
+        // Asked again now that it is held: until then its number could become another process's.
+        if !is_in(pid, namespace) {
+            return Ok(false);
+        }
         match pidfd_send_signal(&handle, Signal::STOP) {
             Ok(()) => {
                 self.stopped.insert(pid, handle);
@@ -101,11 +105,15 @@ fn processes(namespace: &PathBuf) -> io::Result<Vec<i32>> {
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if std::fs::read_link(entry.path().join("ns/pid")).is_ok_and(|link| link == *namespace) {
+        if is_in(pid, namespace) {
             found.push(pid);
         }
     }
     Ok(found)
+}
+
+fn is_in(pid: i32, namespace: &PathBuf) -> bool {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|link| link == *namespace)
 }
 
 /// Returns the state of a process, proc_pid_stat(5); `None` where it is gone.
@@ -123,6 +131,14 @@ mod tests {
     #[test]
     fn our_own_namespace_is_never_stopped() {
         assert!(matches!(Freeze::new(std::process::id()), Err(FreezeError::NoNamespace)));
+    }
+
+    #[test]
+    fn a_number_that_became_anothers_is_left_alone() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut freeze = Freeze::default();
+        assert!(!freeze.stop(own, &PathBuf::from("pid:[1]")).unwrap());
+        assert!(freeze.stopped.is_empty());
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub enum MountsError {
     MakeSource { path: PathBuf, source: io::Error },
     #[error("cannot open '{}'", path.display())]
     Open { path: PathBuf, source: io::Error },
+    #[error(
+        "the volume {0} cannot be written to here: without namespaces a container has a copy of it; mount it \
+         read-only (`:ro`)"
+    )]
+    Copied(String),
     #[error("cannot access path `{subpath}` in the volume {volume}")]
     Subpath { volume: String, subpath: String, source: io::Error },
 }
@@ -104,9 +109,9 @@ pub fn ready(store: &Store, mounts: &[ContainerMount]) -> Result<ReadyMounts, Mo
                 make_source(source, *make)?;
                 let source = BindSource::Path(source.clone());
                 match recursive {
-                    true => ready.volumes.push(Volume { source, target, read_only }),
+                    true => ready.volumes.push(Volume { source, target, read_only, make_points: true }),
                     false => {
-                        let source = MountSource::Bind { source, read_only, make_points: false };
+                        let source = MountSource::Bind { source, read_only, make_points: true };
                         ready.mounts.push(StepMount { target, source });
                     }
                 }
@@ -120,7 +125,8 @@ pub fn ready(store: &Store, mounts: &[ContainerMount]) -> Result<ReadyMounts, Mo
                     let subpath = subpath.clone().unwrap_or_default();
                     MountsError::Subpath { volume: volume.name.clone(), subpath, source }
                 })?;
-                ready.volumes.push(Volume { source: BindSource::Fd(opened), target, read_only });
+                let source = BindSource::Fd(opened);
+                ready.volumes.push(Volume { source, target, read_only, make_points: true });
             }
             MountKind::Tmpfs { size, mode } => {
                 let source = MountSource::Tmpfs { size: *size, mode: *mode };
@@ -129,6 +135,16 @@ pub fn ready(store: &Store, mounts: &[ContainerMount]) -> Result<ReadyMounts, Mo
         }
     }
     Ok(ready)
+}
+
+/// Refuses volumes with a name of which a container in a chroot would write to a copy, and lose it.
+pub fn refuse_copies(mounts: &[ContainerMount]) -> Result<(), MountsError> {
+    for mount in mounts.iter().filter(|mount| !mount.read_only) {
+        if let MountKind::Volume { name: Some(name), anonymous: false, .. } = &mount.kind {
+            return Err(MountsError::Copied(name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the volume of a mount, made where it is not there.

@@ -1,20 +1,28 @@
 //! Connections to published ports, carried into a container.
 //!
-//! Either side may end its half and still hear the other's. A connection that waits holds no buffer.
+//! Either side may end its half and still hear the other's. A connection that waits holds no buffer. Clients that
+//! vanished are found out by the kernel's questions (tcp(7), keepalive), so that they keep no place for ever.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::Shutdown;
+use futures_util::future::Either;
+use rustix::net::{Shutdown, sockopt};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::forward::Shared;
 
 /// How long the container's program may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(30);
+/// When a client that says nothing is asked, how long after that again, and how often in vain.
+const SILENT: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(15);
+const TIMES: u32 = 5;
 /// How often one connection reads before the others have their turn.
 const ROUNDS: usize = 8;
 /// What all connections together may keep of what nobody takes yet, before each reads a little only.
@@ -46,9 +54,24 @@ pub(super) async fn serve(listener: TcpListener, to: SocketAddr, shared: Rc<Shar
 async fn join(client: &TcpStream, server: &TcpStream, shared: &Shared) -> io::Result<()> {
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
+    let _ = ask_whether_alive(client);
     let there = carry(client, server, shared);
     let back = carry(server, client, shared);
-    futures_util::future::try_join(there, back).await.map(drop)
+    let both = pin!(futures_util::future::try_join(there, back));
+    // Though the program may neither take what was sent nor close: nobody is there to hear an answer.
+    let gone = pin!(client.ready(Interest::ERROR));
+    match futures_util::future::select(both, gone).await {
+        Either::Left((done, _)) => done.map(drop),
+        Either::Right((gone, _)) => gone.map(drop),
+    }
+}
+
+/// Has the kernel ask a client that says nothing whether it is still there.
+fn ask_whether_alive(client: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(client, SILENT)?;
+    sockopt::set_tcp_keepintvl(client, AGAIN)?;
+    sockopt::set_tcp_keepcnt(client, TIMES)?;
+    sockopt::set_socket_keepalive(client, true)
 }
 
 /// Carries one way, to the end of what is said, and passes that end on.
@@ -119,4 +142,47 @@ fn pass(from: &TcpStream, to: &TcpStream, shared: &Shared) -> io::Result<Option<
         }
     }
     Ok(Some(rest.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let one = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (one, listener.accept().await.unwrap().0)
+    }
+
+    #[test]
+    fn a_client_that_is_gone_keeps_no_place_though_nobody_takes_what_it_sent() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ((far, client), (server, _program)) = (connected().await, connected().await);
+            let shared = Shared {
+                buffer: RefCell::new(vec![0; 4096]),
+                kept: Cell::new(0),
+                places: Arc::new(Semaphore::new(1)),
+                udp_clients: 1,
+            };
+            let client_that_leaves = async {
+                // Until a byte waits in the forwarder for somebody to take it.
+                while shared.kept.get() == 0 {
+                    let _ = far.try_write(&[0; 64 << 10]);
+                    tokio::task::yield_now().await;
+                }
+                sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+                drop(far);
+            };
+            let joined = join(&client, &server, &shared);
+            let both = futures_util::future::join(joined, client_that_leaves);
+            let ended = tokio::time::timeout(Duration::from_secs(30), both).await;
+            assert!(ended.is_ok(), "it waits for a program that takes nothing");
+            assert!(sockopt::socket_keepalive(&client).unwrap());
+        });
+    }
 }

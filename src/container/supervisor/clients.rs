@@ -45,7 +45,7 @@ pub(super) fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().spawn(run).map(drop)
 }
 
-/// Does what ends a container, and refuses all else.
+/// Does what ends a container, tells what is told at once, and refuses all else.
 fn hear_one(shared: &Arc<Shared>, connection: &Connection) {
     let mut fds = [PollFd::from_borrowed_fd(connection.fd(), PollFlags::IN)];
     let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
@@ -54,18 +54,30 @@ fn hear_one(shared: &Arc<Shared>, connection: &Connection) {
     }
     let Ok(Some((request, _))) = connection.receive::<Request>() else { return };
     shared.change(|live| live.busy += 1);
+    let mut root_of_it = None;
     let reply = match request {
         Request::Kill(number) => kill(shared, number),
         Request::Stop { signal, timeout_s } => {
             stop(shared, signal, timeout_s, true);
             Reply::Done
         }
+        Request::Processes => processes(shared),
+        Request::Root => match root(shared) {
+            Some(fd) => {
+                root_of_it = Some(fd);
+                Reply::Root
+            }
+            None => Reply::Refused(NOT_NOW.to_owned()),
+        },
         _ => Reply::Refused("no thread is left for it: too many processes run".to_owned()),
     };
-    let _ = connection.send(&reply, &[]);
+    let fds: Vec<_> = root_of_it.iter().map(AsFd::as_fd).collect();
+    let _ = connection.send(&reply, &fds);
     shared.change(|live| live.busy -= 1);
 }
 
+/// What is said of a container between two starts, or about to end.
+const NOT_NOW: &str = "it does not run right now";
 /// How long is waited for descriptors or memory.
 const SHORT_OF: Duration = Duration::from_millis(50);
 
@@ -177,7 +189,7 @@ fn answer(
         Request::Exec(_) => plain(Reply::Refused("it cannot be started here".to_owned())),
         Request::Root => match root(shared) {
             Some(fd) => Some((Reply::Root, Some(fd))),
-            None => plain(Reply::Refused("it does not run right now".to_owned())),
+            None => plain(Reply::Refused(NOT_NOW.to_owned())),
         },
     }
 }
@@ -191,16 +203,17 @@ fn kill(shared: &Shared, number: i32) -> Reply {
     let ends = number == signal::KILL || !own || number == shared.settings.stop_signal;
     let mut live = shared.live();
     let Some(running) = live.running.clone() else {
-        return Reply::Refused("it does not run right now".to_owned());
+        return Reply::Refused(NOT_NOW.to_owned());
     };
-    if ends {
-        live.last = true;
-        live.state.stopped = true;
-    }
     let sent = match number {
         signal::KILL => running.kill(),
         number => running.signal(number),
     };
+    // Its end is heard of only when `live` is let go.
+    if ends && sent.is_ok() {
+        live.last = true;
+        live.state.stopped = true;
+    }
     match sent {
         Ok(()) => Reply::Done,
         Err(error) => Reply::Refused(crate::report::chain(&error)),
@@ -243,7 +256,7 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
 /// Holds all its processes still.
 fn pause(shared: &Shared, paused: &mut Option<Freeze>) -> Reply {
     let pid = shared.live().running.as_ref().and_then(|running| running.pid());
-    let Some(pid) = pid else { return Reply::Refused("it does not run right now".to_owned()) };
+    let Some(pid) = pid else { return Reply::Refused(NOT_NOW.to_owned()) };
     match Freeze::new(pid) {
         Ok(freeze) => {
             *paused = Some(freeze);
@@ -258,7 +271,7 @@ fn processes(shared: &Shared) -> Reply {
     let pid = shared.live().running.as_ref().and_then(|running| running.pid());
     match pid.map(processes::of) {
         Some(Ok(pids)) => Reply::Processes(pids),
-        _ => Reply::Refused("it does not run right now".to_owned()),
+        _ => Reply::Refused(NOT_NOW.to_owned()),
     }
 }
 

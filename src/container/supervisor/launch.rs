@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Shared;
@@ -16,9 +16,8 @@ use crate::container::{ContainerError, mounts};
 use crate::layer::inherit_root;
 use crate::report::chain;
 use crate::sandbox::network::{NetworkError, StartingNetwork};
-use crate::sandbox::{LazyNetworks, Running, Stdio, StepEnvironment, User, step_spec};
+use crate::sandbox::{Isolation, LazyNetworks, Running, Stdio, StepEnvironment, User, step_spec};
 use crate::store::{Draft, PreparedRoot};
-use crate::sys::root_dir::Escape;
 use crate::sys::users;
 use crate::sys::{RootDir, Snapshotter};
 
@@ -104,15 +103,6 @@ impl<'a> Launcher<'a> {
         };
         self.first_time = false;
         let user = users::lookup(&view, &settings.start.user)?;
-        let workdir = Path::new(&settings.start.workdir);
-        if view.try_stat(workdir, true).ok().flatten().is_none() {
-            // Where the image's links lead: made as it is named, it would cover them.
-            let real = view.resolve(workdir, Escape::Clamp);
-            real.and_then(|real| upper.create_dir_all(&real, 0o755)).map_err(|source| {
-                let what = format!("cannot make the working directory `{}`", settings.start.workdir);
-                ContainerError::Io { what, source }
-            })?;
-        }
         let draft = store.container_draft(&kept.id)?;
         let mut root = store.prepare_container_root(&kept.layers, &draft, !settings.auto_remove)?;
         let plan = root.take_plan().expect("a root that was just prepared has its plan").into();
@@ -120,11 +110,16 @@ impl<'a> Launcher<'a> {
         step.env = settings.start.env.iter().map(Into::into).collect();
         step.home = user.home;
         step.cwd = PathBuf::from(&settings.start.workdir);
+        // In the merged root: what is above it keeps its mode and owner, and it may be in a volume.
+        step.make_cwd = true;
         step.user = User { uid: user.uid, gid: user.gid, groups: user.groups };
         step.hostname = settings.hostname.clone();
         step.terminal = settings.terminal.then(|| shared.live().size).flatten();
         settings.options.apply(&mut step, &view)?;
         drop(view);
+        if shared.launcher.isolation() == Isolation::Chroot {
+            mounts::refuse_copies(&settings.mounts)?;
+        }
         let ready = mounts::ready(store, &settings.mounts)?;
         step.volumes.extend(ready.volumes);
         step.mounts.extend(ready.mounts);

@@ -24,7 +24,7 @@ use crate::container::settings::Settings;
 use crate::container::state::{State, Status};
 use crate::report::chain;
 use crate::sandbox::Exit;
-use crate::store::ContainerLock;
+use crate::store::{ContainerLock, StoreError};
 
 /// How long is waited before a container is started again the first time; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ pub(super) fn live(
     let directory = store.container_dir(&order.id);
     let log = LogWriter::open(&directory.join("log"), &settings.log).map_err(|error| refuse(&error))?;
     let listener = control::listen(&directory).map_err(|error| refuse(&error))?;
-    let before = State::of(&store, &order.id).unwrap_or_default();
+    let before = State::settle(&store, &order.id).unwrap_or_default();
     let first_time = before.started.is_none();
     let shared = Arc::new(Shared {
         store,
@@ -75,7 +75,14 @@ pub(super) fn live(
             return Err(Box::new(failure));
         }
     };
-    begin(&shared, &launched, &mut starts);
+    if let Err(error) = begin(&shared, &launched, &mut starts) {
+        let failure = *refuse(&error);
+        give_up(&shared, launched, &starts);
+        never_started(&shared, before, &failure);
+        number.inspect(|number| shared.streams.detach(*number));
+        end(&shared, lock);
+        return Err(Box::new(failure));
+    }
     let mut warnings = starts.warnings();
     let heard = accept_all(shared.clone(), listener);
     if let Err(error) = heard.and_then(|()| end_on_signals(&shared)) {
@@ -113,8 +120,8 @@ fn never_started(shared: &Shared, before: State, failure: &Failure) {
     });
 }
 
-/// Notes that the program runs.
-fn begin(shared: &Arc<Shared>, launched: &Launched, starts: &mut Launcher<'_>) {
+/// Notes that the program runs. Where that cannot be kept nobody would know, and it must not go on.
+fn begin(shared: &Arc<Shared>, launched: &Launched, starts: &mut Launcher<'_>) -> Result<(), StoreError> {
     let ports = starts.ports();
     shared.change(|live| {
         let restarts = live.state.restarts;
@@ -129,9 +136,18 @@ fn begin(shared: &Arc<Shared>, launched: &Launched, starts: &mut Launcher<'_>) {
             ..State::default()
         };
         live.running = Some(launched.running.clone());
-        let _ = live.state.keep(&shared.store, &shared.kept.id);
-    });
+        live.state.keep(&shared.store, &shared.kept.id)
+    })?;
     health::watch(shared, &launched.running);
+    Ok(())
+}
+
+/// Ends a program of which nothing could be noted.
+fn give_up(shared: &Arc<Shared>, launched: Launched, starts: &Launcher<'_>) {
+    shared.change(|live| live.running = None);
+    let _ = launched.running.kill();
+    let _ = launched.running.wait();
+    let _ = starts.finish(launched);
 }
 
 /// Waits for the program's end, and starts it again for as long as its policy says so.
@@ -204,7 +220,16 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
                 return;
             }
         };
-        begin(shared, &launched, starts);
+        if let Err(error) = begin(shared, &launched, starts) {
+            give_up(shared, launched, starts);
+            shared.change(|live| {
+                live.state.status = Status::Exited;
+                live.state.pid = None;
+                live.state.exit_code = i32::from(refuse(&error).exit_code);
+                live.state.error = chain(&error);
+            });
+            return;
+        }
         // Who asked for its end meanwhile found nothing that runs.
         if shared.live().last {
             let _ = launched.running.signal(shared.settings.stop_signal);

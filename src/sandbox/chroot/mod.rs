@@ -84,6 +84,13 @@ pub(super) fn prepare(spec: &mut Spec) -> Result<(Covers, Vec<Note>), ChrootErro
     for mount in std::mem::take(&mut spec.mounts) {
         put(&mut covers, mount, &mut notes)?;
     }
+    if spec.make_cwd {
+        let failed = |source| {
+            let target = spec.cwd.display().to_string();
+            ChrootError::Put { what: "the working directory", target, source }
+        };
+        whole.create_dir_all(&spec.cwd, 0o755).map_err(failed)?;
+    }
     // What was put is looked at, too: a cache can hold anything. What lies beneath it is out of reach.
     devices::refuse(&whole)?;
     covers.list().map_err(ChrootError::Root)?;
@@ -118,18 +125,23 @@ fn put(covers: &mut Covers, mount: Mount, notes: &mut Vec<Note>) -> Result<(), C
             Err(ChrootError::Impossible(format!("the device `{}`", source.display())))
         }
         // A cache: what is written stays, or is not to be.
-        Mount::Bind { source: BindSource::Fd(fd), target, read_only: false, make_points: true, .. } => {
-            covers.put(&target, New::Moved(fd))
-        }
-        Mount::Bind { source, target, read_only, .. } => {
+        Mount::Bind {
+            source: BindSource::Fd(fd),
+            target,
+            read_only: false,
+            recursive: false,
+            make_points: true,
+        } => covers.put(&target, New::Moved(fd)),
+        Mount::Bind { source, target, read_only, recursive, .. } => {
+            // A container's volume: moved here, it would be missing where others look for it.
+            if recursive && !read_only && matches!(source, BindSource::Fd(_)) {
+                let what = format!("what is written to the volume at `{}`", target.display());
+                notes.push(Note::new(&what, "in a chroot it is a copy, which is thrown away"));
+            }
             let fd = match source {
                 BindSource::Fd(fd) => fd,
                 BindSource::Path(path) if read_only => open(&path, &target)?,
-                BindSource::Path(_) => {
-                    let what =
-                        format!("the volume at `{}`, unless it is read-only (`:ro`),", target.display());
-                    return Err(ChrootError::Impossible(what));
-                }
+                BindSource::Path(_) => return Err(volume(&target)),
             };
             covers.put(&target, New::Copy(fd))
         }
@@ -137,6 +149,11 @@ fn put(covers: &mut Covers, mount: Mount, notes: &mut Vec<Note>) -> Result<(), C
             Err(ChrootError::Impossible(format!("the mount of another state at `{}`", target.display())))
         }
     }
+}
+
+/// Refuses what would be written to a copy, and lost.
+fn volume(target: &Path) -> ChrootError {
+    ChrootError::Impossible(format!("the volume at `{}`, unless it is read-only (`:ro`),", target.display()))
 }
 
 fn open(path: &Path, target: &Path) -> Result<std::os::fd::OwnedFd, ChrootError> {
