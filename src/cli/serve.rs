@@ -46,7 +46,8 @@ pub fn serve(global: &Global, args: &ServeArgs) -> Result<(), CommandError> {
     let config = read(&args.config)?;
     if args.check {
         let rules: usize = config.projects.iter().map(|project| project.rules.len()).sum();
-        ui::line(&format!("{}: {} projects, {rules} rules", args.config.display(), config.projects.len()));
+        let projects = counted(config.projects.len(), "project");
+        ui::line(&format!("{}: {projects}, {}", args.config.display(), counted(rules, "rule")));
         return Ok(());
     }
     // Files of a commit are to have the same rights whoever starts the server.
@@ -73,6 +74,11 @@ pub fn serve(global: &Global, args: &ServeArgs) -> Result<(), CommandError> {
     serve::serve(&service, listening, &|| cancel.is_cancelled()).map_err(told)?;
     ui::note("ended; what waited is built after the next start\n");
     Ok(())
+}
+
+/// Returns a number with what is counted.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Reads the configuration; what is wrong in it is drawn with its place.
