@@ -58,7 +58,7 @@ impl Served {
         let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
         let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
         let text = format!(
-            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
         stream.write_all(text.as_bytes()).unwrap();
         stream.write_all(body).unwrap();

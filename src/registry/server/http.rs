@@ -24,6 +24,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::{Buffers, ReplyBody};
+use super::callers::Callers;
+use super::documents::Documents;
 use super::source::{Source, Sources};
 use super::tls::{Tls, handshake_error};
 use super::{Auth, Line, ServerError, ServerOptions, State, dispatch, sweep};
@@ -80,13 +82,17 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let tls = options.tls.map(Tls::open).transpose()?;
+        // Who has to show a password, or to believe a certificate, is not led here by a name.
+        let open = bound.ip().to_canonical().is_loopback() && options.users.is_none() && tls.is_none();
         let state = State {
+            callers: Callers::new(&options.hosts, !open),
             sources: Sources::new(repositories.clone(), more),
             repositories,
             read_only: options.read_only,
             delete: options.delete,
             auth: options.users.map(|users| Auth::new(users, options.anonymous_pull)),
             buffers: Arc::new(Buffers::default()),
+            documents: Documents::default(),
             limits: options.limits,
             log: options.log,
         };
