@@ -79,7 +79,7 @@ async fn serve(
         Route::Base => Ok(Reply::new(StatusCode::OK).json(b"{}".to_vec())),
         Route::Catalog => blocking(move || lists::catalog(&of.sources, &query)).await,
         Route::Search => {
-            let place = of.documents.read().await?;
+            let place = of.documents.list().await?;
             blocking(move || {
                 let _place = place;
                 search::get(&of.sources, &query)
@@ -89,7 +89,7 @@ async fn serve(
         Route::Ping => Ok(Reply::new(StatusCode::OK).json(b"true".to_vec())),
         Route::Tags(name) => blocking(move || lists::tags(&of.sources, &name, &query)).await,
         Route::Referrers(name, subject) => {
-            let place = of.documents.read().await?;
+            let place = of.documents.list().await?;
             blocking(move || {
                 let _place = place;
                 referrers::get(&of.repositories, &name, &subject, &query)

@@ -14,6 +14,9 @@ pub const LARGE: usize = 64 << 10;
 const LARGE_AT_ONCE: usize = 8;
 /// How many documents are read as JSON at once; more would only take turns.
 const READ_AT_ONCE: usize = 16;
+/// As how many of those a large one counts, and a list of them.
+const LARGE_COUNTS: u32 = 8;
+const LIST_COUNTS: u32 = 4;
 /// How long it is waited for others.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,22 +38,27 @@ impl Default for Documents {
 impl Documents {
     /// Takes a place to hold a large one.
     pub async fn hold(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.place(&self.large).await
+        self.place(&self.large, 1).await
     }
 
-    /// Takes a place to read some as JSON.
-    pub async fn read(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.place(&self.read).await
+    /// Takes a place to read one as JSON.
+    pub async fn read(&self, is_large: bool) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.place(&self.read, if is_large { LARGE_COUNTS } else { 1 }).await
     }
 
-    async fn place(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// Takes a place to read many, one after another.
+    pub async fn list(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.place(&self.read, LIST_COUNTS).await
+    }
+
+    async fn place(&self, of: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, ApiError> {
         let busy = || {
             ApiError::new(Code::TooManyRequests)
                 .saying("too many large manifests are on their way; try again")
                 .header(http::header::RETRY_AFTER, http::HeaderValue::from_static("10"))
                 .closing()
         };
-        match timeout(self.patience, of.clone().acquire_owned()).await {
+        match timeout(self.patience, of.clone().acquire_many_owned(count)).await {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(busy()),
         }
@@ -72,7 +80,9 @@ mod tests {
             }
             let reply = documents.hold().await.unwrap_err().reply();
             assert_eq!(reply.status, http::StatusCode::TOO_MANY_REQUESTS);
-            assert!(documents.read().await.is_ok());
+            let reading = (documents.read(true).await.unwrap(), documents.list().await.unwrap());
+            assert!(documents.read(true).await.is_err() && documents.read(false).await.is_ok());
+            drop(reading);
             held.pop();
             assert!(documents.hold().await.is_ok());
         });

@@ -115,7 +115,7 @@ pub async fn put(
         return Err(ApiError::new(Code::TagInvalid).because(format!("at most {MOST_TAGS} tags at once")));
     }
     let (bytes, held) = read_body(state, body).await?;
-    let reading = state.documents.read().await?;
+    let reading = state.documents.read(held.is_some()).await?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.map(str::to_owned);
     let state = state.clone();
