@@ -30,7 +30,10 @@ struct Served {
 
 impl Served {
     fn start(env: &TestEnv, words: &[&str]) -> Served {
-        let job = env.rbuild(&[&["registry", "--listen", "127.0.0.1:0"], words].concat()).spawn();
+        Served::of(env.rbuild(&[&["registry", "--listen", "127.0.0.1:0"], words].concat()).spawn())
+    }
+
+    fn of(job: Job) -> Served {
         job.wait_for("Listening on ");
         let said = job.said();
         let host =
@@ -359,4 +362,27 @@ fn what_it_is_told_not_to_do_it_does_not() {
     assert!(std::path::Path::new(&root).join("v1/registry/blobs").is_dir());
     served.end().ok();
     env.rbuild(&["registry"]).var("REGISTRY_AUTH", "token").exits(2).has("REGISTRY_AUTH");
+}
+
+#[test]
+fn beyond_the_limit_of_the_store_nothing_is_taken() {
+    let env = match TestEnv::new(Who::Root) {
+        Ok(env) => env,
+        Err(why) => return skip(&why),
+    };
+    let limited = env.rbuild(&["registry", "--listen", "127.0.0.1:0"]);
+    let served =
+        Served::of(limited.var("RBUILD_MAX_USED_SPACE", "2MB").var("RBUILD_MIN_FREE_SPACE", "0").spawn());
+    let push =
+        |bytes: &[u8]| served.ask(&format!("POST /v2/a/blobs/uploads/?digest={}", sha256(bytes)), bytes);
+    let small = noise(100_000, 1);
+    assert!(push(&small).starts_with("HTTP/1.1 201"));
+    let refused = push(&noise(12_000_000, 2));
+    assert!(refused.starts_with("HTTP/1.1 507") && refused.contains("disk is full"), "{refused}");
+    let uploads = env.store().join("v1/registry/uploads");
+    until("nothing is left of it", || std::fs::read_dir(&uploads).unwrap().count() == 0);
+    assert!(served.ask(&format!("GET /v2/a/blobs/{}", sha256(&small)), b"").starts_with("HTTP/1.1 200"));
+    let ended = served.end().ok();
+    assert!(ended.stderr.contains("max_used_space") && ended.stderr.contains("the registry "), "{ended}");
+    env.rbuild(&["system", "df"]).ok().has("Registry");
 }
