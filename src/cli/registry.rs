@@ -16,7 +16,8 @@ use super::{ui, units, when};
 use crate::registry::server::{
     Htpasswd, Limits, Line, LocalImages, Log, Server, ServerOptions, Source, Stop, TlsFiles,
 };
-use crate::store::{CollectOptions, Repositories};
+use crate::store::{CollectOptions, Repositories, StoreError};
+use crate::sys::browser::host_of;
 
 /// Where it listens unless told otherwise.
 const LISTEN: &str = "127.0.0.1:5000";
@@ -31,7 +32,7 @@ const MADE: u64 = 8 << 30;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "What is pushed is kept under --root. Variables of docker's registry that are honoured: REGISTRY_HTTP_ADDR, \
-    REGISTRY_HTTP_TLS_CERTIFICATE, REGISTRY_HTTP_TLS_KEY, REGISTRY_AUTH_HTPASSWD_PATH, \
+    REGISTRY_HTTP_HOST, REGISTRY_HTTP_TLS_CERTIFICATE, REGISTRY_HTTP_TLS_KEY, REGISTRY_AUTH_HTPASSWD_PATH, \
     REGISTRY_STORAGE_DELETE_ENABLED, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY, \
     REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED.\n\n\
     Examples:\n  rbuild registry\n  rbuild push localhost:5000/app\n  \
@@ -72,6 +73,9 @@ pub struct ServeArgs {
     /// Let others pull all the same
     #[arg(long, requires = "htpasswd")]
     pub anonymous_pull: bool,
+    /// On the loopback without users, answer to this name as well: others than localhost and addresses are refused
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
     /// The certificate to show (PEM, with those between it and the authority); read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -152,8 +156,8 @@ fn serve(world: &World, args: ServeArgs) -> Result<(), CommandError> {
     for note in &settings.notes {
         ui::note(&format!("warning: {note}\n"));
     }
-    let store = world.open_store()?;
-    let repositories = Arc::new(Repositories::open(&store)?);
+    let store = Arc::new(world.open_store()?);
+    let repositories = Arc::new(Repositories::open(&store)?.within_limits(store.clone()));
     // A lease: nobody removes the store underneath, and no sweep of images waits for it.
     store.hold_only(&[])?;
     let users = settings.htpasswd.as_deref().map(Htpasswd::open).transpose()?;
@@ -163,6 +167,7 @@ fn serve(world: &World, args: ServeArgs) -> Result<(), CommandError> {
         delete: settings.delete,
         users,
         anonymous_pull: settings.anonymous_pull,
+        hosts: settings.hosts,
         tls: settings.tls,
         collect: (!collect.0.is_zero()).then(|| {
             let (dry_run, grace) = (false, collect.1);
@@ -219,7 +224,11 @@ fn gc(world: &World, args: &GcArgs) -> Result<(), CommandError> {
     let grace = duration("--grace", &args.grace)?;
     let store = world.open_store()?;
     let repositories = Repositories::open(&store)?;
-    store.hold_only(&[])?;
+    match store.hold_only(&[]) {
+        // There would be no way to make room.
+        Ok(()) | Err(StoreError::Full { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let (dry_run, delete_untagged) = (args.dry_run, args.delete_untagged);
     let options = CollectOptions { dry_run, delete_untagged, grace, uploads: UPLOADS };
     let collected = repositories.collect(&options)?;
@@ -247,6 +256,8 @@ struct Settings {
     htpasswd: Option<PathBuf>,
     anonymous_pull: bool,
     tls: Option<TlsFiles>,
+    /// The names that it is called by.
+    hosts: Vec<String>,
     /// What was said and is not done.
     notes: Vec<String>,
 }
@@ -304,8 +315,24 @@ impl Settings {
             })
         });
         let read_only = truth(READ_ONLY_ENABLED)?.or(map.transpose()?).unwrap_or(false);
+        let listen = listen.unwrap_or_else(|| LISTEN.to_owned());
+        let mut hosts = Vec::new();
+        for name in &args.allow_host {
+            hosts.push(host_name(name).ok_or_else(|| {
+                CommandError::usage(format!("bad --allow-host `{name}`: it is no name of a host"))
+            })?);
+        }
+        if let Some(address) = said("REGISTRY_HTTP_HOST") {
+            let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+            let name = host_name(authority.split('/').next().unwrap_or_default()).ok_or_else(|| {
+                CommandError::usage(format!("REGISTRY_HTTP_HOST: `{address}` is no address of a registry"))
+            })?;
+            hosts.push(name);
+        }
+        hosts.extend(host_name(&listen));
         let honoured = [
             "REGISTRY_HTTP_ADDR",
+            "REGISTRY_HTTP_HOST",
             "REGISTRY_HTTP_TLS_CERTIFICATE",
             "REGISTRY_HTTP_TLS_KEY",
             "REGISTRY_AUTH",
@@ -318,12 +345,13 @@ impl Settings {
         let others = variables.iter().filter(|(name, _)| !honoured.contains(&name.as_str()));
         let notes = others.map(|(name, _)| format!("{name} has no effect here")).collect();
         Ok(Settings {
-            listen: listen.unwrap_or_else(|| LISTEN.to_owned()),
+            listen,
             read_only: args.read_only || read_only,
             delete: truth("REGISTRY_STORAGE_DELETE_ENABLED")?.unwrap_or(true),
             htpasswd,
             anonymous_pull: args.anonymous_pull,
             tls,
+            hosts,
             notes,
         })
     }
@@ -344,6 +372,14 @@ fn said_map(text: &str) -> Option<bool> {
     let text = text.strip_prefix('{').map_or(Some(text), |text| text.strip_suffix('}'))?;
     let (key, value) = text.split_once(':')?;
     (key.trim().trim_matches('"') == "enabled").then(|| said_truth(value.trim()))?
+}
+
+/// Returns the host of `HOST[:PORT]`, if it is a name or an address.
+fn host_name(authority: &str) -> Option<String> {
+    let host = host_of(authority);
+    let sign =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') || authority.starts_with('[');
+    (!host.is_empty() && !authority.contains('/') && host.chars().all(sign)).then(|| host.to_owned())
 }
 
 #[cfg(test)]
@@ -384,6 +420,24 @@ mod tests {
         assert_eq!(said.notes, ["REGISTRY_HTTP_SECRET has no effect here"]);
         let both = settings(&["--listen", "127.0.0.1:1", "--htpasswd", "/mine"], &variables).unwrap();
         assert_eq!((both.listen.as_str(), both.htpasswd), ("127.0.0.1:1", Some(PathBuf::from("/mine"))));
+    }
+
+    #[test]
+    fn names_it_is_called_by() {
+        let check = |words: &[&str], variables: &[(&str, &str)], expect: &[&str]| {
+            assert_eq!(settings(words, variables).unwrap().hosts, expect, "{words:?} {variables:?}");
+        };
+        check(&[], &[], &["127.0.0.1"]);
+        check(&["--listen", "registry.lan:5000"], &[], &["registry.lan"]);
+        check(
+            &["--listen", ":5000", "--allow-host", "a.lan", "--allow-host=b.lan:80"],
+            &[],
+            &["a.lan", "b.lan"],
+        );
+        check(&["--listen=:1"], &[("REGISTRY_HTTP_HOST", "https://c.lan:5000/x")], &["c.lan"]);
+        assert!(settings(&["--allow-host", "a b"], &[]).is_err());
+        assert!(settings(&["--allow-host", "https://a"], &[]).is_err());
+        assert!(settings(&[], &[("REGISTRY_HTTP_HOST", "https://")]).is_err());
     }
 
     #[test]

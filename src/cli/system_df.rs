@@ -91,6 +91,13 @@ pub fn df(world: &World, args: DfArgs) -> Result<(), CommandError> {
     ui::line("\nLocal Volumes space usage:\n");
     rows::print(&volumes, None, &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])?;
     let total = bytes_together(own(&usage));
+    if let Some(registry) = &usage.registry {
+        ui::line(&format!(
+            "\nRegistry usage: {} in {} repositories",
+            units::exact_size(registry.size),
+            registry.repositories
+        ));
+    }
     ui::line(&format!("\nBuild cache usage: {}\n", units::exact_size(total)));
     let columns = [
         ("ID", "CACHE ID"),
@@ -143,7 +150,7 @@ fn summary(usage: &Usage) -> Vec<Value> {
     };
     let volumes = size_of(true);
     let free_volumes = with_part(size_of(false), volumes);
-    vec![
+    let mut rows = vec![
         row("Images", usage.images.len(), active, usage.images_size, images),
         row("Containers", usage.containers.len(), running, containers, with_part(stopped, containers)),
         row("Local Volumes", usage.volumes.len(), used_volumes, volumes, free_volumes),
@@ -154,7 +161,12 @@ fn summary(usage: &Usage) -> Vec<Value> {
             cache,
             units::exact_size(cache - used),
         ),
-    ]
+    ];
+    if let Some(registry) = &usage.registry {
+        let reclaimable = with_part(registry.reclaimable, registry.size);
+        rows.push(row("Registry", registry.repositories, registry.tagged, registry.size, reclaimable));
+    }
+    rows
 }
 
 fn image_row(image: &ImageUsage) -> Value {
@@ -215,6 +227,7 @@ fn cache_row(entry: &CacheEntry) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::RegistryUsage;
 
     #[test]
     fn an_empty_store_has_nothing() {
@@ -227,6 +240,12 @@ mod tests {
     fn what_is_shared_is_counted_once_and_parts_are_told() {
         let usage = Usage { images_size: 2_000_000, images_reclaimable: 500_000, ..Usage::default() };
         assert_eq!(summary(&usage)[0]["Reclaimable"], "500kB (25%)");
+        let registry = RegistryUsage { repositories: 3, tagged: 2, size: 4_000_000, reclaimable: 1_000_000 };
+        let row = &summary(&Usage { registry: Some(registry), ..Usage::default() })[4];
+        let expect = json!({
+            "Type": "Registry", "TotalCount": "3", "Active": "2", "Size": "4MB", "Reclaimable": "1MB (25%)"
+        });
+        assert_eq!(*row, expect);
         let none = Usage { images_size: 2_000_000, ..Usage::default() };
         assert_eq!(summary(&none)[0]["Reclaimable"], "0B (0%)");
     }

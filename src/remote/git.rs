@@ -88,6 +88,10 @@ impl GitAddress {
         if scp.host.starts_with('-') {
             return Err(fail("its host cannot be one".into()));
         }
+        // gitremote-helpers(7): `ext::` runs a program, `fd::` takes over descriptors.
+        if scp.path.starts_with(':') {
+            return Err(fail("`::` calls a helper of git's, and none is run".into()));
+        }
         if scp.path.is_empty() || scp.path.starts_with('-') {
             return Err(fail("it names no repository on that host".into()));
         }

@@ -71,6 +71,10 @@ fn tells_git_from_http_from_local() {
     check("https://", "error");
     check("https:///foo.git", "error");
     check("git@host:", "error");
+    check("ext::sh -c touch% /tmp/x", "error");
+    check("ext::ssh://host/x.git", "error");
+    check("fd::17", "error");
+    check("foo::/srv/x", "error");
     check("ssh://-oProxyCommand=x/foo", "error");
     check("-oProxyCommand:x", "error");
     check("https://host:99999/x", "error");

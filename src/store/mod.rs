@@ -148,9 +148,9 @@ pub use prune::CachePruned;
 pub use quota::{NoRoom, Quota, RoomWatch};
 pub use records::Record;
 pub use registry::{
-    Algorithm, CollectOptions, Collected, ContentDigest, ContentHasher, FinishedUpload, ManifestName,
-    NewManifest, OpenBlob, OpenUpload, Referrer, Repositories, RepositoryName, StoredManifest, TagName,
-    Upload, UploadId,
+    Algorithm, CollectOptions, Collected, ContentDigest, ContentHasher, FinishedUpload, ManifestFile,
+    ManifestName, NewManifest, OpenBlob, OpenUpload, Referrer, RegistryUsage, Repositories, RepositoryName,
+    StoredManifest, TagName, Upload, UploadId,
 };
 pub use removal::{ImagesRemoved, Removal};
 pub use reset::{Reset, StoreToReset, StoreUser};

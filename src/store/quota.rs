@@ -68,6 +68,7 @@ pub struct NoRoom {
     was_set: bool,
     root: PathBuf,
     images: u64,
+    registry: u64,
     cache: u64,
     cache_in_use: u64,
     /// What running steps and containers wrote.
@@ -105,6 +106,9 @@ impl fmt::Display for NoRoom {
             }
         }
         write!(f, "; images take {}, the build cache {}", Bytes(self.images), Bytes(self.cache))?;
+        if self.registry > 0 {
+            write!(f, ", the registry {}", Bytes(self.registry))?;
+        }
         if self.written > 0 {
             write!(f, ", what running steps and containers wrote {}", Bytes(self.written))?;
         }
@@ -258,6 +262,7 @@ impl Store {
             was_set,
             root: self.root.clone(),
             images: usage.images_size,
+            registry: usage.registry.map_or(0, |registry| registry.size),
             cache: bytes_together(own()),
             cache_in_use: bytes_together(used()),
             written: measured(&self.paths.tmp).all(),

@@ -14,7 +14,7 @@ use super::entries::{CacheEntry, time_of};
 use super::error::names_in;
 use super::measure::{Linked, measured};
 use super::snapshots::State;
-use super::{KeptVolume, ListedContainer, Store, StoreError};
+use super::{KeptVolume, ListedContainer, RegistryUsage, Repositories, Store, StoreError};
 
 /// What takes space in a store. All sizes are in bytes.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Usage {
     pub volumes: Vec<VolumeUsage>,
     /// Last used first.
     pub cache: Vec<CacheEntry>,
+    /// What was pushed to the registry over this store, where there is one.
+    pub registry: Option<RegistryUsage>,
 }
 
 /// The space of one volume.
@@ -160,6 +162,7 @@ impl Store {
             let size = self.container_size(&container.kept.id)?;
             usage.containers.push((container, size));
         }
+        usage.registry = Repositories::usage_in(self)?;
         let users = self.volume_users()?;
         for volume in self.volumes()? {
             let (size, links) = (self.volume_size(&volume), users.get(&volume.name).map_or(0, Vec::len));

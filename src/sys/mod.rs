@@ -6,6 +6,7 @@
 //! layers or Dockerfiles.
 
 pub mod atomic;
+pub mod browser;
 pub mod clock;
 pub mod copy;
 pub mod descendants;

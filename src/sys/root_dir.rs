@@ -383,6 +383,12 @@ impl RootDir {
         Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
     }
 
+    /// Removes a directory that is empty; one that is not is an error of kind `DirectoryNotEmpty`.
+    pub fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let (parent, name) = self.parent_and_name(path)?;
+        Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    }
+
     /// Removes a file, or a directory with all that is in it; no link is followed.
     ///
     /// Nothing at `path` is an error of kind `NotFound`.

@@ -30,7 +30,10 @@ struct Served {
 
 impl Served {
     fn start(env: &TestEnv, words: &[&str]) -> Served {
-        let job = env.rbuild(&[&["registry", "--listen", "127.0.0.1:0"], words].concat()).spawn();
+        Served::of(env.rbuild(&[&["registry", "--listen", "127.0.0.1:0"], words].concat()).spawn())
+    }
+
+    fn of(job: Job) -> Served {
         job.wait_for("Listening on ");
         let said = job.said();
         let host =
@@ -58,7 +61,7 @@ impl Served {
         let (line, headers) = head.split_once('\n').unwrap_or((head, ""));
         let headers: String = headers.lines().map(|header| format!("{header}\r\n")).collect();
         let text = format!(
-            "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
+            "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
         );
         stream.write_all(text.as_bytes()).unwrap();
         stream.write_all(body).unwrap();
@@ -368,4 +371,27 @@ fn what_it_is_told_not_to_do_it_does_not() {
     ] {
         env.rbuild(&["registry"]).var(name, value).exits(2).has(name);
     }
+}
+
+#[test]
+fn beyond_the_limit_of_the_store_nothing_is_taken() {
+    let env = match TestEnv::new(Who::Root) {
+        Ok(env) => env,
+        Err(why) => return skip(&why),
+    };
+    let limited = env.rbuild(&["registry", "--listen", "127.0.0.1:0"]);
+    let served =
+        Served::of(limited.var("RBUILD_MAX_USED_SPACE", "2MB").var("RBUILD_MIN_FREE_SPACE", "0").spawn());
+    let push =
+        |bytes: &[u8]| served.ask(&format!("POST /v2/a/blobs/uploads/?digest={}", sha256(bytes)), bytes);
+    let small = noise(100_000, 1);
+    assert!(push(&small).starts_with("HTTP/1.1 201"));
+    let refused = push(&noise(12_000_000, 2));
+    assert!(refused.starts_with("HTTP/1.1 507") && refused.contains("disk is full"), "{refused}");
+    let uploads = env.store().join("v1/registry/uploads");
+    until("nothing is left of it", || std::fs::read_dir(&uploads).unwrap().count() == 0);
+    assert!(served.ask(&format!("GET /v2/a/blobs/{}", sha256(&small)), b"").starts_with("HTTP/1.1 200"));
+    let ended = served.end().ok();
+    assert!(ended.stderr.contains("max_used_space") && ended.stderr.contains("the registry "), "{ended}");
+    env.rbuild(&["system", "df"]).ok().has("Registry");
 }

@@ -337,12 +337,21 @@ both! {
         // Too large: said to be, and being it without saying so.
         let length = (26 << 20).to_string();
         server.send("POST", "/hooks/app", &[("Content-Length", &length)], b"x").is(413, "bytes at most");
+        let headers = [("Transfer-Encoding", "chunked"), ("X-Hub-Signature-256", right.as_str())];
         let chunk = [format!("{:x}\r\n", 26 << 20).as_bytes(), &vec![b'x'; 26 << 20], b"\r\n0\r\n\r\n"].concat();
-        let reply = server.send("POST", "/hooks/app", &[("Transfer-Encoding", "chunked")], &chunk);
+        let reply = server.send("POST", "/hooks/app", &headers, &chunk);
         // The answer may be lost, since the server hangs up on who goes on sending.
         assert!(matches!(reply.status, 413 | 0), "{reply:?}");
         let length = (65 << 10).to_string();
         server.send("POST", &format!("/trigger/app/{TOKEN}"), &[("Content-Length", &length)], b"").is(413, "");
+        // What is not signed is told so before it is read, whatever its length; what a page has sent is not even looked at.
+        let length = (20 << 20).to_string();
+        server.send("POST", "/hooks/app", &[("Content-Length", &length)], b"").is(401, "not signed");
+        let none = [("Transfer-Encoding", "chunked"), ("X-Gitlab-Token", "x")];
+        server.send("POST", "/hooks/app", &none, b"5\r\n").is(403, "wrong");
+        for (name, value) in [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site")] {
+            server.send("POST", &format!("/trigger/app/{TOKEN}"), &[(name, value)], b"").is(403, "web page");
+        }
         // Changes need a token that is not there; nobody else's name leads here.
         server.send("POST", "/api/builds/1/cancel", &[("Authorization", "Bearer ")], b"").is(403, "control_token");
         server.send("GET", "/", &[("Host", "builds.example")], b"").is(403, "only this machine");
@@ -506,7 +515,7 @@ both! {
             told.has_all(words);
         };
         let good = project("app", "https://git.example/app.git", "", MAIN);
-        check(&good, 0, &["1 project, 1 rule", "everybody on this machine can read the secrets"]);
+        check(&good, 0, &["1 project, 1 rule\n", "everybody on this machine can read the secrets"]);
         check(&good.replace("branch", "brunch"), 2, &["serve.toml:", "unknown field `brunch`"]);
         check(&good.replace(TOKEN, "short"), 2, &["token = \"short\"", "a token is", "openssl rand"]);
         check("[[project]", 2, &["serve.toml:2"]);

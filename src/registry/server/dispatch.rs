@@ -41,6 +41,7 @@ async fn admit(state: &State, parts: &Parts, user: &mut Option<String>) -> Resul
             .because("Content-Length and Transfer-Encoding exclude each other")
             .closing());
     }
+    state.callers.admit(parts)?;
     if let Some(auth) = &state.auth {
         *user = auth.check(&parts.method, &parts.headers).await?;
     }
@@ -77,11 +78,23 @@ async fn serve(
         Route::Root => Ok(Reply::new(StatusCode::OK)),
         Route::Base => Ok(Reply::new(StatusCode::OK).json(b"{}".to_vec())),
         Route::Catalog => blocking(move || lists::catalog(&of.sources, &query)).await,
-        Route::Search => blocking(move || search::get(&of.sources, &query)).await,
+        Route::Search => {
+            let place = of.documents.list().await?;
+            blocking(move || {
+                let _place = place;
+                search::get(&of.sources, &query)
+            })
+            .await
+        }
         Route::Ping => Ok(Reply::new(StatusCode::OK).json(b"true".to_vec())),
         Route::Tags(name) => blocking(move || lists::tags(&of.sources, &name, &query)).await,
         Route::Referrers(name, subject) => {
-            blocking(move || referrers::get(&of.repositories, &name, &subject, &query)).await
+            let place = of.documents.list().await?;
+            blocking(move || {
+                let _place = place;
+                referrers::get(&of.repositories, &name, &subject, &query)
+            })
+            .await
         }
         Route::Blob(name, digest) => {
             let (removes, head) = (method == Method::DELETE, method == Method::HEAD);
@@ -100,7 +113,7 @@ async fn serve(
             let headers = headers.clone();
             blocking(move || match removes {
                 true => manifests::delete(&of.repositories, &of.sources, &name, &which),
-                false => manifests::get(&of.sources, &name, &which, &headers),
+                false => manifests::get(&of, &name, &which, &headers),
             })
             .await
         }

@@ -14,6 +14,7 @@ pub enum Code {
     BlobUnknown,
     BlobUploadInvalid,
     BlobUploadUnknown,
+    Denied,
     DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
@@ -24,6 +25,7 @@ pub enum Code {
     RangeInvalid,
     SizeInvalid,
     TagInvalid,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
     Unknown,
@@ -41,6 +43,7 @@ impl Code {
             Code::BlobUploadUnknown => {
                 ("BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", StatusCode::NOT_FOUND)
             }
+            Code::Denied => ("DENIED", "requested access to the resource is denied", StatusCode::FORBIDDEN),
             Code::DigestInvalid => {
                 ("DIGEST_INVALID", "provided digest did not match uploaded content", StatusCode::BAD_REQUEST)
             }
@@ -63,6 +66,7 @@ impl Code {
                 ("SIZE_INVALID", "provided length did not match content length", StatusCode::BAD_REQUEST)
             }
             Code::TagInvalid => ("TAG_INVALID", "manifest tag did not match URI", StatusCode::BAD_REQUEST),
+            Code::TooManyRequests => ("TOOMANYREQUESTS", "too many requests", StatusCode::TOO_MANY_REQUESTS),
             Code::Unauthorized => ("UNAUTHORIZED", "authentication required", StatusCode::UNAUTHORIZED),
             Code::Unavailable => ("UNAVAILABLE", "service unavailable", StatusCode::SERVICE_UNAVAILABLE),
             Code::Unknown => ("UNKNOWN", "unknown error", StatusCode::INTERNAL_SERVER_ERROR),
@@ -78,6 +82,8 @@ impl Code {
 pub struct ApiError {
     status: StatusCode,
     code: Code,
+    /// Instead of the code's usual words.
+    message: Option<String>,
     /// One entry of `errors` for each.
     details: Vec<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -91,12 +97,26 @@ impl ApiError {
     /// Makes one with the code's usual status.
     pub fn new(code: Code) -> ApiError {
         let status = code.words().2;
-        ApiError { status, code, details: Vec::new(), headers: Vec::new(), cause: None, close: false }
+        ApiError {
+            status,
+            code,
+            message: None,
+            details: Vec::new(),
+            headers: Vec::new(),
+            cause: None,
+            close: false,
+        }
     }
 
     /// Says what exactly is wrong.
     pub fn because(self, reason: impl Into<String>) -> ApiError {
         self.detail(Value::String(reason.into()))
+    }
+
+    /// Says it in other words: clients show these, and of most codes no details.
+    pub fn saying(mut self, message: impl Into<String>) -> ApiError {
+        self.message = Some(message.into());
+        self
     }
 
     /// Adds a detail in the form that the code's details have.
@@ -125,7 +145,8 @@ impl ApiError {
 
     /// Makes the answer.
     pub fn reply(self) -> Reply {
-        let (name, message, _) = self.code.words();
+        let (name, usual, _) = self.code.words();
+        let message = self.message.unwrap_or_else(|| usual.to_owned());
         let entry = |detail: Value| match detail {
             Value::Null => json!({"code": name, "message": message}),
             detail => json!({"code": name, "message": message, "detail": detail}),
@@ -150,12 +171,12 @@ impl ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> ApiError {
         let code = match &error {
-            StoreError::Full { .. } => Code::Unavailable,
+            StoreError::Full { .. } | StoreError::NoRoom(_) => Code::Unavailable,
             _ => Code::Unknown,
         };
         let mut told = ApiError::new(code);
-        if matches!(error, StoreError::Full { .. }) {
-            told = told.status(StatusCode::INSUFFICIENT_STORAGE).because("the registry's disk is full");
+        if code == Code::Unavailable {
+            told = told.status(StatusCode::INSUFFICIENT_STORAGE).saying("the registry's disk is full");
         }
         // Paths of this machine are nobody else's affair.
         let mut text = error.to_string();

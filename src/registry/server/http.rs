@@ -17,6 +17,7 @@ use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
@@ -24,6 +25,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::body::{Buffers, ReplyBody};
+use super::callers::Callers;
+use super::documents::Documents;
 use super::source::{Source, Sources};
 use super::tls::{Tls, handshake_error};
 use super::{Auth, Line, ServerError, ServerOptions, State, dispatch, sweep};
@@ -36,6 +39,9 @@ const BUFFER: usize = 128 * 1024;
 const DRAINED: usize = 1 << 20;
 /// And for how long.
 const DRAINING: Duration = Duration::from_secs(2);
+/// How many files a request has open at most: its connection, a blob or an upload, locks; and the rest of the server.
+const FILES_EACH: u64 = 4;
+const FILES_BESIDE: u64 = 64;
 /// After how long it is told again that connections cannot be taken.
 const AGAIN: Duration = Duration::from_secs(10);
 
@@ -80,13 +86,17 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let tls = options.tls.map(Tls::open).transpose()?;
+        // Who has to show a password, or to believe a certificate, is not led here by a name.
+        let open = bound.ip().to_canonical().is_loopback() && options.users.is_none() && tls.is_none();
         let state = State {
+            callers: Callers::new(&options.hosts, !open),
             sources: Sources::new(repositories.clone(), more),
             repositories,
             read_only: options.read_only,
             delete: options.delete,
             auth: options.users.map(|users| Auth::new(users, options.anonymous_pull)),
             buffers: Arc::new(Buffers::default()),
+            documents: Documents::default(),
             limits: options.limits,
             log: options.log,
         };
@@ -109,21 +119,22 @@ impl Server {
             .enable_all()
             .build()
             .map_err(ServerError::Start)?;
+        let connections = within_files(self.state.limits.connections);
         let (collect, state) = (self.collect.clone(), self.state.clone());
         if let Some((every, options)) = collect {
             runtime.spawn(sweep::run(state, every, options));
         }
-        let served = runtime.block_on(self.accept(stop.0.subscribe()));
+        let served = runtime.block_on(self.accept(connections, stop.0.subscribe()));
         // What goes on in threads is whole at every moment.
         runtime.shutdown_timeout(Duration::from_millis(200));
         served
     }
 
-    async fn accept(self, mut stop: watch::Receiver<bool>) -> Result<(), ServerError> {
+    async fn accept(self, connections: usize, mut stop: watch::Receiver<bool>) -> Result<(), ServerError> {
         let Server { listener, state, tls, .. } = self;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(ServerError::Start)?;
-        let room = Arc::new(Semaphore::new(state.limits.connections));
-        let all = u32::try_from(state.limits.connections).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(connections));
+        let all = u32::try_from(connections).unwrap_or(u32::MAX);
         let end = state.limits.end;
         let mut told: Option<Instant> = None;
         loop {
@@ -165,6 +176,28 @@ impl Server {
         let _ = timeout(end, room.acquire_many(all)).await;
         Ok(())
     }
+}
+
+/// Makes room for the files of so many connections, or returns how many there is room for: who holds connections
+/// is not to leave others without files.
+fn within_files(connections: usize) -> usize {
+    let wanted = (connections as u64).saturating_mul(FILES_EACH).saturating_add(FILES_BESIDE);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        let current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+        let raised = Rlimit { current, maximum: limit.maximum };
+        if setrlimit(Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    fitting(connections, limit.current)
+}
+
+/// Returns how many connections fit into a limit of open files.
+fn fitting(connections: usize, files: Option<u64>) -> usize {
+    let Some(files) = files else { return connections };
+    let most = files.saturating_sub(FILES_BESIDE) / FILES_EACH;
+    connections.min(usize::try_from(most).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Binds the first address that a text stands for and that can be had.
@@ -274,4 +307,18 @@ async fn drain(body: &mut Incoming) -> bool {
         true
     };
     timeout(DRAINING, taking).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_requests() {
+        let check = |files: Option<u64>, expect: usize| assert_eq!(fitting(1024, files), expect, "{files:?}");
+        check(None, 1024);
+        check(Some(1 << 20), 1024);
+        check(Some(1024), 240);
+        check(Some(10), 1);
+    }
 }

@@ -1,17 +1,20 @@
 //! Manifests and tags as they are read, put and removed: end-3, end-7, end-9.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::super::MANIFEST_LIMIT;
 use super::blobs::none_matches;
+use super::body::FileBody;
 use super::document;
+use super::documents::LARGE;
 use super::errors::{ApiError, Code};
 use super::query::Query;
 use super::reply::{Reply, text};
@@ -26,11 +29,12 @@ const MOST_TAGS: usize = 100;
 
 /// Answers GET and HEAD.
 pub fn get(
-    sources: &Sources,
+    state: &State,
     name: &RepositoryName,
     which: &ManifestName,
     headers: &HeaderMap,
 ) -> Result<Reply, ApiError> {
+    let sources = &state.sources;
     let found = sources.manifest(name, which)?;
     let found = match found {
         Some(found) => accepted(sources, name, which, found, headers)?,
@@ -44,6 +48,14 @@ pub fn get(
     };
     if none_matches(headers, &tag) {
         return Ok(reply(StatusCode::NOT_MODIFIED));
+    }
+    // A client that takes it slowly is not to hold it in memory.
+    if found.bytes.len() > LARGE
+        && let Some(part) = sources.manifest_file(name, &found.digest)?
+        && part.size == found.bytes.len() as u64
+    {
+        let body = FileBody::new(part.file, part.start, part.start + part.size, state.buffers.clone());
+        return Ok(reply(StatusCode::OK).header(header::CONTENT_TYPE, text(&found.media_type)).file(body));
     }
     Ok(reply(StatusCode::OK).bytes_of(&found.media_type, found.bytes))
 }
@@ -102,11 +114,13 @@ pub async fn put(
     if tags.len() > MOST_TAGS {
         return Err(ApiError::new(Code::TagInvalid).because(format!("at most {MOST_TAGS} tags at once")));
     }
-    let bytes = read_body(body, state.limits.stall).await?;
+    let (bytes, held) = read_body(state, body).await?;
+    let reading = state.documents.read(held.is_some()).await?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let content_type = content_type.map(str::to_owned);
     let state = state.clone();
     blocking(move || {
+        let _places = (held, reading);
         let algorithm = match &which {
             ManifestName::Digest(digest) => digest.algorithm(),
             ManifestName::Tag(_) => Algorithm::Sha256,
@@ -155,8 +169,11 @@ pub async fn put(
     .await
 }
 
-/// Reads a body that is held in memory: CVE-2017-11468 was one without a limit.
-async fn read_body(body: &mut Incoming, stall: Duration) -> Result<Vec<u8>, ApiError> {
+/// Reads a body that is held in memory: CVE-2017-11468 was one without a limit. A large one has a place.
+async fn read_body(
+    state: &State,
+    body: &mut Incoming,
+) -> Result<(Vec<u8>, Option<OwnedSemaphorePermit>), ApiError> {
     let too_large = || {
         ApiError::new(Code::ManifestInvalid)
             .status(StatusCode::PAYLOAD_TOO_LARGE)
@@ -166,18 +183,27 @@ async fn read_body(body: &mut Incoming, stall: Duration) -> Result<Vec<u8>, ApiE
     if body.size_hint().lower() > MANIFEST_LIMIT {
         return Err(too_large());
     }
-    let mut bytes = Vec::new();
+    let (mut bytes, mut place) = (Vec::new(), None);
+    let stall = state.limits.stall;
+    // However little it sends at a time, nobody keeps a place for good.
+    let mut end = Instant::now() + stall * 2;
     loop {
         let broken = |why: &str| ApiError::new(Code::ManifestInvalid).because(why).closing();
-        let frame = match timeout(stall, body.frame()).await {
-            Err(_) => return Err(broken("the client sent nothing for too long")),
-            Ok(None) => return Ok(bytes),
+        let left = end.saturating_duration_since(Instant::now()).min(stall);
+        let frame = match timeout(left, body.frame()).await {
+            Err(_) => return Err(broken("the client sent nothing, or too little, for too long")),
+            Ok(None) => return Ok((bytes, place)),
             Ok(Some(Err(_))) => return Err(broken("the request ended before its body did")),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(data) = frame.into_data() else { continue };
         if (bytes.len() + data.len()) as u64 > MANIFEST_LIMIT {
             return Err(too_large());
+        }
+        if bytes.len() + data.len() > LARGE && place.is_none() {
+            let waiting = Instant::now();
+            place = Some(state.documents.hold().await?);
+            end += waiting.elapsed();
         }
         bytes.extend_from_slice(&data);
     }

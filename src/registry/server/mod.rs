@@ -1,16 +1,18 @@
 //! The server's side of the OCI distribution specification: `rbuild registry`.
 //!
-//! `http` takes connections and bounds them (with `sys::stall`; `tls`), `auth` asks who it is (`htpasswd` knows them),
+//! `http` takes connections and bounds them (with `sys::stall`; `tls`), `callers` keeps web pages out, `auth` asks who it is (`htpasswd` knows them),
 //! `route` reads the path, `dispatch` calls the endpoint: `blobs`, `uploads` (with `receive`), `manifests`
-//! (with `document`), `lists` (tags, catalog), `referrers`, `search`. `reply` and `body` are answers, `errors` those that
+//! (with `document`; `documents` bounds how many are held), `lists` (tags, catalog), `referrers`, `search`. `reply` and `body` are answers, `errors` those that
 //! refuse, `query` parameters and pages. `source` is where what is read comes from: the repositories that are
 //! pushed to, and others beside them (`local`: images of the store, with `local_cache`). Not here: what lies on disk (`store::Repositories`), the command line.
 
 mod auth;
 mod blobs;
 mod body;
+mod callers;
 mod dispatch;
 mod document;
+mod documents;
 mod errors;
 mod htpasswd;
 mod http;
@@ -38,6 +40,8 @@ use crate::store::{CollectOptions, Repositories};
 
 use auth::Auth;
 use body::Buffers;
+use callers::Callers;
+use documents::Documents;
 use errors::{ApiError, Code};
 use source::Sources;
 
@@ -106,6 +110,9 @@ pub struct ServerOptions {
     pub users: Option<Htpasswd>,
     /// Whether who shows no password may pull.
     pub anonymous_pull: bool,
+    /// The names that it may be called by on the loopback without users, besides `localhost`, and whose pages may
+    /// change something.
+    pub hosts: Vec<String>,
     pub tls: Option<TlsFiles>,
     /// How often, and what, is collected by itself.
     pub collect: Option<(Duration, CollectOptions)>,
@@ -119,8 +126,10 @@ struct State {
     sources: Sources,
     read_only: bool,
     delete: bool,
+    callers: Callers,
     auth: Option<Auth>,
     buffers: Arc<Buffers>,
+    documents: Documents,
     limits: Limits,
     log: Log,
 }

@@ -13,6 +13,10 @@ const MOST: usize = 100;
 /// After how many bytes of descriptors a page ends: an index is a manifest, and those have 4 MiB at most.
 const MOST_BYTES: usize = 3 << 20;
 
+/// After how many descriptors, and bytes of them, a page ends that a filter leaves few in: the next one goes on.
+const MOST_READ: usize = 1000;
+const MOST_BYTES_READ: usize = 16 << 20;
+
 /// Answers GET: a subject that is not there has none, which is no error.
 pub fn get(
     repositories: &Repositories,
@@ -26,8 +30,16 @@ pub fn get(
     let all = repositories.referrers(name, subject)?;
     let rest = all.into_iter().filter(|digest| last.is_none_or(|last| digest.to_string().as_str() > last));
     let (mut page, mut bytes, mut next) = (Vec::new(), 0, None::<ContentDigest>);
+    let (mut read, mut bytes_read, mut before) = (0, 0, None::<ContentDigest>);
     for digest in rest {
+        if read >= MOST_READ || bytes_read > MOST_BYTES_READ {
+            next = before;
+            break;
+        }
+        read += 1;
+        before = Some(digest.clone());
         let Some(found) = repositories.referrer(name, subject, &digest)? else { continue };
+        bytes_read += found.descriptor.len();
         let Ok(descriptor) = serde_json::from_slice::<Value>(&found.descriptor) else { continue };
         if filter.is_some_and(|filter| descriptor["artifactType"] != filter) {
             continue;
@@ -54,4 +66,63 @@ pub fn get(
         reply = reply.header(header::LINK, next_link(&path, &parameters));
     }
     Ok(reply)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Algorithm, NewManifest, Store, StoreOptions};
+    use crate::sys::OverlayXattrs;
+
+    #[test]
+    fn a_filter_that_finds_little_reads_no_more_than_a_page_may() {
+        let directory = tempfile::tempdir().unwrap();
+        let store =
+            Store::open(directory.path(), StoreOptions { xattrs: OverlayXattrs::Trusted, sync: false })
+                .unwrap();
+        let repositories = Repositories::open(&store).unwrap();
+        let name: RepositoryName = "a".parse().unwrap();
+        let subject = ContentDigest::of(Algorithm::Sha256, b"subject");
+        let mut wanted = Vec::new();
+        for number in 0..MOST_READ + 200 {
+            let bytes = number.to_string().into_bytes();
+            let kind = if number % 300 == 7 { "rare" } else { "usual" };
+            let digest = ContentDigest::of(Algorithm::Sha256, &bytes);
+            let descriptor =
+                json!({"digest": digest.to_string(), "artifactType": kind}).to_string().into_bytes();
+            if kind == "rare" {
+                wanted.push(digest.to_string());
+            }
+            let manifest = NewManifest {
+                digest,
+                media_type: "application/x".into(),
+                bytes,
+                blobs: Vec::new(),
+                manifests: Vec::new(),
+                subject: Some(subject.clone()),
+                descriptor,
+            };
+            assert!(repositories.put_manifest(&name, &manifest, &[]).unwrap().is_empty());
+        }
+        wanted.sort();
+        let pages = |kind: &str| {
+            let (mut found, mut count, mut last) = (Vec::new(), 0, String::new());
+            loop {
+                let query = Query::new(Some(&format!("artifactType={kind}{last}")));
+                let response = get(&repositories, &name, &subject, &query).unwrap();
+                let link = response.header_text("link").map(str::to_owned);
+                let page: Value = serde_json::from_slice(&response.bytes().unwrap()).unwrap();
+                let digests = page["manifests"].as_array().unwrap().iter();
+                found.extend(digests.map(|entry| entry["digest"].as_str().unwrap().to_owned()));
+                count += 1;
+                let Some(link) = link else { return (found, count) };
+                let next = link.split("last=").nth(1).unwrap().split(['&', '>']).next().unwrap();
+                last = format!("&last={next}");
+                assert!(count < 10, "{link}");
+            }
+        };
+        assert_eq!(pages("rare"), (wanted, 2));
+        // Nothing at all is told in steps, too.
+        assert_eq!(pages("none"), (Vec::new(), 2));
+    }
 }

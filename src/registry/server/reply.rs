@@ -68,6 +68,12 @@ impl Reply {
         length.and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
+    /// Returns a header.
+    #[cfg(test)]
+    pub fn header_text(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// Returns a body that is in memory.
     #[cfg(test)]
     pub fn bytes(self) -> Option<Bytes> {

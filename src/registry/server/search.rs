@@ -4,6 +4,7 @@
 //! where names and descriptions come from (`source`).
 
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::errors::ApiError;
@@ -21,6 +22,37 @@ const MOST: usize = 100;
 const LARGEST_CONFIG: u64 = 1 << 20;
 /// How many characters of a description are sent.
 const LONGEST: usize = 500;
+
+/// What is read of a manifest: no more than that is held of one that may be large.
+#[derive(Deserialize)]
+struct Manifest {
+    annotations: Option<Described>,
+    config: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    digest: Option<String>,
+}
+
+/// What is read of a config.
+#[derive(Deserialize)]
+struct Config {
+    config: Option<Labelled>,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    #[serde(rename = "Labels")]
+    labels: Option<Described>,
+}
+
+/// Of labels or annotations, [`DESCRIPTION`].
+#[derive(Deserialize)]
+struct Described {
+    #[serde(rename = "org.opencontainers.image.description")]
+    description: Option<String>,
+}
 
 /// Answers `GET /v1/search`.
 pub fn get(sources: &Sources, query: &Query) -> Result<Reply, ApiError> {
@@ -61,17 +93,17 @@ pub fn description(repositories: &Repositories, name: &RepositoryName) -> Result
     let Some(manifest) = repositories.manifest(name, &ManifestName::Tag(tag.clone()))? else {
         return Ok(None);
     };
-    let Ok(manifest) = serde_json::from_slice::<Value>(&manifest.bytes) else { return Ok(None) };
-    if let Some(text) = manifest["annotations"][DESCRIPTION].as_str() {
-        return Ok(Some(text.to_owned()));
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&manifest.bytes) else { return Ok(None) };
+    if let Some(text) = manifest.annotations.and_then(|annotations| annotations.description) {
+        return Ok(Some(text));
     }
-    let Some(digest) = manifest["config"]["digest"].as_str().and_then(|digest| digest.parse().ok()) else {
+    let Some(digest) = manifest.config.and_then(|config| config.digest?.parse().ok()) else {
         return Ok(None);
     };
     let Some(blob) = repositories.open_blob(name, &digest)?.filter(|blob| blob.size <= LARGEST_CONFIG) else {
         return Ok(None);
     };
     // What is no config of an image has no labels.
-    let config = serde_json::from_reader::<_, Value>(std::io::BufReader::new(blob.file)).ok();
-    Ok(config.and_then(|config| Some(config["config"]["Labels"][DESCRIPTION].as_str()?.to_owned())))
+    let config = serde_json::from_reader::<_, Config>(std::io::BufReader::new(blob.file)).ok();
+    Ok(config.and_then(|config| config.config?.labels?.description))
 }

@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::store::{
-    ContentDigest, FinishedUpload, ManifestName, OpenBlob, OpenUpload, Repositories, RepositoryName,
-    StoreError, StoredManifest, TagName,
+    ContentDigest, FinishedUpload, ManifestFile, ManifestName, OpenBlob, OpenUpload, Repositories,
+    RepositoryName, StoreError, StoredManifest, TagName,
 };
 
 /// Images to be pulled. Calls block; they come from threads made for that.
@@ -23,6 +23,14 @@ pub trait Source: Send + Sync {
         name: &RepositoryName,
         which: &ManifestName,
     ) -> Result<Option<StoredManifest>, StoreError>;
+    /// Opens a manifest's bytes where they are part of a file of their own.
+    fn manifest_file(
+        &self,
+        _: &RepositoryName,
+        _: &ContentDigest,
+    ) -> Result<Option<ManifestFile>, StoreError> {
+        Ok(None)
+    }
     /// Opens a blob of a repository; its bytes must be whole.
     fn blob(&self, name: &RepositoryName, digest: &ContentDigest) -> Result<Option<OpenBlob>, StoreError>;
     /// Opens a blob for somebody who is about to rely on its being there.
@@ -48,6 +56,14 @@ impl Source for Repositories {
         which: &ManifestName,
     ) -> Result<Option<StoredManifest>, StoreError> {
         Repositories::manifest(self, name, which)
+    }
+
+    fn manifest_file(
+        &self,
+        name: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<Option<ManifestFile>, StoreError> {
+        Repositories::manifest_file(self, name, digest)
     }
 
     fn blob(&self, name: &RepositoryName, digest: &ContentDigest) -> Result<Option<OpenBlob>, StoreError> {
@@ -120,6 +136,15 @@ impl Sources {
         which: &ManifestName,
     ) -> Result<Option<StoredManifest>, StoreError> {
         self.first(|source| source.manifest(name, which))
+    }
+
+    /// Opens a manifest's bytes where they are part of a file of their own.
+    pub fn manifest_file(
+        &self,
+        name: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<Option<ManifestFile>, StoreError> {
+        self.first(|source| source.manifest_file(name, digest))
     }
 
     /// Opens a blob; `claim`: for somebody who will rely on it.

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::place::Place;
+use super::queue::Queue;
 use super::script::{self, Hook, KEPT, Kind};
 use crate::service::ServiceError;
 use crate::sys::atomic::{create_new, random_bits, rename_new};
@@ -68,6 +69,14 @@ pub fn install(place: &Place, hook: &Hook, force: bool) -> Result<Kept, ServiceE
     std::fs::create_dir_all(&place.hooks).map_err(ServiceError::at("make the folder", &place.hooks))?;
     let found = look(place, hook.kind)?;
     let path = &found.path;
+    let mut ours = false;
+    for kind in Kind::ALL {
+        ours |= matches!(look(place, kind)?.state, HookState::Ours(_));
+    }
+    if !ours {
+        // A folder from elsewhere may have brought orders, and links to what would be written over.
+        Queue::of(&place.common).forget()?;
+    }
     if found.state == HookState::Other {
         if !force {
             let what = format!("there is a hook already that is not rbuild's: `{}`", path.display());

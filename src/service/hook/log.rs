@@ -23,7 +23,11 @@ pub struct Log {
 impl Log {
     /// Opens it for writing at its end.
     pub fn open(path: &Path, limit: u64) -> io::Result<Log> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = {
+            // A link could lead to any file of the user's.
+            let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+            OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_follow).open(path)?
+        };
         Ok(Log { path: path.to_owned(), size: file.metadata()?.len(), file, limit })
     }
 
@@ -167,6 +171,9 @@ mod tests {
         tail.write_to(&mut log);
         let held = follow.more().unwrap();
         assert!(held.starts_with(b"xxx") && held.ends_with(b"xend"));
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Log::open(&link, 100).is_err());
         log.note("words");
         let noted = String::from_utf8(follow.more().unwrap()).unwrap();
         assert!(noted.starts_with("== 2") && noted.ends_with("Z words\n"), "{noted}");

@@ -2,19 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Extension, Path, State};
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
+use super::bodies::{Bodies, Held, Unread, discard, is_announced_above};
 use super::config::Project;
 use super::names::RefName;
 use super::pages;
@@ -22,16 +21,12 @@ use super::payload::{self, Push};
 use super::record::Build;
 use super::service::{Accepted, Refused, Service};
 use super::status::{Access, may_change, may_see};
-use super::verify::{Event, Refusal, same, verify};
+use super::verify::{Event, Refusal, look, same, verify};
 use crate::report::chain;
+use crate::sys::browser::is_foreign;
 
 /// The largest body: GitHub's own limit.
 const BODY: usize = 25 << 20;
-/// The largest that any number of requests may send at once; larger ones are few at a time.
-const SMALL: usize = 256 << 10;
-const LARGE_AT_ONCE: usize = 4;
-/// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(30);
 /// The largest body of a trigger by address.
 const TRIGGER_BODY: usize = 64 << 10;
 
@@ -39,7 +34,7 @@ const TRIGGER_BODY: usize = 64 << 10;
 #[derive(Clone)]
 struct Shared {
     service: Arc<Service>,
-    large: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 /// Who asks.
@@ -60,8 +55,9 @@ pub(super) fn routes(service: Arc<Service>) -> Router {
         .route("/api/builds/{id}/cancel", post(cancel))
         .route("/api/builds/{id}/rebuild", post(rebuild))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing here") })
+        .layer(middleware::from_fn(no_pages))
         .layer(middleware::map_response(harden))
-        .with_state(Shared { service, large: Arc::new(Semaphore::new(LARGE_AT_ONCE)) })
+        .with_state(Shared { service, bodies: Bodies::new() })
 }
 
 /// Puts on every answer what keeps browsers from doing more with it than showing it.
@@ -96,27 +92,37 @@ fn later(status: StatusCode, seconds: u64, why: &str) -> Response {
 }
 
 /// Reads a body within its limits; an error is the answer.
-async fn read(shared: &Shared, headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Response> {
-    let announced =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    let too_large = || problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("a body has {limit} bytes at most"));
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
+async fn read(shared: &Shared, headers: &HeaderMap, body: Body, limit: usize) -> Result<Held, Response> {
+    shared.bodies.read(headers, body, limit).await.map_err(|why| match why {
+        Unread::TooLarge => too_large(limit),
+        Unread::NoRoom => later(StatusCode::SERVICE_UNAVAILABLE, 10, "too many bodies are sent at once"),
+        Unread::Broken => problem(StatusCode::BAD_REQUEST, "the body broke off"),
+        Unread::Slow => problem(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    })
+}
+
+fn too_large(limit: usize) -> Response {
+    problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("a body has {limit} bytes at most"))
+}
+
+fn refused(why: &Refusal) -> Response {
+    match why {
+        Refusal::Unsigned => {
+            problem(StatusCode::UNAUTHORIZED, "the request is not signed: set the secret where it comes from")
+        }
+        Refusal::Wrong => problem(StatusCode::FORBIDDEN, "the signature is wrong: the two secrets differ"),
+        Refusal::Late => {
+            problem(StatusCode::FORBIDDEN, "the request was signed more than 5 minutes ago, or in the future")
+        }
     }
-    let _large = match announced.is_none_or(|length| length > SMALL) && limit > SMALL {
-        true => match shared.large.try_acquire() {
-            Ok(permit) => Some(permit),
-            Err(_) => {
-                return Err(later(StatusCode::SERVICE_UNAVAILABLE, 10, "too many large bodies at once"));
-            }
-        },
-        false => None,
-    };
-    match tokio::time::timeout(BODY_TIME, Limited::new(body, limit).collect()).await {
-        Ok(Ok(read)) => Ok(read.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+}
+
+/// Refuses what a browser sends for a page from elsewhere; no program that tells of pushes is one.
+async fn no_pages(request: Request, next: Next) -> Response {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match !reads && is_foreign(request.headers(), |_| false) {
+        true => problem(StatusCode::FORBIDDEN, "a browser sent this for a web page from elsewhere"),
+        false => next.run(request).await,
     }
 }
 
@@ -133,28 +139,22 @@ async fn hook(
     else {
         return problem(StatusCode::NOT_FOUND, "there is no such project");
     };
+    if is_announced_above(&headers, BODY) {
+        return too_large(BODY);
+    }
+    let now = || u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+    // What the headers alone give away costs no memory.
+    if let Err(why) = look(secret, &headers, now()) {
+        discard(body).await;
+        return refused(&why);
+    }
     let body = match read(&shared, &headers, body, BODY).await {
         Ok(body) => body,
         Err(response) => return response,
     };
-    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-    let proof = match verify(secret, &headers, &body, now) {
+    let proof = match verify(secret, &headers, &body.bytes, now()) {
         Ok(proof) => proof,
-        Err(Refusal::Unsigned) => {
-            return problem(
-                StatusCode::UNAUTHORIZED,
-                "the request is not signed: set the secret where it comes from",
-            );
-        }
-        Err(Refusal::Wrong) => {
-            return problem(StatusCode::FORBIDDEN, "the signature is wrong: the two secrets differ");
-        }
-        Err(Refusal::Late) => {
-            return problem(
-                StatusCode::FORBIDDEN,
-                "the request was signed more than 5 minutes ago, or in the future",
-            );
-        }
+        Err(why) => return refused(&why),
     };
     match proof.event {
         Event::Push => {}
@@ -164,7 +164,7 @@ async fn hook(
     let is_form = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
-    let (reference, commit) = match payload::push(&body, is_form) {
+    let (reference, commit) = match payload::push(&body.bytes, is_form) {
         Ok(Push::Moved { reference, commit }) => (reference, commit),
         Ok(Push::Deleted(reference)) => return ignored(&format!("{} was deleted", reference.as_str())),
         Err(why) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
@@ -203,7 +203,7 @@ async fn trigger(
         Ok(body) => body,
         Err(response) => return response,
     };
-    let asked = match payload::asked(&body) {
+    let asked = match payload::asked(&body.bytes) {
         Ok(asked) => asked,
         Err(why) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &why),
     };

@@ -6,6 +6,7 @@
 //! `books` keeps all of them on disk, `service` is the queue, `run` does one build, `http` answers, `pages` draws.
 //! Not here: TLS and addresses to listen on are the caller's words (`cli`).
 
+mod bodies;
 mod books;
 mod config;
 mod http;

@@ -1,6 +1,8 @@
 //! What of a request's body counts: which branch or tag moved, and to which commit. Nothing else is read, least
 //! of all an address. Pure.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::names::RefName;
@@ -44,12 +46,12 @@ pub fn push(body: &[u8], is_form: bool) -> Result<Push, String> {
 }
 
 /// Takes the JSON out of a form, where it is sent as one.
-fn json(body: &[u8], is_form: bool) -> Result<Vec<u8>, String> {
+fn json(body: &[u8], is_form: bool) -> Result<Cow<'_, [u8]>, String> {
     if !is_form {
-        return Ok(body.to_vec());
+        return Ok(Cow::Borrowed(body));
     }
     let payload = url::form_urlencoded::parse(body).find(|(name, _)| name == "payload");
-    Ok(payload.ok_or("the form has no `payload`")?.1.into_owned().into_bytes())
+    Ok(payload.ok_or("the form has no `payload`")?.1.into_owned().into_bytes().into())
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 //! With a `status_token`: who shows it. Without one: programs of this machine alone, which a proxy in front is
 //! not, nor a page elsewhere whose name was made to lead here. Changes always take the `control_token`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +11,7 @@ use http::HeaderMap;
 
 use super::config::Config;
 use super::verify::same;
+use crate::sys::browser::{address_of, host_of, is_localhost};
 
 /// Whether a request may go on.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,11 +73,8 @@ fn is_loopback_name(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(http::header::HOST).and_then(|host| host.to_str().ok()) else {
         return false;
     };
-    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => v6,
-        None => host.split_once(':').map_or(host, |(name, _)| name),
-    };
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let name = host_of(host);
+    is_localhost(name) || address_of(name).is_some_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -112,6 +110,8 @@ mod tests {
         check("192.0.2.1:1", &[("host", "localhost")], false);
         check("127.0.0.1:1", &[("host", "builds.example")], false);
         check("127.0.0.1:1", &[("host", "localhost.example")], false);
+        check("127.0.0.1:1", &[("host", "192.0.2.1:8080")], false);
+        check("127.0.0.1:1", &[("host", "builds.localhost:8080")], true);
         check("127.0.0.1:1", &[], false);
         check("127.0.0.1:1", &[("host", "localhost"), ("x-forwarded-for", "127.0.0.1")], false);
     }

@@ -5,6 +5,7 @@
 //! meanwhile has touched it under the shared lock, and whoever comes later finds it gone and is told so.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +18,7 @@ use super::blobs::{blob_of, link_of};
 use super::digest::ContentDigest;
 use super::manifests::manifest_of;
 use super::name::RepositoryName;
-use super::{Repositories, repository, touch_file};
+use super::{Repositories, is_absent, repository, touch_file};
 
 /// How many files are removed before others get the lock.
 const BATCH: usize = 64;
@@ -64,6 +65,9 @@ impl Repositories {
             collection.repository(&name, &mut needed)?;
         }
         collection.blobs(&needed)?;
+        if !options.dry_run {
+            self.clear_folders()?;
+        }
         let (uploads, bytes) = self.clear_uploads(options.uploads, options.dry_run)?;
         collection.collected.uploads = uploads;
         collection.collected.freed += bytes;
@@ -76,6 +80,46 @@ impl Repositories {
     /// Returns when the last collection began, if there was one.
     pub fn last_collected(&self) -> Result<Option<SystemTime>, StoreError> {
         self.touched(Path::new("gc.lock"))
+    }
+
+    /// Removes the folders of repositories that nothing is in any more.
+    fn clear_folders(&self) -> Result<(), StoreError> {
+        // The longest first: what is inside before what it is in.
+        for name in self.all_repositories()?.iter().rev() {
+            let mut empty = Vec::new();
+            for part in ["_layers", "_manifests", "_tags", "_referrers"] {
+                self.empty_folders(&repository(name).join(part), &mut empty)?;
+            }
+            empty.push(repository(name));
+            for batch in empty.chunks(BATCH) {
+                // Who puts something into a folder makes it, under the shared lock.
+                let _lock = self.alone()?;
+                for path in batch {
+                    match self.root.remove_dir(path) {
+                        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty || is_absent(&e) => {}
+                        other => other.map_err(self.failed("remove", path))?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the folders below one, and itself, that hold no files; tells whether that holds for it.
+    fn empty_folders(&self, path: &Path, found: &mut Vec<PathBuf>) -> Result<bool, StoreError> {
+        let entries = match self.root.entries(path) {
+            Ok(entries) => entries,
+            Err(e) if is_absent(&e) => return Ok(true),
+            Err(e) => return Err(self.failed("list", path)(e)),
+        };
+        let mut is_empty = true;
+        for (name, kind) in entries {
+            is_empty &= kind == FileType::Directory && self.empty_folders(&path.join(name), found)?;
+        }
+        if is_empty {
+            found.push(path.to_owned());
+        }
+        Ok(is_empty)
     }
 
     fn clear_temporary(&self) -> Result<(), StoreError> {

@@ -2,6 +2,8 @@
 //!
 //! A manifest is one file: a line of JSON with what it is and what it needs, then its bytes as they came.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -40,6 +42,15 @@ pub struct StoredManifest {
     pub digest: ContentDigest,
     pub media_type: String,
     pub bytes: Vec<u8>,
+}
+
+/// The part of a file that is a manifest.
+#[derive(Debug)]
+pub struct ManifestFile {
+    pub file: File,
+    /// Where it begins, and how long it is, in bytes.
+    pub start: u64,
+    pub size: u64,
 }
 
 /// The first line of a manifest's file.
@@ -142,6 +153,34 @@ impl Repositories {
             return Err(StoreError::broken(entry, format!("its bytes have {found}")));
         }
         Ok(Some(StoredManifest { digest, media_type: head.media_type, bytes }))
+    }
+
+    /// Opens the file of a manifest: its bytes never change once they are there.
+    pub fn manifest_file(
+        &self,
+        name: &RepositoryName,
+        digest: &ContentDigest,
+    ) -> Result<Option<ManifestFile>, StoreError> {
+        let path = manifest_of(name, digest);
+        let Some(file) = self.open_file(&path)? else { return Ok(None) };
+        let size = file.metadata().map_err(self.failed("read", &path))?.len();
+        let mut start = 0;
+        let mut reader = BufReader::new(&file);
+        loop {
+            let piece = reader.fill_buf().map_err(self.failed("read", &path))?;
+            if piece.is_empty() {
+                return Ok(None);
+            }
+            let (end, count) = match piece.iter().position(|&byte| byte == b'\n') {
+                Some(at) => (true, at + 1),
+                None => (false, piece.len()),
+            };
+            reader.consume(count);
+            start += count as u64;
+            if end {
+                return Ok(Some(ManifestFile { file, start, size: size - start }));
+            }
+        }
     }
 
     /// Reads a manifest's file.

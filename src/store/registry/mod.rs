@@ -34,12 +34,13 @@ mod referrers;
 #[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
 
 use std::collections::HashMap;
 use std::fs::{File, FileTimes};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -54,10 +55,11 @@ use super::{Store, StoreError};
 pub use blobs::OpenBlob;
 pub use collect::{CollectOptions, Collected};
 pub use digest::{Algorithm, ContentDigest, ContentHasher};
-pub use manifests::{NewManifest, StoredManifest};
+pub use manifests::{ManifestFile, NewManifest, StoredManifest};
 pub use name::{ManifestName, RepositoryName, TagName, UploadId};
 pub use referrers::Referrer;
 pub use uploads::{FinishedUpload, OpenUpload, Upload};
+pub use usage::RegistryUsage;
 
 /// The registry's part of a store; threads share it by reference, processes by its locks.
 #[derive(Debug)]
@@ -65,8 +67,20 @@ pub struct Repositories {
     base: PathBuf,
     root: RootDir,
     sync: bool,
+    /// Makes room for so many bytes, or says that there is none; looked at where limits of the store were set.
+    room: Option<Room>,
     /// How far the digests of unfinished uploads are.
     hashers: Mutex<HashMap<UploadId, (u64, ContentHasher)>>,
+}
+
+/// Makes sure that so many bytes may be written.
+#[derive(Clone)]
+struct Room(Arc<dyn Fn(u64) -> Result<(), StoreError> + Send + Sync>);
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Room(..)")
+    }
 }
 
 /// The lock of who removes.
@@ -87,7 +101,20 @@ impl Repositories {
             made.map_err(failed("make", &path))?;
         }
         let root = RootDir::open(&base).map_err(failed("open", &base))?;
-        Ok(Repositories { base, root, sync: store.options.sync, hashers: Mutex::default() })
+        Ok(Repositories { base, root, sync: store.options.sync, room: None, hashers: Mutex::default() })
+    }
+
+    /// Keeps the limits of the store (`Quota`) while blobs come in.
+    pub fn within_limits(mut self, store: Arc<Store>) -> Repositories {
+        if store.watch_room().is_some() {
+            self.room = Some(Room(Arc::new(move |needed| store.make_room(needed))));
+        }
+        self
+    }
+
+    /// Makes sure that so many bytes may be written. Errors: [`StoreError::NoRoom`].
+    fn make_room(&self, needed: u64) -> Result<(), StoreError> {
+        self.room.as_ref().map_or(Ok(()), |room| (room.0)(needed))
     }
 
     /// Takes the lock of those who add.

@@ -355,3 +355,90 @@ fn collections_take_nothing_from_those_who_push() {
         }
     }
 }
+
+#[test]
+fn folders_go_with_what_was_in_them() {
+    let place = place();
+    let of = &place.repositories;
+    let (gone, stays) = (name("a/b/c"), name("a/b"));
+    let blob = upload(of, &stays, b"x");
+    upload(of, &gone, b"x");
+    let mut about = manifest("about", &[&blob], &[]);
+    (about.subject, about.descriptor) = (Some(sha256(b"subject")), b"{}".to_vec());
+    for to in [&gone, &stays] {
+        assert!(of.put_manifest(to, &about, &[tag("1")]).unwrap().is_empty());
+    }
+    assert!(of.delete_manifest(&gone, &about.digest).unwrap());
+    assert!(of.unlink_blob(&gone, &blob).unwrap());
+    let dry_run = CollectOptions { dry_run: true, ..options(Duration::ZERO) };
+    of.collect(&dry_run).unwrap();
+    assert!(place.path("repositories/a/b/c/_tags").exists());
+    of.collect(&options(Duration::ZERO)).unwrap();
+    assert!(!place.path("repositories/a/b/c").exists());
+    assert_eq!(of.tags(&stays).unwrap().unwrap(), [tag("1")]);
+    assert_eq!(of.referrers(&stays, &sha256(b"subject")).unwrap(), [about.digest.clone()]);
+    // What was emptied can be filled again, and all of it can go.
+    upload(of, &gone, b"y");
+    assert!(of.delete_manifest(&stays, &about.digest).unwrap());
+    for (of_name, digest) in [(&gone, sha256(b"y")), (&stays, blob)] {
+        of.unlink_blob(of_name, &digest).unwrap();
+    }
+    of.collect(&options(Duration::ZERO)).unwrap();
+    assert_eq!(std::fs::read_dir(place.path("repositories")).unwrap().count(), 0);
+}
+
+#[test]
+fn folders_are_not_taken_from_who_fills_them() {
+    let place = place();
+    let (of, over) = (place.repositories.clone(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                of.collect(&options(Duration::from_secs(3600))).unwrap();
+            }
+        });
+        for number in 0..100 {
+            let to = name(&format!("many/n{number}"));
+            let blob = upload(&of, &to, b"x");
+            let wants = manifest(&format!("m{number}"), &[&blob], &[]);
+            assert!(of.put_manifest(&to, &wants, &[tag("1")]).unwrap().is_empty());
+            assert!(of.delete_manifest(&to, &wants.digest).unwrap());
+            assert!(of.unlink_blob(&to, &blob).unwrap());
+        }
+        over.store(true, Ordering::SeqCst);
+    });
+}
+
+#[test]
+fn what_it_takes_is_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = testing::open(directory.path());
+    assert_eq!(Repositories::usage_in(&store).unwrap(), None);
+    assert!(!directory.path().join("v1/registry").exists(), "measuring makes nothing");
+    let of = Arc::new(Repositories::open(&store).unwrap());
+    let (here, orphan) = (vec![1; 50_000], vec![2; 30_000]);
+    let blob = upload(&of, &name("a"), &here);
+    let unlinked = upload(&of, &name("b"), &orphan);
+    of.put_manifest(&name("a"), &manifest("m", &[&blob], &[]), &[tag("1")]).unwrap();
+    of.put_manifest(&name("b"), &manifest("n", &[&unlinked], &[]), &[]).unwrap();
+    of.unlink_blob(&name("b"), &unlinked).unwrap();
+    let usage = store.usage().unwrap().registry.unwrap();
+    assert_eq!((usage.repositories, usage.tagged), (2, 1));
+    assert!((80_000..200_000).contains(&usage.size), "{usage:?}");
+    assert!((30_000..40_000).contains(&usage.reclaimable), "{usage:?}");
+}
+
+#[test]
+fn limits_of_the_store_hold_for_what_is_pushed() {
+    let directory = tempfile::tempdir().unwrap();
+    let quota =
+        super::super::Quota { max_used_space: Some(1 << 20), min_free_space: Some(0), ..Default::default() };
+    let store = Arc::new(testing::open(directory.path()).with_quota(quota));
+    let of = Arc::new(Repositories::open(&store).unwrap().within_limits(store.clone()));
+    upload(&of, &name("a"), &vec![1; 100_000]);
+    let id = of.start_upload(&name("a")).unwrap();
+    let mut large = opened(&of, &name("a"), &id);
+    let error = large.write(&vec![2; 2 << 20]).unwrap_err();
+    assert!(matches!(error, StoreError::NoRoom(_)) && error.to_string().contains("the registry "), "{error}");
+    assert_eq!(large.size(), 0);
+}

@@ -23,6 +23,9 @@ use super::{Repositories, touch_file};
 /// How many unfinished digests are kept in memory; the others are computed again from the file.
 const MOST_HASHERS: usize = 256;
 
+/// After how many bytes it is looked again whether there is room for more.
+const LOOK: u64 = 8 << 20;
+
 /// What became of the wish to go on with an upload.
 #[derive(Debug)]
 pub enum OpenUpload {
@@ -49,6 +52,8 @@ pub struct Upload {
     id: UploadId,
     file: File,
     size: u64,
+    /// Up to which size there was room.
+    room: u64,
     /// `None` where the digest of what is there was not kept.
     hasher: Option<ContentHasher>,
     /// Whether its folder is gone.
@@ -67,9 +72,15 @@ impl Repositories {
         let id = UploadId::from_bits(bits()?, bits()?);
         let folder = folder_of(&id);
         self.root.create_dir(&folder, 0o700).map_err(self.failed("make", &folder))?;
-        self.publish(&folder.join("repository"), name.as_str().as_bytes())?;
         let data = folder.join("data");
-        self.root.create_file(&data, 0o600).map_err(self.failed("make", &data))?;
+        let made = self
+            .publish(&folder.join("repository"), name.as_str().as_bytes())
+            .and_then(|()| self.root.create_file(&data, 0o600).map_err(self.failed("make", &data)));
+        if let Err(error) = made {
+            // A full disk: nobody knows the id.
+            let _ = self.root.remove_all(&folder);
+            return Err(error);
+        }
         Ok(id)
     }
 
@@ -107,7 +118,16 @@ impl Repositories {
             _ => None,
         };
         let (name, id) = (name.clone(), id.clone());
-        Ok(OpenUpload::Open(Upload { repositories: self.clone(), name, id, file, size, hasher, gone: false }))
+        Ok(OpenUpload::Open(Upload {
+            repositories: self.clone(),
+            name,
+            id,
+            file,
+            size,
+            room: size,
+            hasher,
+            gone: false,
+        }))
     }
 
     fn is_upload_of(&self, name: &RepositoryName, id: &UploadId) -> Result<bool, StoreError> {
@@ -181,6 +201,10 @@ impl Upload {
 
     /// Adds bytes. On an error nothing is kept of them that would count.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.size + bytes.len() as u64 > self.room {
+            self.repositories.make_room(bytes.len() as u64)?;
+            self.room = self.size + LOOK.max(bytes.len() as u64);
+        }
         let written = self.file.seek(SeekFrom::Start(self.size)).and_then(|_| self.file.write_all(bytes));
         if let Err(e) = written {
             let _ = self.file.set_len(self.size);

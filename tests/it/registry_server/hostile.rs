@@ -21,16 +21,16 @@ fn refused(registry: &Served, bytes: &[u8], statuses: &[u16]) {
 fn lines_that_are_no_request() {
     with_registry(|registry| {
         registry.keeps_nothing(|| {
-            let long = format!("GET /v2/{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(300_000));
+            let long = format!("GET /v2/{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(300_000));
             for bad in [
                 "GARBAGE\r\n\r\n",
                 "GET\r\n\r\n",
                 "GET /v2/\r\n\r\n",
-                "GET /v2/ HTTP/9.9\r\nHost: x\r\n\r\n",
-                "GET /v2/ HTTX/1.1\r\nHost: x\r\n\r\n",
-                "G\0T /v2/ HTTP/1.1\r\nHost: x\r\n\r\n",
-                "GET /v2/\0 HTTP/1.1\r\nHost: x\r\n\r\n",
-                "GET  /v2/ HTTP/1.1 x\r\nHost: x\r\n\r\n",
+                "GET /v2/ HTTP/9.9\r\nHost: localhost\r\n\r\n",
+                "GET /v2/ HTTX/1.1\r\nHost: localhost\r\n\r\n",
+                "G\0T /v2/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "GET /v2/\0 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "GET  /v2/ HTTP/1.1 x\r\nHost: localhost\r\n\r\n",
                 "\x16\x03\x01\x02\x00\x01\x00\x01",
                 "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                 &long,
@@ -51,7 +51,7 @@ fn headers_that_are_none() {
             for bad in
                 ["no colon\r\n", "A B: c\r\n", ": x\r\n", "X-A: b\0c\r\n", "X\u{e4}: b\r\n", &many, &large]
             {
-                let bytes = format!("GET /v2/ HTTP/1.1\r\nHost: x\r\n{bad}Connection: close\r\n\r\n");
+                let bytes = format!("GET /v2/ HTTP/1.1\r\nHost: localhost\r\n{bad}Connection: close\r\n\r\n");
                 refused(registry, bytes.as_bytes(), &[400, 431]);
             }
         });
@@ -79,7 +79,7 @@ fn lengths_that_are_two() {
             "Transfer-Encoding: chunked, gzip\r\n",
             "Transfer-Encoding: xchunked\r\n",
         ] {
-            let bytes = format!("PUT {target} HTTP/1.1\r\nHost: x\r\n{bad}\r\nbody");
+            let bytes = format!("PUT {target} HTTP/1.1\r\nHost: localhost\r\n{bad}\r\nbody");
             refused(registry, bytes.as_bytes(), &[400, 413, 501]);
             registry.get(&format!("/v2/smuggle/blobs/{digest}")).is(404);
         }
@@ -90,8 +90,9 @@ fn lengths_that_are_two() {
             "ffffffffffffffffff\r\nbody",
             "4;\0\r\nbody\r\n",
         ] {
-            let bytes =
-                format!("PUT {target} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{bad}");
+            let bytes = format!(
+                "PUT {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{bad}"
+            );
             let mut connection = Connection::open(registry.host());
             connection.send(bytes).end();
             if let Some(reply) = connection.answer(false) {
@@ -101,9 +102,9 @@ fn lengths_that_are_two() {
             registry.get(&format!("/v2/smuggle/blobs/{digest}")).is(404);
         }
         // RFC 9112, 6.1: with both, the length does not count and the connection ends, or it is refused.
-        let smuggled = "0\r\n\r\nGET /v2/smuggled/tags/list HTTP/1.1\r\nHost: x\r\n\r\n";
+        let smuggled = "0\r\n\r\nGET /v2/smuggled/tags/list HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let both = format!(
-            "PATCH {place} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}"
+            "PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n{smuggled}"
         );
         let mut connection = Connection::open(registry.host());
         connection.send(both).end();

@@ -229,7 +229,9 @@ fn the_largest() {
         };
         filled(&mut manifest, 4 << 20);
         registry.put("m/large", "most", &manifest);
-        assert_eq!(registry.get("/v2/m/large/manifests/most").is(200).body.len(), 4 << 20);
+        let got = registry.get("/v2/m/large/manifests/most").is(200);
+        assert!(got.body == bytes_of(&manifest), "{got:?}");
+        assert_eq!((got.need("content-type"), got.need("content-length")), (MANIFEST, "4194304"));
         filled(&mut manifest, (4 << 20) + 1);
         registry.keeps_nothing(|| {
             let headers = [("Content-Type", MANIFEST)];
@@ -238,7 +240,7 @@ fn the_largest() {
                 reply.fails_with(&[413], "MANIFEST_INVALID");
                 // Nor where the length is not said before.
                 let mut connection = super::client::Connection::open(registry.host());
-                connection.send(format!("PUT /v2/m/large/manifests/more HTTP/1.1\r\nHost: x\r\nContent-Type: {MANIFEST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+                connection.send(format!("PUT /v2/m/large/manifests/more HTTP/1.1\r\nHost: localhost\r\nContent-Type: {MANIFEST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
                 let bytes = bytes_of(&manifest);
                 connection.send(format!("{:x}\r\n", bytes.len())).send(&bytes).send("\r\n0\r\n\r\n");
                 connection.answer(false).unwrap().is(413);

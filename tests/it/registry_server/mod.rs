@@ -7,6 +7,7 @@
 mod client;
 mod served;
 
+mod callers;
 mod catalog;
 mod hostile;
 mod local;

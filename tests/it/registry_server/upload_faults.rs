@@ -103,15 +103,15 @@ fn bodies_that_break_off() {
         let starts = [
             // The digest is that of the half that came.
             format!(
-                "PUT {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf",
+                "PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf",
                 with_digest(&place, &digest)
             ),
             format!(
-                "PUT {} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+                "PUT {} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
                 with_digest(&place, &digest)
             ),
             format!(
-                "POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf",
+                "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf",
                 with_digest("/v2/bad/body/blobs/uploads/", &digest)
             ),
         ];
@@ -125,7 +125,7 @@ fn bodies_that_break_off() {
             registry.get(&format!("/v2/bad/body/blobs/{digest}")).is(404);
         }
         let manifest = format!(
-            "PUT /v2/bad/body/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Type: {}\r\nContent-Length: 4000\r\n\r\n{{",
+            "PUT /v2/bad/body/manifests/1 HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: 4000\r\n\r\n{{",
             super::served::MANIFEST
         );
         let mut connection = Connection::open(registry.host());

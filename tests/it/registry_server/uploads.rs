@@ -104,13 +104,15 @@ fn streamed_in_chunks_of_http() {
     with_registry(|registry| {
         let place = registry.upload("up/stream");
         let mut connection = Connection::open(registry.host());
-        connection.send(format!("PATCH {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        connection
+            .send(format!("PATCH {place} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
         connection.send("5\r\nsome \r\n").send("6;name=value\r\nwords \r\n").send("0\r\nTrailer: x\r\n\r\n");
         let reply = connection.answer(false).unwrap().is(202);
         assert_eq!(range(&reply), "0-10");
         let digest = sha256(b"some words and more");
         let place = with_digest(&registry.place(reply.need("location")), &digest);
-        connection.send(format!("PUT {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        connection
+            .send(format!("PUT {place} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
         connection.send("8\r\nand more\r\n0\r\n\r\n");
         is_done(registry, &connection.answer(false).unwrap(), "up/stream", &digest);
         assert_eq!(read(registry, "up/stream", &digest), b"some words and more");
@@ -182,8 +184,10 @@ fn a_broken_connection_is_gone_on_from() {
         let bytes: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();
         let place = registry.upload("up/broken");
         let mut connection = Connection::open(registry.host());
-        connection
-            .send(format!("PATCH {place} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len()));
+        connection.send(format!(
+            "PATCH {place} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
+            bytes.len()
+        ));
         connection.send(&bytes[..700_000]).end();
         // Whatever it answers to half a body, or if it does.
         drop(connection);

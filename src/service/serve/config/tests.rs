@@ -61,6 +61,8 @@ fn repositories() {
     check("https://git.example/app.git?ref=main", "rules say what");
     check("https://git.example/app", "ends in .git");
     check("app", "neither");
+    check("ext::sh -c id", "helper");
+    check("fd::17/x", "helper");
     check("file:///srv/app.git", "neither");
 }
 
