@@ -18,6 +18,8 @@ pub enum Status {
     #[default]
     Created,
     Running,
+    /// All its processes are held still.
+    Paused,
     /// Ended, and about to be started again.
     Restarting,
     Exited,
@@ -57,7 +59,7 @@ impl State {
             entry: format!("the state of container {}", id.short()),
             why: error.to_string(),
         })?;
-        if !held && matches!(state.status, Status::Running | Status::Restarting) {
+        if !held && state.is_alive() {
             state.status = Status::Exited;
             state.pid = None;
             state.ports = Vec::new();
@@ -70,7 +72,7 @@ impl State {
 
     /// Tells whether a process of it runs, or is about to again.
     pub fn is_alive(&self) -> bool {
-        matches!(self.status, Status::Running | Status::Restarting)
+        matches!(self.status, Status::Running | Status::Paused | Status::Restarting)
     }
 
     /// Keeps the state. For whoever holds the container.
