@@ -20,7 +20,7 @@ both! {
         up.exec(&["@", "true"]).exits(1).has("Container web is paused, unpause the container before exec");
         env.rbuild(&["attach", "web"]).exits(1).has("You cannot attach to a paused container, unpause it first");
         // Who reads its files lets nothing go.
-        env.rbuild(&["commit", "-q", "web", "copy"]).ok();
+        env.rbuild(&["commit", "web", "copy"]).ok();
         assert_eq!(size(), size());
         env.rbuild(&["container", "unpause", "web"]).ok().prints("web\n");
         let before = size();
@@ -35,7 +35,7 @@ both! {
 
     fn what_is_paused_hears_a_stop(env) {
         env.busybox();
-        let script = "trap 'exit 7' TERM; echo ready; while :; do read x </dev/zero; done";
+        let script = "trap 'exit 7' TERM; echo ready; while :; do :; done";
         let up = Up::start(env, &["--name", "web"], "busybox:test", &["sh", "-c", script]);
         until("it is ready", || env.rbuild(&["logs", "web"]).ok().stdout == "ready\n");
         env.rbuild(&["pause", "web"]).ok();
