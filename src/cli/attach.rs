@@ -7,7 +7,7 @@ use super::containers::{connect, find};
 use super::error::CommandError;
 use super::foreground;
 use super::world::World;
-use crate::container::Settings;
+use crate::container::{Settings, State, Status, Streams};
 use crate::store::{KeptContainer, Store};
 
 /// Take part in the streams of a container that runs.
@@ -50,6 +50,9 @@ pub fn attach_to(
     keys: Vec<u8>,
     pass_signals: bool,
 ) -> Result<u8, CommandError> {
+    if State::of(store, &kept.id)?.status == Status::Paused {
+        return Err(CommandError::new("You cannot attach to a paused container, unpause it first"));
+    }
     let connection =
         connect(store, kept).map_err(|error| match error.message.contains("is not running") {
             true => CommandError::new("You cannot attach to a stopped container, start it first")
@@ -57,7 +60,8 @@ pub fn attach_to(
             false => error,
         })?;
     let signals = foreground::signals()?;
-    let (attachment, ours) = attachment(stdin && settings.open_stdin, settings.terminal)?;
+    let streams = Streams { stdin: stdin && settings.open_stdin, stdout: true, stderr: true };
+    let (attachment, ours) = attachment(streams, settings.terminal)?;
     attachment.ask(&connection)?;
     drop(attachment);
     if settings.terminal {

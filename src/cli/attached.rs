@@ -16,7 +16,7 @@ use super::error::{CommandError, chain};
 use super::foreground::window_size;
 use super::ui;
 use crate::container::control::{Connection, Reply, Request};
-use crate::container::{Attachment, signal};
+use crate::container::{Attachment, Streams, signal};
 use crate::sys::terminal::RawMode;
 
 /// A container that this command takes part in.
@@ -36,39 +36,50 @@ pub struct Ours {
     input: Option<OwnedFd>,
     /// Our terminal, as it is while the container has it.
     raw: Option<RawMode>,
+    /// Nothing comes back: with the end of the input all is done.
+    input_alone: bool,
 }
 
 /// Makes what a container gets of our streams, and what stays with us. From here on until that is dropped
 /// our terminal is as the container wants it: what it writes comes at once.
-pub fn attachment(interactive: bool, terminal: bool) -> io::Result<(Attachment, Ours)> {
-    let (stdin, input) = match interactive {
+pub fn attachment(wanted: Streams, terminal: bool) -> io::Result<(Attachment, Ours)> {
+    let (stdin, input) = match wanted.stdin {
         true => {
             let (theirs, ours) = io::pipe()?;
             (Some(theirs.into()), Some(ours.into()))
         }
         false => (None, None),
     };
-    let stdout = Some(io::stdout().as_fd().try_clone_to_owned()?);
-    let stderr = (!terminal).then(|| io::stderr().as_fd().try_clone_to_owned()).transpose()?;
-    let raw = match terminal && interactive && ui::in_is_terminal() {
+    // All that a terminal shows comes as standard output.
+    let out = wanted.stdout || (terminal && wanted.stderr);
+    let stdout = out.then(|| io::stdout().as_fd().try_clone_to_owned()).transpose()?;
+    let err = wanted.stderr && !terminal;
+    let stderr = err.then(|| io::stderr().as_fd().try_clone_to_owned()).transpose()?;
+    let raw = match terminal && wanted.stdin && ui::in_is_terminal() {
         true => Some(RawMode::enter(io::stdin().as_fd())?),
         false => None,
     };
-    Ok((Attachment { stdin, stdout, stderr }, Ours { input, raw }))
+    let input_alone = !wanted.stdout && !wanted.stderr;
+    Ok((Attachment { stdin, stdout, stderr }, Ours { input, raw, input_alone }))
 }
 
 impl Attached<'_> {
     /// Takes part until the container has ended, and returns its exit code; `None` where the user left.
     pub fn until_the_end(self, mut signals: Signals) -> Result<Option<u8>, CommandError> {
-        let Attached { connection, terminal, ours: Ours { input, raw }, keys, pass_signals } = self;
+        let Attached { connection, terminal, ours: Ours { input, raw, input_alone }, keys, pass_signals } =
+            self;
         let left = std::sync::Arc::new(AtomicBool::new(false));
+        let fed = std::sync::Arc::new(AtomicBool::new(false));
         if let Some(input) = input {
             let stdin = io::stdin().as_fd().try_clone_to_owned()?;
             let keys = if terminal { keys } else { Vec::new() };
-            let (left, connection) = (left.clone(), connection.try_clone()?);
+            let (left, fed, connection) = (left.clone(), fed.clone(), connection.try_clone()?);
             std::thread::spawn(move || {
                 if feed(File::from(stdin), File::from(input), &keys) {
                     left.store(true, Ordering::SeqCst);
+                    connection.shut_down();
+                } else if input_alone {
+                    fed.store(true, Ordering::SeqCst);
                     connection.shut_down();
                 }
             });
@@ -121,6 +132,7 @@ impl Attached<'_> {
                 ui::note("read escape sequence\n");
                 Ok(None)
             }
+            _ if fed.load(Ordering::SeqCst) => Ok(None),
             Ok(None) if !pass_signals => Ok(None),
             Ok(None) => Err(CommandError::new("the container's supervisor was killed")
                 .hint("`rbuild ps -a` says what became of the container")),

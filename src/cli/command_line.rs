@@ -15,8 +15,8 @@ use super::world::Global;
 use super::{
     attach, build, builds, cache_mounts, check, commit, completion, config, context, cp, diff, doctor, du,
     exec, expand, export, graph, groups, history, hook, image_import, images, inspect, layers, load, login,
-    logout, look, man, parse, prune, pull, push, registry, report, reset, rm, rmi, run, save, search, serve,
-    shell, start, stop, system_df, tag, top, volume, why,
+    logout, look, man, parse, pause, prune, pull, push, registry, report, reset, rm, rmi, run, save, search,
+    serve, shell, start, stats, stop, system_df, tag, top, volume, why,
 };
 
 /// Builds container images from Dockerfiles: no daemon, no root needed.
@@ -140,12 +140,18 @@ pub enum Command {
     Kill(Late<stop::KillArgs>),
     /// Wait until containers have ended, and print their exit codes
     Wait(Late<stop::WaitArgs>),
+    /// Hold all processes of containers still
+    Pause(Late<pause::PauseArgs>),
+    /// Let containers go on that are held still
+    Unpause(Late<pause::UnpauseArgs>),
     /// Take part in the streams of a container that runs
     Attach(Late<attach::AttachArgs>),
     /// Run a command in a container that runs
     Exec(Late<exec::ExecArgs>),
     /// Show the processes of a container that runs
     Top(Late<top::TopArgs>),
+    /// Show what containers use of processors, memory and the network
+    Stats(Late<stats::StatsArgs>),
     /// Remove containers
     Rm(Late<rm::RmArgs>),
     /// Make an image of a container's changes

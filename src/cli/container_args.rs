@@ -16,7 +16,7 @@ use super::world::World;
 use crate::container::log::LogConfig;
 use crate::container::mounts::{self, ContainerMount, MountWishes};
 use crate::container::options::{NetworkMode, NetworkOptions};
-use crate::container::{RestartPolicy, Settings, Wishes, merge, names, signal};
+use crate::container::{RestartPolicy, Settings, Streams, Wishes, merge, names, signal};
 use crate::store::{ContainerId, KeptContainer, Store, StoreError};
 use crate::sys::atomic;
 
@@ -41,6 +41,9 @@ pub struct ContainerArgs {
     /// Give the container a terminal
     #[arg(short, long)]
     pub tty: bool,
+    /// Take part in this stream alone; several times for several [default: stdout, stderr, and stdin with -i]
+    #[arg(short, long, value_name = "STREAM", ignore_case = true, value_parser = ["stdin", "stdout", "stderr"])]
+    pub attach: Vec<String>,
     /// Set an environment variable; without a value, take it from the environment
     #[arg(short, long = "env", value_name = "KEY[=VALUE]")]
     pub env: Vec<String>,
@@ -92,8 +95,24 @@ pub struct Made {
     pub settings: Settings,
 }
 
-/// Makes a container; `once`: its standard input ends when this command's does.
-pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> Result<Made, CommandError> {
+impl ContainerArgs {
+    /// Returns the streams that are taken part in.
+    pub fn streams(&self) -> Streams {
+        let named = |name: &str| self.attach.iter().any(|stream| stream.eq_ignore_ascii_case(name));
+        match self.attach.is_empty() {
+            true => Streams { stdin: self.interactive, stdout: true, stderr: true },
+            false => Streams { stdin: named("stdin"), stdout: named("stdout"), stderr: named("stderr") },
+        }
+    }
+}
+
+/// Makes a container that these streams are taken part in.
+pub fn make(
+    world: &World,
+    store: &Store,
+    args: &ContainerArgs,
+    attached: Streams,
+) -> Result<Made, CommandError> {
     let mut given = args.options.read(world.is_rootless())?;
     given.notes.iter().for_each(|note| ui::note(&format!("{note}\n")));
     let taken = given.options.files.tmpfs.iter().map(|(path, _)| path.display().to_string()).collect();
@@ -153,7 +172,8 @@ pub fn make(world: &World, store: &Store, args: &ContainerArgs, once: bool) -> R
         hostname,
         terminal: args.tty,
         open_stdin: args.interactive,
-        stdin_once: args.interactive && once,
+        stdin_once: args.interactive && attached.stdin,
+        attached,
         options,
         mounts,
         restart,

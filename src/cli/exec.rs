@@ -16,8 +16,8 @@ use super::containers::connect;
 use super::error::CommandError;
 use super::world::World;
 use super::{foreground, ui};
-use crate::container::Attachment;
 use crate::container::control::{Connection, ExecRequest, Reply, Request};
+use crate::container::{Attachment, Streams};
 
 /// Run a command in a container that runs.
 #[derive(Debug, Args)]
@@ -83,7 +83,8 @@ pub fn exec(world: &World, args: ExecArgs) -> Result<u8, CommandError> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH])?;
     let (attachment, ours) = match args.detach {
         true => (Attachment::default(), None),
-        false => attachment(args.interactive, args.tty).map(|(theirs, ours)| (theirs, Some(ours)))?,
+        false => attachment(Streams { stdin: args.interactive, stdout: true, stderr: true }, args.tty)
+            .map(|(theirs, ours)| (theirs, Some(ours)))?,
     };
     let Attachment { stdin, stdout, stderr } = &attachment;
     let request = Request::Exec(Box::new(ExecRequest {

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 use super::command_line::Command;
 use super::late::Late;
 use super::{
-    attach, build, commit, cp, diff, exec, export, history, image_import, images, inspect, load, look, prune,
-    pull, push, reset, rm, rmi, run, save, start, stop, system_df, tag, top,
+    attach, build, commit, cp, diff, exec, export, history, image_import, images, inspect, load, look, pause,
+    prune, pull, push, reset, rm, rmi, run, save, start, stats, stop, system_df, tag, top,
 };
 
 /// Manage images.
@@ -87,6 +87,8 @@ pub enum ContainerCommand {
     /// List containers
     #[command(visible_aliases = ["list", "ps"])]
     Ls(look::PsArgs),
+    /// Hold all processes of containers still
+    Pause(pause::PauseArgs),
     /// Show where the ports of a container are published
     Port(look::PortArgs),
     /// Remove all containers that do not run
@@ -102,10 +104,14 @@ pub enum ContainerCommand {
     Run(Box<run::RunArgs>),
     /// Start containers that were made or have ended
     Start(start::StartArgs),
+    /// Show what containers use of processors, memory and the network
+    Stats(stats::StatsArgs),
     /// Stop containers that run
     Stop(stop::StopArgs),
     /// Show the processes of a container that runs
     Top(top::TopArgs),
+    /// Let containers go on that are held still
+    Unpause(pause::UnpauseArgs),
     /// Wait until containers have ended, and print their exit codes
     Wait(stop::WaitArgs),
 }
@@ -184,6 +190,9 @@ impl Command {
                 ContainerCommand::Logs(args) => Command::Logs(args),
                 ContainerCommand::Ls(args) => Command::Ps(args),
                 ContainerCommand::Port(args) => Command::Port(args),
+                ContainerCommand::Pause(args) => Command::Pause(Late(args)),
+                ContainerCommand::Unpause(args) => Command::Unpause(Late(args)),
+                ContainerCommand::Stats(args) => Command::Stats(Late(args)),
                 ContainerCommand::Prune(args) => Command::ContainerPrune(args),
                 ContainerCommand::Rename(args) => Command::Rename(args),
                 ContainerCommand::Kill(args) => Command::Kill(Late(args)),

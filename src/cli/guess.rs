@@ -9,8 +9,7 @@ use super::error::CommandError;
 use crate::dockerfile::nearest;
 
 /// Commands of docker that have no counterpart here.
-const MISSING_COMMANDS: &[&str] =
-    &["events", "info", "network", "pause", "stats", "swarm", "unpause", "update"];
+const MISSING_COMMANDS: &[&str] = &["events", "info", "network", "swarm", "update"];
 
 /// Options of `docker build` and `docker run` that not every command of the kind has here.
 const MISSING_OPTIONS: [&str; 36] = [

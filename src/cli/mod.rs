@@ -67,6 +67,7 @@ mod on_failure;
 mod outputs;
 mod panic;
 mod parse;
+mod pause;
 mod progress;
 mod prune;
 mod pull;
@@ -90,6 +91,7 @@ mod shell;
 mod shell_words;
 mod snapshotter;
 mod start;
+mod stats;
 mod step_inputs;
 mod step_network;
 mod stop;
@@ -144,7 +146,8 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
         ui::out(&text);
         return 0;
     }
-    let is_run = words.get(1).is_some_and(|word| word == "run");
+    let asked = |at: usize, name: &str| words.get(at).is_some_and(|word| word == name);
+    let is_run = asked(1, "run") || (asked(1, "container") && asked(2, "run"));
     let parsed = parser.try_get_matches_from_mut(&words).and_then(|mut matches| {
         CommandLine::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut parser))
     });
@@ -156,9 +159,14 @@ fn guarded(words: impl Iterator<Item = OsString>) -> u8 {
                     ui::out(&help::drawn(&error.render()));
                     0
                 }
-                _ => {
+                kind => {
                     ui::note(&guess::render(error));
-                    if is_run { code::RUN_FAILED } else { code::USAGE }
+                    match (is_run, kind) {
+                        // Docker's own answer to that.
+                        (true, ErrorKind::MissingRequiredArgument) => code::FAILED,
+                        (true, _) => code::RUN_FAILED,
+                        (false, _) => code::USAGE,
+                    }
                 }
             };
         }
@@ -269,6 +277,9 @@ fn dispatch(mut line: CommandLine) -> Result<u8, CommandError> {
         Command::Restart(Late(args)) => stop::restart(&world, args)?,
         Command::Kill(Late(args)) => stop::kill(&world, args)?,
         Command::Wait(Late(args)) => stop::wait(&world, args)?,
+        Command::Pause(Late(args)) => pause::pause(&world, &args)?,
+        Command::Unpause(Late(args)) => pause::unpause(&world, &args)?,
+        Command::Stats(Late(args)) => stats::stats(&world, args)?,
         Command::Rm(Late(args)) => rm::rm(&world, args)?,
         Command::Commit(Late(args)) => commit::commit(&world, args)?,
         Command::Cp(Late(args)) => cp::cp(&world, args)?,

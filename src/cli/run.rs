@@ -11,6 +11,7 @@ use super::containers::not_started;
 use super::error::{CommandError, code};
 use super::ui;
 use super::world::World;
+use crate::container::Streams;
 
 /// Run a command in a new container from an image.
 #[derive(Debug, Args)]
@@ -58,30 +59,40 @@ pub fn create(world: &World, args: CreateArgs) -> Result<(), CommandError> {
             "note: --isolation has no effect with create: $RBUILD_ISOLATION says how a container is started\n",
         );
     }
-    let made = make(world, &store, &args.container, args.container.interactive)?;
+    let made = make(world, &store, &args.container, args.container.streams())?;
     ui::line(made.kept.id.as_str());
     Ok(())
 }
 
 /// Runs the command; the result is the exit code of the container.
 pub fn run(world: &World, args: RunArgs) -> Result<u8, CommandError> {
+    check(&args)?;
     run_inner(world, args).map_err(|error| match error.code {
         code::FAILED | code::USAGE => error.code(code::RUN_FAILED),
         _ => error,
     })
 }
 
-fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
-    let wants_terminal = args.container.tty && args.container.interactive && !args.detach;
+/// Refuses what docker refuses with 1, before it asks for a container.
+fn check(args: &RunArgs) -> Result<(), CommandError> {
+    if args.detach && !args.container.attach.is_empty() {
+        return Err(CommandError::new("conflicting options: cannot specify both --attach and --detach"));
+    }
+    let wants_terminal = args.container.tty && args.container.streams().stdin && !args.detach;
     if wants_terminal && !ui::in_is_terminal() {
-        return Err(CommandError::usage("the input device is not a TTY")
+        return Err(CommandError::new("the input device is not a TTY")
             .hint("leave out -t where standard input is no terminal"));
     }
+    Ok(())
+}
+
+fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
+    let streams = if args.detach { Streams::default() } else { args.container.streams() };
     let keys = super::attached::detach_keys(&args.detach_keys)?;
     let store = world.open_store()?;
     // It loads while the container is made.
     let supervisor = world.supervisor(args.container.options.private_network()).map_err(not_started)?;
-    let made = make(world, &store, &args.container, !args.detach)?;
+    let made = make(world, &store, &args.container, streams)?;
     let Made { kept, settings } = &made;
     let mut order = world.order(&store, &kept.id);
     if args.detach {
@@ -94,12 +105,22 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     }
     // Before the container runs: a signal in between must not end this process alone.
     let signals = super::foreground::signals()?;
-    let (attachment, ours) = attachment(args.container.interactive, settings.terminal)?;
+    // Without -i there is no input of the container's to write to.
+    let ours = Streams { stdin: streams.stdin && args.container.interactive, ..streams };
+    let (attachment, ours) = attachment(ours, settings.terminal)?;
     order.attached = true;
     store.let_go()?;
     let mut started = supervisor.start(&order, Some(attachment)).map_err(not_started)?;
     for warning in std::mem::take(&mut started.warnings) {
         ui::note(&format!("{warning}\n"));
+    }
+    // It runs on when the input has ended; who wants to know more has its id.
+    let unheard = !streams.stdout && !streams.stderr;
+    if unheard {
+        ui::line(kept.id.as_str());
+        if !args.container.interactive {
+            return Ok(0);
+        }
     }
     let attached = Attached {
         connection: &started.connection,
@@ -112,5 +133,5 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     if code.is_some() {
         started.reap();
     }
-    Ok(code.unwrap_or(0))
+    Ok(if unheard { 0 } else { code.unwrap_or(0) })
 }

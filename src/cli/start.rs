@@ -8,7 +8,7 @@ use super::error::CommandError;
 use super::filter::{self, Filter};
 use super::world::World;
 use super::{foreground, ui};
-use crate::container::{RestartPolicy, Settings, State};
+use crate::container::{RestartPolicy, Settings, State, Streams};
 use crate::store::Store;
 
 /// Start containers that were made or have ended.
@@ -98,7 +98,8 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
         return super::attach::attach_to(store, &kept, &settings, args.interactive, keys, true);
     }
     let signals = foreground::signals()?;
-    let (attachment, ours) = attachment(args.interactive && settings.open_stdin, settings.terminal)?;
+    let streams = Streams { stdin: args.interactive && settings.open_stdin, stdout: true, stderr: true };
+    let (attachment, ours) = attachment(streams, settings.terminal)?;
     let mut order = world.order(store, &kept.id);
     order.attached = true;
     store.let_go()?;

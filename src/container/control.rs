@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketT
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::usage::Usage;
 use crate::sandbox::TerminalSize;
 use crate::sys::message;
 
@@ -48,13 +49,19 @@ pub enum Request {
     /// Answered by [`Reply::Exited`] when the container has ended, for now or for good.
     Wait,
     /// Holds all processes of the container still until the connection ends; answered by [`Reply::Done`].
+    Hold,
+    /// Holds all processes of the container still until [`Request::Unpause`], or its end; answered by [`Reply::Done`].
     Pause,
+    /// Answered by [`Reply::Done`].
+    Unpause,
     /// Starts a further process in the container; the descriptors come along as with [`Request::Attach`].
     /// Answered by [`Reply::ExecStarted`] or [`Reply::Failed`], and where any descriptor came along by
     /// [`Reply::Exited`] when the process has ended. From then on signals and sizes on this connection are for it.
     Exec(Box<ExecRequest>),
     /// Asks for the numbers of the container's processes; answered by [`Reply::Processes`].
     Processes,
+    /// Asks what the container's processes use; answered by [`Reply::Usage`].
+    Usage,
     /// Asks for the root of the container that runs; answered by [`Reply::Root`] with a descriptor.
     Root,
 }
@@ -98,6 +105,7 @@ pub enum Reply {
     },
     /// As this machine counts, in order.
     Processes(Vec<u32>),
+    Usage(Usage),
     Done,
     Root,
     /// It cannot be done, for this reason.

@@ -114,7 +114,7 @@ fn live_root(store: &Store, kept: &KeptContainer) -> Result<Option<RootDir>, Fil
 pub fn pause(store: &Store, kept: &KeptContainer) -> Result<Option<Connection>, FilesError> {
     let Some(connection) = supervisor(store, kept)? else { return Ok(None) };
     let failed = |source| FilesError::Supervisor { container: kept.id.short().to_owned(), source };
-    connection.send(&Request::Pause, &[]).map_err(failed)?;
+    connection.send(&Request::Hold, &[]).map_err(failed)?;
     match connection.receive::<Reply>().map_err(failed)? {
         Some((Reply::Done, _)) => Ok(Some(connection)),
         Some((Reply::Refused(why), _)) if live_root(store, kept)?.is_some() => {

@@ -20,9 +20,10 @@ pub mod signal;
 mod start;
 mod state;
 mod supervisor;
+pub mod usage;
 
 pub use process::{NoCommand, Start, Wishes, start as merge};
-pub use settings::{BadRestart, RestartPolicy, Settings};
+pub use settings::{BadRestart, RestartPolicy, Settings, Streams};
 pub use start::{Attachment, StartError, Started, Supervisor};
 pub use state::{State, Status};
 pub use supervisor::{Order, Preparation, run_supervisor_if_asked};

@@ -35,6 +35,8 @@ struct Stat {
     terminal: u32,
     /// Ticks on processors, and from the start of the machine to that of the process.
     used: u64,
+    /// Of those children that it has waited for.
+    children: u64,
     started: u64,
 }
 
@@ -70,6 +72,12 @@ pub fn of(first: u32) -> io::Result<Vec<u32>> {
             return Ok(members.into_iter().collect());
         }
     }
+}
+
+/// Tells what a process and those children that it has waited for used of processors; `None` where it is gone.
+pub fn used(pid: u32) -> Option<Duration> {
+    let stat = stat(pid)?;
+    Some(time(stat.used.saturating_add(stat.children)))
 }
 
 /// Tells what a process is; `None` where it is gone.
@@ -122,6 +130,7 @@ fn parse(text: &str) -> Option<Stat> {
         // Negative where the number is large.
         terminal: fields.get(7 - 3)?.parse::<i64>().ok()? as u32,
         used: number(14)?.saturating_add(number(15)?),
+        children: number(16)?.saturating_add(number(17)?),
         started: number(22)?,
     })
 }
@@ -144,8 +153,15 @@ mod tests {
 
     #[test]
     fn lines_are_read_whatever_the_name() {
-        let line = "77 (a) (b c) S 5 77 77 34817 77 4194560 1 2 3 4 150 50 0 0 20 0 1 0 4200 1 2 3";
-        let expect = Stat { name: "a) (b c".into(), parent: 5, terminal: 34817, used: 200, started: 4200 };
+        let line = "77 (a) (b c) S 5 77 77 34817 77 4194560 1 2 3 4 150 50 3 4 20 0 1 0 4200 1 2 3";
+        let expect = Stat {
+            name: "a) (b c".into(),
+            parent: 5,
+            terminal: 34817,
+            used: 200,
+            children: 7,
+            started: 4200,
+        };
         assert_eq!(parse(line), Some(expect));
         for bad in ["", "1 (x)", "1 (x) S", "1 x S 1 2 3"] {
             assert_eq!(parse(bad), None, "{bad}");

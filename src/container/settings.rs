@@ -26,6 +26,9 @@ pub struct Settings {
     pub open_stdin: bool,
     /// Standard input ends when the first who is attached to it leaves.
     pub stdin_once: bool,
+    /// What its maker took part in.
+    #[serde(default)]
+    pub attached: Streams,
     /// Network, limits, rights and the like.
     pub options: ContainerOptions,
     /// What is mounted besides the root.
@@ -40,6 +43,14 @@ pub struct Settings {
     /// Where its output goes.
     #[serde(default)]
     pub log: LogConfig,
+}
+
+/// The streams of a container that somebody takes part in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Streams {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
 }
 
 /// When a container that ended is started again; docker's `--restart`.

@@ -18,6 +18,8 @@ pub enum Status {
     #[default]
     Created,
     Running,
+    /// All its processes are held still.
+    Paused,
     /// Ended, and about to be started again.
     Restarting,
     Exited,
@@ -89,7 +91,7 @@ impl State {
 
     /// Tells whether a process of it runs, or is about to again.
     pub fn is_alive(&self) -> bool {
-        matches!(self.status, Status::Running | Status::Restarting)
+        matches!(self.status, Status::Running | Status::Paused | Status::Restarting)
     }
 
     /// Keeps the state. For whoever holds the container.

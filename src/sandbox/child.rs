@@ -418,7 +418,10 @@ pub(super) fn become_user(user: &User, rights: Rights, filter: Filter<'_>) -> Re
     if let Some((filter, flags)) = filter {
         process::load_filter(filter, flags).map_err(|error| StepError::Seccomp(error.into()))?;
     }
-    let raw: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();
+    // Its own group is one of them, as with runc: a program that changes to another (setgid, newgrp) keeps
+    // what files deny to the first (CVE-2022-36109).
+    let others = groups.iter().filter(|&&group| group != gid);
+    let raw: Vec<Gid> = std::iter::once(&gid).chain(others).map(|&group| Gid::from_raw(group)).collect();
     match rustix::thread::set_thread_groups(&raw) {
         // A user namespace with a single id forbids it: user_namespaces(7), setgroups.
         Err(Errno::PERM) if groups.iter().all(|&group| group == gid) => {}

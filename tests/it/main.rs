@@ -54,6 +54,7 @@ mod network;
 mod offline;
 mod outputs;
 mod parse;
+mod pause;
 mod perf_guard;
 mod ports;
 mod progress;

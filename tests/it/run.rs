@@ -114,6 +114,44 @@ both! {
         env.run(&["busybox:test", "sh", "-c", "ls /etc/group; test -e /new || echo gone"]).ok().prints("/etc/group\ngone\n");
     }
 
+    fn the_streams_that_are_attached(env) {
+        env.busybox();
+        let script = "echo out; echo err >&2; exit 3";
+        let run = |options: &[&str]| env.run(&[options, &["busybox:test", "sh", "-c", script]].concat()).exits(3);
+        let said = |options: &[&str]| (run(options).stdout, run(options).stderr);
+        assert_eq!(said(&["-a", "stdout"]), ("out\n".to_owned(), String::new()));
+        assert_eq!(said(&["--attach", "STDERR"]), (String::new(), "err\n".to_owned()));
+        assert_eq!(said(&["-a", "stdout", "-a", "stderr"]), ("out\n".to_owned(), "err\n".to_owned()));
+        // With the input alone it runs on behind this command, whose word is its id.
+        let fed = env.rbuild(&["run", "-i", "-a", "stdin", "--name", "fed", "busybox:test", "sh", "-c", "cat; exit 4"]);
+        assert_eq!(fed.stdin("typed\n").ok().stdout.len(), 65);
+        env.rbuild(&["wait", "fed"]).ok();
+        env.rbuild(&["logs", "fed"]).ok().prints("typed\n");
+        let show = "{{.Config.AttachStdin}} {{.Config.AttachStdout}} {{.Config.StdinOnce}}";
+        env.rbuild(&["inspect", "-f", show, "fed"]).ok().prints("true false true\n");
+        env.run(&["-a", "output", "busybox:test", "true"]).exits(125).has("stdin, stdout, stderr");
+        env.run(&["-d", "-a", "stdout", "busybox:test", "true"]).exits(1).has("cannot specify both --attach and --detach");
+    }
+
+    /// As docker's client, which asks for no container then.
+    fn codes_of_what_is_asked_for_wrongly(env) {
+        env.rbuild(&["run"]).exits(1).has("<IMAGE>");
+        env.rbuild(&["container", "run", "--rm"]).exits(1).has("<IMAGE>");
+        env.rbuild(&["run", "-it", "busybox:test"]).exits(1).has("the input device is not a TTY");
+        env.rbuild(&["container", "run", "--nope"]).exits(125);
+    }
+
+    /// Its own group is one of the others too, as with runc.
+    fn the_groups_of_a_user(env) {
+        env.busybox();
+        let groups = |options: &[&str]| {
+            let words = ["busybox:test", "grep", "Groups:", "/proc/self/status"];
+            env.run(&[options, &words].concat()).ok().stdout.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(groups(&["-u", "7:8"]), "8");
+        assert_eq!(groups(&["-u", "7:8", "--group-add", "9"]), "8 9");
+    }
+
     /// Through `script`, which gives a terminal.
     fn a_terminal(env) {
         env.busybox();

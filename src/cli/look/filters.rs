@@ -107,7 +107,7 @@ impl Conditions {
             patterns.is_empty() || patterns.iter().any(|p| p.is_match(text.as_bytes()))
         };
         let ports = || seen.ports().into_iter();
-        let mut published = ports().filter(|p| p.outside.is_some()).map(|p| (p.inside, p.protocol));
+        let mut published = ports().filter_map(|p| Some((p.outside?.1, p.protocol)));
         let mut exposed = ports().map(|p| (p.inside, p.protocol));
         let health = state.health.as_ref().map_or("none", |health| health.status.name());
         let network = super::details::network_name(settings);

@@ -12,6 +12,7 @@ pub fn state(state: &State) -> &'static str {
     match state.status {
         Status::Created => "created",
         Status::Running => "running",
+        Status::Paused => "paused",
         Status::Restarting => "restarting",
         Status::Exited => "exited",
     }
@@ -30,6 +31,7 @@ pub fn status(state: &State, health: Option<&str>, now: Timestamp) -> String {
         (Status::Running, None) => format!("Up {}", since(state.started)),
         (Status::Running, Some("starting")) => format!("Up {} (health: starting)", since(state.started)),
         (Status::Running, Some(health)) => format!("Up {} ({health})", since(state.started)),
+        (Status::Paused, _) => format!("Up {} (Paused)", since(state.started)),
         (Status::Restarting, _) => {
             format!("Restarting ({}) {} ago", state.exit_code, since(state.finished))
         }
@@ -147,6 +149,7 @@ mod tests {
         check(Running, ago(130), None, 0, Some("unhealthy"), "Up 2 minutes (unhealthy)");
         check(Running, ago(7200), None, 0, Some("starting"), "Up 2 hours (health: starting)");
         check(Running, ago(-9), None, 0, None, "Up Less than a second");
+        check(Paused, ago(130), None, 0, Some("healthy"), "Up 2 minutes (Paused)");
         check(Restarting, ago(9), ago(3), 1, None, "Restarting (1) 3 seconds ago");
         check(Exited, ago(190), ago(125), 127, None, "Exited (127) 2 minutes ago");
         check(Exited, ago(190), ago(125), 0, Some("healthy"), "Exited (0) 2 minutes ago");

@@ -12,10 +12,13 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::termios;
 
 use super::exec::{self, Executing};
+use super::pause;
 use super::streams::feed;
 use super::{Live, Shared};
 use crate::container::control::{self, Connection, Reply, Request};
 use crate::container::files::Freeze;
+use crate::container::options::NetworkMode;
+use crate::container::usage::Usage;
 use crate::container::{processes, signal};
 use crate::sandbox::TerminalSize;
 
@@ -84,7 +87,7 @@ const SHORT_OF: Duration = Duration::from_millis(50);
 /// Answers a client until it goes; `attached`: the number it is attached with already.
 pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: Option<u64>) {
     // Let go with the connection, however that ends.
-    let mut paused = None;
+    let mut held = None;
     let mut executing: Option<Arc<Executing>> = None;
     while let Ok(Some((request, fds))) = connection.receive::<Request>() {
         if let Some(executing) = &executing {
@@ -108,7 +111,7 @@ pub(super) fn hear(shared: &Arc<Shared>, connection: &Connection, mut attached: 
             request => request,
         };
         shared.change(|live| live.busy += 1);
-        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached, &mut paused) {
+        if let Some((reply, fd)) = answer(shared, connection, request, fds, &mut attached, &mut held) {
             let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
             let _ = connection.send(&reply, &fds);
         }
@@ -146,7 +149,7 @@ fn answer(
     request: Request,
     fds: Vec<OwnedFd>,
     attached: &mut Option<u64>,
-    paused: &mut Option<Freeze>,
+    held: &mut Option<Arc<Freeze>>,
 ) -> Answer {
     let plain = |reply| Some((reply, None));
     match request {
@@ -183,8 +186,11 @@ fn answer(
             }
             plain(exited(&live))
         }
-        Request::Pause => plain(pause(shared, paused)),
+        Request::Hold => plain(pause::hold(shared, held)),
+        Request::Pause => plain(pause::pause(shared)),
+        Request::Unpause => plain(pause::unpause(shared)),
         Request::Processes => plain(processes(shared)),
+        Request::Usage => plain(usage(shared)),
         // It changes what the connection is for: taken where that is kept.
         Request::Exec(_) => plain(Reply::Refused("it cannot be started here".to_owned())),
         Request::Root => match root(shared) {
@@ -213,6 +219,8 @@ fn kill(shared: &Shared, number: i32) -> Reply {
     if ends && sent.is_ok() {
         live.last = true;
         live.state.stopped = true;
+        // It is to hear the signal.
+        pause::let_go(shared, &mut live);
     }
     match sent {
         Ok(()) => Reply::Done,
@@ -231,6 +239,7 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
     if let Some(running) = &live.running {
         let _ = running.signal(signal);
     }
+    pause::let_go(shared, &mut live);
     // A time that no clock will show is never.
     let seconds = u64::try_from(timeout).ok();
     let deadline = seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
@@ -253,25 +262,30 @@ pub(super) fn stop(shared: &Shared, signal: Option<i32>, timeout_s: Option<i64>,
     }
 }
 
-/// Holds all its processes still.
-fn pause(shared: &Shared, paused: &mut Option<Freeze>) -> Reply {
-    let pid = shared.live().running.as_ref().and_then(|running| running.pid());
-    let Some(pid) = pid else { return Reply::Refused(NOT_NOW.to_owned()) };
-    match Freeze::new(pid) {
-        Ok(freeze) => {
-            *paused = Some(freeze);
-            Reply::Done
-        }
-        Err(error) => Reply::Refused(crate::report::chain(&error)),
-    }
-}
-
 /// Lists the container's processes.
 fn processes(shared: &Shared) -> Reply {
     let pid = shared.live().running.as_ref().and_then(|running| running.pid());
     match pid.map(processes::of) {
         Some(Ok(pids)) => Reply::Processes(pids),
         _ => Reply::Refused(NOT_NOW.to_owned()),
+    }
+}
+
+/// Adds up what the container's processes use.
+fn usage(shared: &Shared) -> Reply {
+    let Some(running) = shared.live().running.clone() else {
+        return Reply::Refused("it does not run right now".to_owned());
+    };
+    let shares_network = shared.settings.options.network.mode == NetworkMode::Host;
+    match running.pid().map(|pid| Usage::of(pid, !shares_network)) {
+        Some(Ok(mut usage)) => {
+            let limits = shared.settings.options.resources.cgroup.as_ref();
+            let in_force = !running.notes().iter().any(|note| note.to_string().contains("memory"));
+            let most = limits.and_then(|limits| limits.memory).filter(|_| in_force);
+            usage.memory_limit = most.and_then(|most| u64::try_from(most).ok());
+            Reply::Usage(usage)
+        }
+        _ => Reply::Refused("it does not run right now".to_owned()),
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn start(
     let into = {
         let live = shared.live();
         match &live.running {
+            Some(_) if live.paused.is_some() => return Err(paused(shared)),
             Some(running) => running.clone(),
             None if live.state.status == Status::Restarting => return Err(restarting(shared)),
             None => return Err(not_running(shared)),
@@ -194,6 +195,11 @@ fn environment(own: &[String], asked: &[String], terminal: bool) -> Vec<String> 
 
 fn not_running(shared: &Shared) -> Failure {
     let message = format!("Container {} is not running", shared.kept.id);
+    Failure { message, hints: Vec::new(), exit_code: 1 }
+}
+
+fn paused(shared: &Shared) -> Failure {
+    let message = format!("Container {} is paused, unpause the container before exec", shared.kept.name);
     Failure { message, hints: Vec::new(), exit_code: 1 }
 }
 

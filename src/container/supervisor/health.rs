@@ -63,8 +63,13 @@ fn rest(shared: &Shared, running: &Arc<Running>, checks: &Checks, started: Insta
             return false;
         }
         let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if left.is_zero() && live.paused.is_none() {
             return true;
+        }
+        if left.is_zero() {
+            // Nothing is checked of what is held still.
+            live = shared.wait(live);
+            continue;
         }
         live = match shared.changed.wait_timeout(live, left) {
             Ok((live, _)) => live,

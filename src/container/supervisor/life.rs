@@ -61,6 +61,7 @@ pub(super) fn live(
         launcher,
         streams: Streams::new(log),
         live: Mutex::new(Live { size: Some(order.terminal), ..Live::default() }),
+        freeze: Mutex::default(),
         changed: Condvar::new(),
     });
     let number = attached.and_then(|(request, fds)| attach(&shared, starter, &request, fds));
@@ -173,6 +174,7 @@ fn go_on(shared: &Arc<Shared>, mut launched: Launched, starts: &mut Launcher<'_>
         let trouble = starts.finish(launched).or(trouble);
         let again = shared.change(|live| {
             live.running = None;
+            live.paused = None;
             health::at_end(live);
             live.state.pid = None;
             live.state.finished = Some(Timestamp::now());

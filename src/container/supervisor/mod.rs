@@ -1,8 +1,9 @@
 //! The supervisor: our own program again, one process for each container that runs.
 //!
 //! It loads and prepares what every container needs (`prepare`) while the client still makes the container;
-//! then it holds the container's lock, starts its program (`launch`) in its network (`connection`), keeps its streams (`streams`), hears
-//! clients (`clients`), and starts it again as its policy says (`life`). It reads no environment: all it
+//! then it holds the container's lock, starts its program (`launch`) in its network (`connection`), keeps its
+//! streams (`streams`), hears clients (`clients`), holds it still (`pause`), and starts it again as its policy says
+//! (`life`). It reads no environment: all it
 //! needs comes as an [`Order`]. When it is killed, the sandbox's helper ends and with it every process of
 //! the container. Decision 028. Not here: who starts it (`start`), what is said to it (`control`).
 
@@ -12,6 +13,7 @@ mod exec;
 mod health;
 mod launch;
 mod life;
+mod pause;
 mod prepare;
 mod streams;
 
@@ -19,11 +21,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 
 use super::control::{Connection, Failure, Reply, Request};
+use super::files::Freeze;
 use super::settings::Settings;
 use super::state::State;
 use crate::report::chain;
@@ -72,6 +75,9 @@ struct Shared {
     launcher: Arc<LazyLauncher>,
     streams: Streams,
     live: Mutex<Live>,
+    /// Those who hold the processes of the program with this number still share it: who lets go last lets
+    /// them run.
+    freeze: Mutex<(u32, Weak<Freeze>)>,
     /// Rung when `live` changes.
     changed: Condvar,
 }
@@ -81,6 +87,8 @@ struct Shared {
 struct Live {
     state: State,
     running: Option<Arc<Running>>,
+    /// Its processes are held still for as long as a user wants.
+    paused: Option<Arc<Freeze>>,
     size: Option<TerminalSize>,
     /// It is not to be started again.
     last: bool,
