@@ -96,11 +96,12 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let Made { kept, settings } = &made;
     let mut order = world.order(&store, &kept.id);
     if args.detach {
+        // First, as docker: one that does not start is there all the same, and can be looked at by it.
+        ui::line(kept.id.as_str());
         let started = supervisor.start(&order, None).map_err(not_started)?;
         for warning in started.warnings {
             ui::note(&format!("{warning}\n"));
         }
-        ui::line(kept.id.as_str());
         return Ok(0);
     }
     // Before the container runs: a signal in between must not end this process alone.
