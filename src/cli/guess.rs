@@ -116,7 +116,7 @@ mod tests {
         check("imges", "did you mean `rbuild images`?");
         check("loda", "did you mean `rbuild load`?");
         check("prune", "did you mean `rbuild system prune`");
-        check("pause", "this version has no `pause`");
+        check("events", "this version has no `events`");
         check("xyzzy", "rbuild --help");
         // A directory that is there, paths, options: for the build to say.
         for build in ["src", ".", "./nosuch", "a/b", "-", "-t", "--nope", "", "Nosuch"] {
