@@ -325,7 +325,7 @@ fn environment(world: &World) {
 
 fn status_of_root(world: &World) {
     let text = world.output("id; umask; grep -E '^(Cap|NoNew|Seccomp:|SigBlk|Groups)' /proc/self/status");
-    let expect = "uid=0 gid=0\n0022\nGroups:\t \nSigBlk:\t0000000000000000\n\
+    let expect = "uid=0 gid=0 groups=0\n0022\nGroups:\t0 \nSigBlk:\t0000000000000000\n\
                   CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
                   CapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\nNoNewPrivs:\t0\nSeccomp:\t2\n";
     // A shell ignores some itself.
@@ -337,7 +337,7 @@ fn status_of_root(world: &World) {
         // The caller's groups cannot be given up there; they are nobody's inside.
         let without =
             |text: &str| text.lines().filter(|l| !l.starts_with("Groups")).collect::<Vec<_>>().join("\n");
-        let text = text.replacen(text.lines().next().unwrap(), "uid=0 gid=0", 1);
+        let text = text.replacen(text.lines().next().unwrap(), "uid=0 gid=0 groups=0", 1);
         assert_eq!(without(&text), without(expect));
     } else {
         assert_eq!(text, expect);

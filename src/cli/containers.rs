@@ -2,6 +2,8 @@
 //!
 //! Not here: each command.
 
+use std::io;
+
 use super::error::{CommandError, chain, code};
 use super::ui;
 use super::world::World;
@@ -39,7 +41,10 @@ pub fn connect(store: &Store, kept: &KeptContainer) -> Result<Connection, Comman
 
 /// Asks a supervisor, and waits for its answer; `None` where it ended without one.
 pub fn ask(connection: &Connection, request: &Request) -> Result<Option<Reply>, CommandError> {
-    connection.send(request, &[])?;
+    match connection.send(request, &[]) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+        sent => sent?,
+    }
     match connection.receive::<Reply>()? {
         Some((Reply::Refused(why), _)) => Err(CommandError::new(why)),
         Some((reply, _)) => Ok(Some(reply)),

@@ -19,7 +19,7 @@ both! {
             (&["bulid", "."][..], "did you mean `rbuild build`?"),
             (&["imges"], "did you mean `rbuild images`?"),
             (&["load", "-i", "debian.tar"], "cannot open `debian.tar`"),
-            (&["pause", "x"], "this version has no `pause`"),
+            (&["events"], "this version has no `events`"),
             (&["--attest", "type=sbom", "."], "docker has `--attest`"),
             (&["--secret", "id=x", "."], "id=ID,src=FILE or id=ID,env=VARIABLE"),
             (&["build", "--taget", "x", "."], "'--target'"),
