@@ -68,8 +68,7 @@ pub fn stop(
 pub fn start(world: &World, store: &Store, kept: &KeptContainer) -> Result<(), CommandError> {
     store.let_go()?;
     let supervisor = world.supervisor(false).map_err(not_started)?;
-    let Started { warnings, .. } =
-        supervisor.start(&world.order(store, &kept.id), None).map_err(not_started)?;
+    let Started { warnings, .. } = supervisor.start(&world.order(store, kept), None).map_err(not_started)?;
     for warning in warnings {
         ui::note(&format!("{warning}\n"));
     }

@@ -62,6 +62,12 @@ fn split(text: &OsStr) -> Option<(String, OsString)> {
 pub fn cp(world: &World, args: CpArgs) -> Result<(), CommandError> {
     let bad = |why: &str| Err(CommandError::usage(why));
     let options = CopyOptions { keep_owners: args.archive, follow: args.follow_link };
+    if args.source.is_empty() {
+        return bad("source can not be empty");
+    }
+    if args.destination.is_empty() {
+        return bad("destination can not be empty");
+    }
     match (split(&args.source), split(&args.destination)) {
         (Some(_), Some(_)) => bad("copying between containers is not supported"),
         (None, None) => bad("must specify at least one container source"),

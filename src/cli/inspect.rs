@@ -179,7 +179,9 @@ fn describe(store: &Store, name: &str, wanted: Wanted, size: bool) -> Result<Des
 
 /// Finds a volume; `None` where there is none of this name, or none can have it.
 fn volume_named(store: &Store, name: &str) -> Result<Option<Described>, CommandError> {
-    Ok(store.volume(name)?.map(|kept| Described { value: volume::value_of(store, &kept), shape: &VOLUME }))
+    Ok(store
+        .volume(name)?
+        .map(|kept| Described { value: volume::value_of(store, &kept), shape: &volume::SHAPE }))
 }
 
 /// Returns an image in the shape of `docker image inspect` (Engine API v1.43, ImageInspect).
@@ -217,7 +219,7 @@ fn image_value(config: &ImageConfig, tags: &[Reference], layers: &[SnapshotId], 
     let names = |wanted: &dyn Fn(&Reference) -> bool| {
         tags.iter().filter(|name| wanted(name)).map(ToString::to_string).collect::<Vec<_>>()
     };
-    let comment = config.history.iter().rev().find_map(|entry| entry.comment.clone()).unwrap_or_default();
+    let comment = config.history.last().and_then(|entry| entry.comment.clone()).unwrap_or_default();
     let mut value = json!({
         "Id": "",
         "RepoTags": names(&|name| name.digest().is_none()),
@@ -274,9 +276,6 @@ static IMAGE: Shape = Shape {
     ],
     order: &ORDER,
 };
-
-/// What docker's types say of volumes; their order is that of the alphabet.
-static VOLUME: Shape = Shape { fields: &[], order: &[] };
 
 /// The order of docker's names; others follow by the alphabet.
 const ORDER: [&str; 41] = [

@@ -94,7 +94,7 @@ fn run_inner(world: &World, args: RunArgs) -> Result<u8, CommandError> {
     let supervisor = world.supervisor(args.container.options.private_network()).map_err(not_started)?;
     let made = make(world, &store, &args.container, streams)?;
     let Made { kept, settings } = &made;
-    let mut order = world.order(&store, &kept.id);
+    let mut order = world.order(&store, kept);
     if args.detach {
         // First, as docker: one that does not start is there all the same, and can be looked at by it.
         ui::line(kept.id.as_str());

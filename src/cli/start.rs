@@ -100,7 +100,7 @@ fn attached(world: &World, store: &Store, name: &str, args: &StartArgs) -> Resul
     let signals = foreground::signals()?;
     let streams = Streams { stdin: args.interactive && settings.open_stdin, stdout: true, stderr: true };
     let (attachment, ours) = attachment(streams, settings.terminal)?;
-    let mut order = world.order(store, &kept.id);
+    let mut order = world.order(store, &kept);
     order.attached = true;
     store.let_go()?;
     let supervisor = world.supervisor(false).map_err(not_started)?;

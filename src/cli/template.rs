@@ -124,10 +124,7 @@ impl Run<'_> {
                 }
                 Node::Print(pipeline) => {
                     let value = self.pipeline(pipeline, dot)?;
-                    let shown = match last_name(pipeline) {
-                        Some(name) => self.shape.show(name, &value),
-                        None => None,
-                    };
+                    let shown = names(pipeline).and_then(|names| self.shape.show(names, &value));
                     self.out.push_str(&shown.unwrap_or_else(|| show(&value, true)));
                     Flow::Done
                 }
@@ -259,13 +256,11 @@ impl Run<'_> {
     }
 }
 
-/// Returns the name of the field that a pipeline is, if it is just that.
-fn last_name(pipeline: &Pipeline) -> Option<&str> {
+/// Returns the names that lead to the field that a pipeline is, if it is just that.
+fn names(pipeline: &Pipeline) -> Option<&[String]> {
     match &pipeline.0[..] {
         [Command(terms)] => match &terms[..] {
-            [Term::Field(names) | Term::Variable(_, names) | Term::Nested(_, names)] => {
-                names.last().map(String::as_str)
-            }
+            [Term::Field(names) | Term::Variable(_, names) | Term::Nested(_, names)] => Some(names),
             _ => None,
         },
         _ => None,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::error::CommandError;
 use super::filter::{self, Filter};
 use super::prune::confirmed;
-use super::template::Template;
+use super::template::{Shape, Template, Zero};
 use super::world::World;
 use super::{rows, ui, units};
 use crate::store::{KeptVolume, Store, StoreError, VolumeRequest};
@@ -56,6 +56,9 @@ pub struct CreateArgs {
     /// Its name; 64 random digits where none is given
     #[arg(value_name = "VOLUME")]
     pub name: Option<String>,
+    /// Docker's older way to say the name
+    #[arg(long = "name", value_name = "VOLUME", hide = true)]
+    pub old_name: Option<String>,
     /// Who keeps the files: `local` alone is there
     #[arg(short, long, value_name = "NAME", default_value = "local", value_parser = ["local"])]
     pub driver: String,
@@ -85,7 +88,7 @@ pub struct InspectArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Filters: name=PART, label=KEY[=VALUE], driver=local, dangling=BOOL (used by no container)\n\
-    Fields: Name, Driver, Scope, Mountpoint, Labels, Links, Size\n\n\
+    Fields: Name, Driver, Scope, Mountpoint, Labels, Label \"KEY\", Links, Size\n\n\
     Examples:\n  rbuild volume ls\n  rbuild volume ls -q --filter dangling=true\n  \
     rbuild volume ls --format '{{.Name}}: {{.Mountpoint}}'\n\n\
     See also: rbuild volume inspect, rbuild system df"
@@ -153,12 +156,20 @@ fn create(store: &Store, args: &CreateArgs) -> Result<(), CommandError> {
         };
         texts.iter().map(pair).collect()
     };
+    let name = match (&args.name, &args.old_name) {
+        (Some(_), Some(_)) => {
+            return Err(CommandError::usage(
+                "conflicting options: cannot specify a volume-name through both --name and as a positional arg",
+            ));
+        }
+        (name, old) => name.as_ref().or(old.as_ref()),
+    };
     let request = VolumeRequest {
-        name: args.name.clone(),
+        name: name.cloned(),
         labels: pairs(&args.labels),
         options: pairs(&args.options),
         // Nobody will know it by a name.
-        anonymous: args.name.is_none(),
+        anonymous: name.is_none(),
     };
     let made = store.create_volume(&request)?;
     if !args.options.is_empty() && made.options != request.options {
@@ -191,7 +202,7 @@ fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
     match template {
         Some(template) => {
             for value in &values {
-                ui::line(&template.render(value)?);
+                ui::line(&template.render_as(value, &SHAPE)?);
             }
         }
         None if args.format.as_deref() == Some("json") => ui::line(&Value::Array(values).to_string()),
@@ -199,6 +210,17 @@ fn inspect(store: &Store, args: &InspectArgs) -> Result<(), CommandError> {
     }
     failed.map_or(Ok(()), |code| Err(CommandError::silent(code)))
 }
+
+/// What docker's types say of volumes; their order is that of the alphabet.
+pub static SHAPE: Shape = Shape {
+    fields: &[
+        ("Labels", Zero::Map),
+        ("Options", Zero::Map),
+        ("Status", Zero::Map),
+        ("UsageData", Zero::Pointer),
+    ],
+    order: &[],
+};
 
 /// Writes JSON as docker does: four blanks a level.
 fn pretty(value: &Value) -> Result<String, CommandError> {
@@ -232,24 +254,31 @@ fn list(store: &Store, args: &ListArgs) -> Result<(), CommandError> {
             chosen.push(kept);
         }
     }
-    if args.quiet {
+    // As docker: a template says what is printed, whatever else is said.
+    if args.quiet && args.format.as_deref().is_none_or(|format| format == "table") {
         chosen.iter().for_each(|kept| ui::line(&kept.name));
         return Ok(());
     }
     let row = |kept: &KeptVolume| {
         let labels: Vec<String> = kept.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         json!({
+            // Of volumes of a cluster; there are none.
+            "Availability": "N/A",
             "Driver": kept.driver,
+            "Group": "N/A",
             "Labels": labels.join(","),
             "Links": users.get(&kept.name).map_or(0, Vec::len).to_string(),
             "Mountpoint": store.volume_data(kept).to_string_lossy(),
             "Name": kept.name,
             "Scope": "local",
             "Size": "N/A",
+            "Status": "N/A",
         })
     };
     let rows: Vec<Value> = chosen.iter().map(row).collect();
-    rows::print(&rows, args.format.as_deref(), &[("Driver", "DRIVER"), ("Name", "VOLUME NAME")])
+    let labels: Vec<_> = chosen.into_iter().map(|kept| kept.labels).collect();
+    let columns = [("Driver", "DRIVER"), ("Name", "VOLUME NAME")];
+    rows::print_labelled(&rows, &labels, args.format.as_deref(), &columns)
 }
 
 fn passes(kept: &KeptVolume, used: bool, filters: &[Filter]) -> Result<bool, CommandError> {

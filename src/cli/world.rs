@@ -29,7 +29,7 @@ use crate::sandbox::isolation::{self, NoIsolation, Surroundings, WantedIsolation
 use crate::sandbox::network::NoNetwork;
 use crate::sandbox::{Isolation, LazyLauncher, LazyNetworks};
 use crate::solve::Cancel;
-use crate::store::{ContainerId, Store, StoreOptions};
+use crate::store::{KeptContainer, Store, StoreOptions};
 use crate::sys::read::read_small;
 use crate::sys::userns::{self, Identity, UsernsError};
 use crate::sys::{OverlayXattrs, Snapshotter};
@@ -185,9 +185,10 @@ impl World {
     }
 
     /// Makes what the supervisor of a container needs to know.
-    pub fn order(&self, store: &Store, id: &ContainerId) -> Order {
+    pub fn order(&self, store: &Store, kept: &KeptContainer) -> Order {
         Order {
-            id: id.clone(),
+            id: kept.id.clone(),
+            name: kept.name.clone(),
             store_root: self.store_root.clone(),
             xattrs: store.options().xattrs,
             sync: self.sync,

@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use super::control::{Connection, Failure, Reply, Request};
-use super::supervisor::{Order, Preparation, SUPERVISOR_NAME};
+use super::supervisor::{NAME_ROOM, Order, Preparation, SUPERVISOR_NAME};
 
 /// Says why a container was not started.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +73,7 @@ impl Supervisor {
         // It waits in the socket until the supervisor reads it.
         connection.send(preparation, &[]).map_err(failed)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg0(SUPERVISOR_NAME).env_clear().current_dir("/");
+        command.arg0(SUPERVISOR_NAME).arg(" ".repeat(NAME_ROOM)).env_clear().current_dir("/");
         command.stdin(theirs.into_fd()).stdout(Stdio::null()).stderr(Stdio::null());
         // With the command the supervisor's end is closed here: or its death would not be seen.
         Ok(Supervisor { child: command.spawn().map_err(failed)?, connection })

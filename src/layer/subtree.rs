@@ -42,7 +42,8 @@ pub struct Subtree {
 
 /// Writes `name` in the open directory `dir` as a tar, as `rename`.
 ///
-/// A link stands for itself. `rename` is one name, or `.` for a directory whose entries are to have none above.
+/// A link stands for itself. `rename` is one name, or `.` for a directory whose entries are to have none above: theirs
+/// begin with `./`, as tar(1) and docker have them.
 pub fn write_subtree(
     dir: &OwnedFd,
     name: &OsStr,
@@ -82,9 +83,8 @@ fn tree<S: Sink>(
 ) -> Result<(), LayerError> {
     let stat = fstat(&top).map_err(LayerError::file("read", rename))?;
     directory(walk, &top, &stat)?;
-    // Below `.` names stand alone.
-    walk.path = if rename == b"." { Vec::new() } else { rename.to_vec() };
-    let start = if rename == b"." { 0 } else { rename.len() + 1 };
+    walk.path = rename.to_vec();
+    let start = rename.len() + 1;
     let level = |dir: &OwnedFd, path: &[u8]| -> Result<Level, LayerError> {
         let is_empty = options.empty.iter().any(|empty| path.get(start..) == Some(empty.as_slice()));
         let names =
@@ -102,9 +102,7 @@ fn tree<S: Sink>(
             dirs.pop().map_err(LayerError::file("leave", &walk.path))?;
             continue;
         };
-        if !walk.path.is_empty() {
-            walk.path.push(b'/');
-        }
+        walk.path.push(b'/');
         walk.path.extend_from_slice(name.as_bytes());
         if kind != FileType::Directory {
             let hidden = options.empty.iter().any(|empty| walk.path.get(start..) == Some(empty.as_slice()));
@@ -235,12 +233,12 @@ mod tests {
         check("d", "x", &all, &[&["x/ 755"][..], &below].concat());
         let bare = [
             "./ 755",
-            "f 4755",
-            "l 777 -> /etc/passwd",
-            "sub/ 755",
-            "sub/g 600",
-            "sub/h 4755 -> f",
-            "sub/in/ 700",
+            "./f 4755",
+            "./l 777 -> /etc/passwd",
+            "./sub/ 755",
+            "./sub/g 600",
+            "./sub/h 4755 -> ./f",
+            "./sub/in/ 700",
         ];
         check("d", ".", &all, &bare);
         check("d/f", "y", &all, &["y 4755"]);

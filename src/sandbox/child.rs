@@ -29,7 +29,7 @@ use super::spec::{Network, Root, Spec, TerminalSize, User};
 use super::{exec, init, mounts, stub};
 use crate::sys::mount::unshare_for_this_thread;
 use crate::sys::process::{self, BpfInstruction};
-use crate::sys::{descendants, landlock};
+use crate::sys::{descendants, landlock, title};
 
 /// What a child says before its exec.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +89,11 @@ fn set_up(
     rustix::process::setsid().map_err(|errno| StepError::Session(errno.into()))?;
     process::new_session_keyring();
     join_cgroup(std::mem::take(&mut spec.cgroup_procs), isolation)?;
+    if spec.init {
+        // Here, where `/proc` is no image's. What it starts gets a name of its own by exec.
+        title::set_name("rbuild-init");
+        let _ = title::set_arguments(&["rbuild-init"]);
+    }
     let terminal = match isolation {
         Isolation::Namespaces => in_namespaces(&mut spec, &channels, errors)?,
         Isolation::Chroot => in_chroot(&spec, &channels)?,

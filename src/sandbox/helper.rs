@@ -25,7 +25,7 @@ use crate::sys::process::{
     BpfInstruction, Cloned, Ended, Namespaces, clone_child, close_all_from, exit_now, fork_child,
     reset_signals, try_reap,
 };
-use crate::sys::{descendants, message};
+use crate::sys::{descendants, message, title};
 
 /// The name (argument 0) that asks this program to be the helper.
 pub(super) const HELPER_NAME: &str = "rbuild-sandbox-helper";
@@ -68,6 +68,7 @@ pub fn run_helper_if_asked() -> Option<ExitCode> {
     if words.next()? != HELPER_NAME {
         return None;
     }
+    title::set_name("rbuild-sandbox");
     let isolation = match words.next() {
         Some(word) if word == CHROOT_ARGUMENT => Isolation::Chroot,
         _ => Isolation::Namespaces,

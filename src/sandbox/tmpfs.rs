@@ -2,6 +2,7 @@
 //!
 //! Not here: mounting them (`mounts`).
 
+use std::fmt;
 use std::path::PathBuf;
 
 use rustix::mount::MountFlags;
@@ -85,6 +86,23 @@ impl TmpfsOptions {
     }
 }
 
+/// Writes the options as `--tmpfs` has them; those that hold without a word are left out.
+impl fmt::Display for TmpfsOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = [
+            (self.read_only, "ro"),
+            (self.exec, "exec"),
+            (self.suid, "suid"),
+            (self.no_access_times, "noatime"),
+        ];
+        let flags = flags.iter().filter(|(set, _)| *set).map(|(_, word)| *word);
+        let words: Vec<&str> = flags
+            .chain(self.data.split(',').filter(|word| *word != "mode=1777" && !word.is_empty()))
+            .collect();
+        f.write_str(&words.join(","))
+    }
+}
+
 fn fits(name: &str, value: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match name {
@@ -110,6 +128,9 @@ mod tests {
         };
         let usual = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
         check("/run", "mode=1777", usual);
+        for text in ["", "size=64m,mode=755", "ro,exec,suid,noatime,uid=5"] {
+            assert_eq!(TmpfsOptions::parse(&format!("/run:{text}")).unwrap().1.to_string(), text);
+        }
         check("/run:", "mode=1777", usual);
         check("/run:rw,size=64m,mode=755,uid=5", "size=64m,mode=755,uid=5", usual);
         check("/run:exec,suid,nodev", "mode=1777", MountFlags::NODEV);

@@ -65,7 +65,7 @@ pub enum StoreError {
          (or rename) that container to be able to reuse that name."
     )]
     NameTaken { name: String, id: super::ContainerId },
-    #[error("No such volume: {0}")]
+    #[error("get {0}: no such volume")]
     NoVolume(String),
     #[error("create {name}: {why}")]
     VolumeName { name: String, why: String },

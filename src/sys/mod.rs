@@ -25,6 +25,7 @@ pub mod spawn;
 pub mod stall;
 pub mod syscalls;
 pub mod terminal;
+pub mod title;
 pub mod upper;
 pub mod userns;
 pub mod users;

@@ -84,6 +84,8 @@ both! {
         env.rbuild(&["commit", "-c", "CMD [\"echo\", \"hi\"]", "-c", "ENV A=$A-2", "-c", "USER 1000", "cc", "made:2"]).ok();
         env.run(&["made:2"]).ok().prints("hi\n");
         env.run(&["made:2", "sh", "-c", "echo $A; id -u"]).ok().prints("1-2\n1000\n");
+        // The comment is this image's, not that of what is beneath it.
+        assert_eq!(env.inspect("made:2")["Comment"], "");
         env.rbuild(&["commit", "-c", "RUN x", "cc", "made:3"]).exits(2).has("`RUN` cannot be used");
         env.rbuild(&["commit", "cc", "Bad Name"]).exits(2);
         env.rbuild(&["commit", "none"]).exits(1).has("No such container: none");
@@ -164,6 +166,10 @@ both! {
             env.rbuild(&["cp", &at("tree"), &format!("{container}:/etc/given")]).exits(1).has("cannot copy directory");
             env.rbuild(&["cp", &at("in"), &format!("{container}:/none/")]).exits(1).has("no such directory");
         }
+        // As tar and docker write what is in a directory: who strips one name keeps the others.
+        env.rbuild(&["cp", "live:/opt/.", "-"]).ok().has("./sub/g");
+        env.rbuild(&["cp", "", "live:/"]).exits(2).has("source can not be empty");
+        env.rbuild(&["cp", "live:/etc/given", ""]).exits(2).has("destination can not be empty");
         env.rbuild(&["cp", "a", "b"]).exits(2).has("must specify at least one container source");
         env.rbuild(&["cp", "cc:/a", "live:/b"]).exits(2).has("copying between containers is not supported");
         env.rbuild(&["commit", "live", "made"]).ok();

@@ -95,6 +95,8 @@ both! {
         until("it is ready", || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("ready")));
         let pid = state(env)["pid"].as_u64().unwrap();
         assert!(is_alive(pid));
+        let held = std::fs::read(format!("/proc/{}/cmdline", supervisor(env))).unwrap();
+        assert!(held.starts_with(b"rbuild-container\0web\0\0"), "{}", held.escape_ascii());
         env.rbuild(&["stop", "web"]).ok().prints("web\n");
         assert!(!is_alive(pid));
         assert_eq!(state(env)["exit_code"], 5);

@@ -130,6 +130,10 @@ both! {
         let row: Value = serde_json::from_str(&env.rbuild(&["ps", "--format", "json"]).ok().stdout).unwrap();
         assert_eq!((&row["Labels"], &row["ID"]), (&json!("org.team=a,tier=web"), &json!(third[..12])));
         env.rbuild(&["ps", "-s", "--format", "{{.Size}}"]).ok().has("B (virtual ");
+        env.rbuild(&["ps", "--format", "{{json .}}"]).ok().has("B (virtual ");
+        assert_eq!(row["Size"], json!("0B"), "as docker's, without -s");
+        let ignored = env.rbuild(&["ps", "-q", "--format", "{{.Names}}"]).ok();
+        ignored.has("WARNING: Ignoring custom format").prints(&format!("{}\n", &third[..12]));
         // An id is shown as one, however it was written.
         let whole = env.rbuild(&["inspect", "-f", "{{.Image}}", "third"]).ok().stdout.trim().to_owned();
         for (name, called) in [("by-digest", whole.as_str()), ("by-id", &whole["sha256:".len()..][..5])] {
@@ -264,6 +268,15 @@ both! {
         let ask = |template: &str, name: &str| env.rbuild(&["inspect", "-f", template, name]).ok().stdout;
         assert_eq!(ask("{{.State.ExitCode}} {{.RestartCount}} {{if .State.Health}}x{{end}}", "five"), "5 0 \n");
         assert_eq!(ask("{{json .Config.Cmd}} {{.Config.Healthcheck}}", "five"), "[\"sh\",\"-c\",\"exit 5\"] <nil>\n");
+        let fields = ".CapAdd .Dns .Devices .Ulimits .Tmpfs .Sysctls .Init .NanoCpus .IpcMode";
+        let all: String = fields.split(' ').map(|name| format!("{{{{.HostConfig{name}}}}} ")).collect();
+        assert_eq!(ask(&all, "five"), "[] [] [] [] map[] map[] <nil> 0 private \n");
+        assert_eq!(ask("{{.HostConfig.LogConfig.Config}}", "five"), "map[]\n");
+        create(env, &["--name", "limited", "--dns", "192.0.2.1", "--ulimit", "nofile=1:2", "--tmpfs", "/t:size=1m", "--cpus", "0.5", "--init", "--stop-signal", "USR1", "busybox:test", "true"]);
+        assert_eq!(ask("{{json .HostConfig.Ulimits}}", "limited"), "[{\"Name\":\"nofile\",\"Hard\":2,\"Soft\":1}]\n");
+        let asked = "{{.HostConfig.Dns}} {{.HostConfig.Tmpfs}} {{.HostConfig.NanoCpus}} {{.HostConfig.Init}} {{.Config.StopSignal}}";
+        assert_eq!(ask(asked, "limited"), "[192.0.2.1] map[/t:size=1m] 500000000 true USR1\n");
+        env.rbuild(&["inspect", "-f", "{{.Config.Nope}}", "five"]).exits(1).has("map has no entry for key \"Nope\"");
         assert_eq!(ask("{{range $k, $v := .HostConfig.PortBindings}}{{$k}}={{(index $v 0).HostPort}}{{end}}", &id[..12]), "80/tcp=8080\n");
         // The container of this name comes first; a type is held to.
         create(env, &["--name", "app", "busybox:test", "true"]);

@@ -151,10 +151,20 @@ both! {
         run(&["--isolation", "default"], "true").ok();
     }
 
+    /// The names that docker writes, and glibc's and musl's programs look for.
+    fn names_of_addresses(env) {
+        env.busybox();
+        let hosts = env.run(&["--network", "none", "busybox:test", "cat", "/etc/hosts"]).ok();
+        hosts.has_all(&["127.0.0.1\tlocalhost\n", "fe00::0\tip6-localnet\n", "ff00::0\tip6-mcastprefix\n", "ff02::1\tip6-allnodes\n", "ff02::2\tip6-allrouters\n"]);
+    }
+
     fn a_first_process(env) {
         env.busybox();
         let run = |script: &str| env.run(&["--network", "none", "--init", "busybox:test", "sh", "-c", script]);
         assert_ne!(run("echo $$").ok().stdout, "1\n");
+        // Whoever looks at the processes sees what it is.
+        run("cat /proc/1/comm; tr -d '\\0' </proc/1/cmdline").ok().prints("rbuild-init\nrbuild-init");
+        env.run(&["--network", "none", "--init", "--user", "5", "busybox:test", "cat", "/proc/1/comm"]).ok().prints("rbuild-init\n");
         run("exit 6").exits(6);
         env.run(&["--network", "none", "--init", "busybox:test", "no-such-program"]).exits(127);
     }

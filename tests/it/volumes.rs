@@ -18,9 +18,9 @@ both! {
         env.rbuild(&["volume", "inspect", "-f", "{{.Name}} {{.Driver}} {{.Scope}}", "data"]).ok().prints("data local local\n");
         env.rbuild(&["inspect", "-f", "{{.Name}} {{.Scope}} {{.Labels.k}}", "data"]).ok().prints("data local v\n");
         env.rbuild(&["inspect", "--type", "volume", "data"]).ok().has("\"Mountpoint\"");
-        env.rbuild(&["inspect", "--type", "volume", "busybox:test"]).exits(1).has("No such volume: busybox:test");
+        env.rbuild(&["inspect", "--type", "volume", "busybox:test"]).exits(1).has("get busybox:test: no such volume");
         env.rbuild(&["inspect", "--type", "image", "data"]).exits(1).has("No such image: data:latest");
-        env.rbuild(&["volume", "inspect", "none"]).exits(1).has("No such volume: none");
+        env.rbuild(&["volume", "inspect", "none"]).exits(1).has("get none: no such volume");
         env.rbuild(&["system", "df", "--format", "{{.Type}}: {{.TotalCount}} {{.Active}} {{.Size}}"]).ok().has("Local Volumes: 1 0 5B");
         env.rbuild(&["volume", "create", "a/b"]).exits(1).has("includes invalid characters for a local volume name");
         env.rbuild(&["volume", "create", "-o", "type=nfs", "nfs"]).exits(1).has("\"nfs\" is not supported");
@@ -31,8 +31,18 @@ both! {
         env.rbuild(&["volume", "ls", "-q", "--filter", "dangling=true"]).ok().prints("");
         env.rbuild(&["rm", "-v", &id]).ok();
         env.rbuild(&["volume", "rm", "data"]).ok().prints("data\n");
-        env.rbuild(&["volume", "rm", "data"]).exits(1).has("No such volume: data");
+        env.rbuild(&["volume", "rm", "data"]).exits(1).has("get data: no such volume");
         env.rbuild(&["volume", "rm", "-f", "data"]).ok();
+    }
+
+    fn volumes_are_told_of_as_docker_does(env) {
+        env.rbuild(&["volume", "create", "--name", "old", "--label", "k=v"]).ok().prints("old\n");
+        env.rbuild(&["volume", "create", "--name", "old", "new"]).exits(2).has("conflicting options");
+        env.rbuild(&["volume", "inspect", "-f", "{{.Options}} {{.Labels}} {{.Status}}", "old"]).ok().prints("map[] map[k:v] map[]\n");
+        env.rbuild(&["inspect", "-f", "{{.Options}}", "old"]).ok().prints("map[]\n");
+        env.rbuild(&["volume", "ls", "--format", "{{.Label \"k\"}} {{.Availability}}"]).ok().prints("v N/A\n");
+        env.rbuild(&["volume", "ls", "-q", "--format", "{{.Driver}}"]).ok().prints("local\n");
+        env.rbuild(&["volume", "ls", "-q"]).ok().prints("old\n");
     }
 
     /// What the image has at the place goes into an empty volume, with owners and modes; once.

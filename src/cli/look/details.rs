@@ -1,5 +1,7 @@
 //! A container as docker's JSON: what `docker container inspect` prints (Engine API v1.41, ContainerJSON).
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ use crate::container::mounts::MountPoint;
 use crate::container::options::{CONTAINER_ADDRESS, NetworkMode};
 use crate::container::ports::{bindings_json, exposed, ports_json};
 use crate::container::{RestartPolicy, Settings, Status};
-use crate::sandbox::DEFAULT_SHM_SIZE;
+use crate::sandbox::{CgroupLimits, DEFAULT_SHM_SIZE, Limit};
 use crate::store::Store;
 
 /// Docker's word for a time that did not come.
@@ -95,7 +97,8 @@ fn host_config(settings: &Settings, mounts: &[MountPoint]) -> Value {
     let list = |list: &[String]| if list.is_empty() { Value::Null } else { json!(list) };
     let hosts: Vec<String> =
         options.network.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect();
-    json!({
+    let nano_cpus = nano_cpus(&limits);
+    let mut value = json!({
         "Binds": list(&binds),
         "ContainerIDFile": "",
         "LogConfig": { "Type": settings.log.driver.as_str(), "Config": settings.log.options },
@@ -120,9 +123,60 @@ fn host_config(settings: &Settings, mounts: &[MountPoint]) -> Value {
         "CpusetCpus": limits.cpuset_cpus.unwrap_or_default(),
         "CpusetMems": limits.cpuset_mems.unwrap_or_default(),
         "MemorySwap": limits.memory_swap.unwrap_or(0),
+        "NanoCpus": nano_cpus,
         "PidsLimit": limits.pids,
-        "Init": options.init,
-    })
+        "Init": options.init.then_some(true),
+        "Dns": options.network.dns.servers,
+        "DnsOptions": options.network.dns.options,
+        "DnsSearch": options.network.dns.search,
+        "Devices": devices(&options.files.devices),
+        "Ulimits": ulimits(&options.resources.ulimits),
+        // What there is no other of here.
+        "Links": null,
+        "IpcMode": "private",
+        "PidMode": "",
+        "UTSMode": "",
+        "UsernsMode": "",
+        "Isolation": "",
+    });
+    // Docker leaves out empty ones.
+    if !options.files.tmpfs.is_empty() {
+        let tmpfs = options.files.tmpfs.iter();
+        value["Tmpfs"] =
+            tmpfs.map(|(path, how)| (path.display().to_string(), json!(how.to_string()))).collect();
+    }
+    if !options.sysctls.is_empty() {
+        value["Sysctls"] = options.sysctls.iter().map(|one| (one.name.clone(), json!(one.value))).collect();
+    }
+    value
+}
+
+/// Returns the processors that `--cpus` grants, in billionths; 0 where it was not given.
+fn nano_cpus(limits: &CgroupLimits) -> i64 {
+    match (limits.cpu_quota, limits.cpu_period) {
+        (Some(quota), Some(period)) if quota > 0 && period > 0 => {
+            i64::try_from(i128::from(quota) * 1_000_000_000 / i128::from(period)).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+fn devices(devices: &[(PathBuf, PathBuf)]) -> Value {
+    let device = |(host, inside): &(PathBuf, PathBuf)| {
+        json!({
+            "PathOnHost": host.display().to_string(),
+            "PathInContainer": inside.display().to_string(),
+            "CgroupPermissions": "rwm",
+        })
+    };
+    devices.iter().map(device).collect()
+}
+
+/// Returns limits as docker has them, -1 for none; null where there is not one.
+fn ulimits(limits: &[Limit]) -> Value {
+    let number = |limit: Option<u64>| limit.and_then(|most| i64::try_from(most).ok()).unwrap_or(-1);
+    let limit = |limit: &Limit| json!({ "Name": limit.kind.to_string(), "Hard": number(limit.hard), "Soft": number(limit.soft) });
+    if limits.is_empty() { Value::Null } else { limits.iter().map(limit).collect() }
 }
 
 /// Returns what `ps` calls the mounts of a container: names of volumes and paths of the host.
@@ -181,7 +235,7 @@ fn config(seen: &Seen) -> Value {
     }
     for (name, set) in [
         ("Healthcheck", json!(config.healthcheck)),
-        ("StopSignal", json!(config.stop_signal)),
+        ("StopSignal", json!(settings.options.stop_signal.as_ref().or(config.stop_signal.as_ref()))),
         ("Shell", json!(config.shell)),
     ] {
         if !set.is_null() {
@@ -220,6 +274,21 @@ pub static SHAPE: Shape = Shape {
         ("OnBuild", Zero::List),
         ("Shell", Zero::List),
         ("Binds", Zero::List),
+        ("CapAdd", Zero::List),
+        ("CapDrop", Zero::List),
+        ("Dns", Zero::List),
+        ("DnsOptions", Zero::List),
+        ("DnsSearch", Zero::List),
+        ("Devices", Zero::List),
+        ("ExtraHosts", Zero::List),
+        ("GroupAdd", Zero::List),
+        ("Links", Zero::List),
+        ("SecurityOpt", Zero::List),
+        ("Ulimits", Zero::List),
+        ("Sysctls", Zero::Map),
+        ("Tmpfs", Zero::Map),
+        ("Init", Zero::Pointer),
+        ("PidsLimit", Zero::Pointer),
         ("Mounts", Zero::List),
         ("ExecIDs", Zero::List),
         ("Labels", Zero::Map),
@@ -228,7 +297,7 @@ pub static SHAPE: Shape = Shape {
         ("Ports", Zero::Map),
         ("PortBindings", Zero::Map),
         ("Networks", Zero::Map),
-        ("Config", Zero::Map),
+        ("LogConfig.Config", Zero::Map),
         ("Health", Zero::Pointer),
         ("Healthcheck", Zero::Pointer),
         ("StopTimeout", Zero::Pointer),
@@ -240,7 +309,7 @@ pub static SHAPE: Shape = Shape {
 };
 
 /// The order of docker's names; others follow by the alphabet.
-const ORDER: [&str; 75] = [
+const ORDER: [&str; 86] = [
     "Id",
     "Created",
     "Path",
@@ -253,6 +322,8 @@ const ORDER: [&str; 75] = [
     "OOMKilled",
     "Dead",
     "Pid",
+    "Start",
+    "End",
     "ExitCode",
     "Error",
     "StartedAt",
@@ -279,6 +350,9 @@ const ORDER: [&str; 75] = [
     "RestartPolicy",
     "MaximumRetryCount",
     "AutoRemove",
+    "PathOnHost",
+    "PathInContainer",
+    "CgroupPermissions",
     "GraphDriver",
     "SizeRw",
     "SizeRootFs",
@@ -303,6 +377,12 @@ const ORDER: [&str; 75] = [
     "Env",
     "Cmd",
     "Healthcheck",
+    "Test",
+    "Interval",
+    "Timeout",
+    "StartPeriod",
+    "StartInterval",
+    "Retries",
     "Volumes",
     "WorkingDir",
     "Entrypoint",

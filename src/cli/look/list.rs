@@ -67,11 +67,14 @@ pub fn ps(world: &World, args: PsArgs) -> Result<(), CommandError> {
         .filter(|seen| (all || seen.state.is_alive()) && conditions.pass(seen))
         .take(most.unwrap_or(usize::MAX));
     let format = args.format.as_deref();
-    if args.quiet && format.is_none() {
+    if args.quiet {
+        if format.is_some_and(|format| format != "table") {
+            ui::note("WARNING: Ignoring custom format, because both --format and --quiet are set.\n");
+        }
         wanted.for_each(|seen| ui::line(id(&seen, args.no_trunc)));
         return Ok(());
     }
-    let sizes = args.size || format.is_some_and(|format| format.contains(".Size"));
+    let sizes = args.size || format.is_some_and(asks_for_size);
     let now = Timestamp::now();
     let (mut rows, mut labels) = (Vec::new(), Vec::new());
     for seen in wanted {
@@ -91,6 +94,13 @@ pub fn ps(world: &World, args: PsArgs) -> Result<(), CommandError> {
         columns.push(("Size", "SIZE"));
     }
     rows::print_labelled(&rows, &labels, format, &columns)
+}
+
+/// Tells whether a template shows sizes: by name, or all that there is (`{{json .}}`), as docker has it; not the
+/// format `json`, which has them with -s alone.
+fn asks_for_size(format: &str) -> bool {
+    let whole = |action: &str| action.split_once("}}").is_some_and(|(action, _)| action.trim() == "json .");
+    format.contains(".Size") || format.split("{{").skip(1).any(whole)
 }
 
 fn id(seen: &Seen, whole: bool) -> &str {

@@ -27,25 +27,33 @@ pub enum Zero {
 /// The fields of a type, wherever they stand in it.
 #[derive(Debug, Default)]
 pub struct Shape {
+    /// By their names, or as `ABOVE.NAME` where only one beneath that is meant.
     pub fields: &'static [(&'static str, Zero)],
     /// The order of names; others follow by the alphabet.
     pub order: &'static [&'static str],
 }
 
 impl Shape {
-    fn zero(&self, name: &str) -> Option<Zero> {
-        self.fields.iter().find(|(known, _)| *known == name).map(|(_, zero)| *zero)
+    fn zero(&self, above: Option<&str>, name: &str) -> Option<Zero> {
+        let is_it = |known: &str| match (known.split_once('.'), above) {
+            (None, _) => known == name,
+            (Some(both), Some(above)) => both == (above, name),
+            (Some(_), None) => false,
+        };
+        self.fields.iter().find(|(known, _)| is_it(known)).map(|(_, zero)| *zero)
     }
 
     /// Follows names from a value.
     pub(super) fn lookup(&self, value: &Value, names: &[String]) -> Result<Value, TemplateError> {
         let mut value = value;
         let mut above: Option<&str> = None;
+        let mut zero_above = None;
         for name in names {
+            let zero = self.zero(above, name);
             value = match value {
-                Value::Object(map) => match (map.get(name), self.zero(name)) {
+                Value::Object(map) => match (map.get(name), zero) {
                     (Some(found), _) => found,
-                    (None, _) if above.and_then(|above| self.zero(above)) == Some(Zero::Map) => &Value::Null,
+                    (None, _) if zero_above == Some(Zero::Map) => &Value::Null,
                     (None, Some(Zero::Text)) => &EMPTY,
                     (None, Some(Zero::Bool)) => &Value::Bool(false),
                     (None, Some(_)) => &Value::Null,
@@ -53,20 +61,22 @@ impl Shape {
                         return Err(TemplateError::Run(format!("map has no entry for key {name:?}")));
                     }
                 },
-                Value::Null if above.and_then(|above| self.zero(above)) == Some(Zero::Pointer) => {
+                Value::Null if zero_above == Some(Zero::Pointer) => {
                     return Err(TemplateError::Run(format!("nil pointer evaluating {name}")));
                 }
                 Value::Null => &Value::Null,
                 _ => return Err(TemplateError::Run(format!("can't evaluate field {name}"))),
             };
             above = Some(name);
+            zero_above = zero;
         }
         Ok(value.clone())
     }
 
     /// Shows a field as Go shows one of its type; `None` where that is as any value is shown.
-    pub(super) fn show(&self, name: &str, value: &Value) -> Option<String> {
-        Some(match (self.zero(name)?, value) {
+    pub(super) fn show(&self, names: &[String], value: &Value) -> Option<String> {
+        let (name, above) = names.split_last()?;
+        Some(match (self.zero(above.last().map(String::as_str), name)?, value) {
             (Zero::Pointer, Value::Null) => "<nil>".to_owned(),
             (Zero::List, Value::Null) => "[]".to_owned(),
             (Zero::Map, Value::Null) => "map[]".to_owned(),
@@ -131,6 +141,7 @@ mod tests {
             ("Cmd", Zero::List),
             ("Variant", Zero::Text),
             ("Time", Zero::Time),
+            ("Log.Config", Zero::Map),
         ],
         order: &["Z", "A"],
     };
@@ -148,6 +159,17 @@ mod tests {
         for bad in ["{{.Nope}}", "{{.Healthcheck.Test}}", "{{index .Cmd 0}}"] {
             assert!(render(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_may_be_a_map_in_one_place_alone() {
+        let value =
+            json!({"Config": {"Image": "x"}, "Log": {"Config": {"max": "1"}}, "A": {"Log": {"Config": {}}}});
+        let render = |text: &str| Template::parse(text)?.render_as(&value, &SHAPE);
+        let check = |text: &str, expect: &str| assert_eq!(render(text).as_deref(), Ok(expect), "{text}");
+        check("{{.A.Log.Config}}", "map[]");
+        check("{{.Config.Image}} {{.Log.Config.max}} {{.Log.Config.nope}}", "x 1 <no value>");
+        assert!(render("{{.Config.Nope}}").is_err());
     }
 
     #[test]

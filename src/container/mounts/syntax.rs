@@ -169,6 +169,10 @@ impl Said {
                 if let Some(name) = &name {
                     check_volume_name(name).map_err(|MountError(why)| config(why))?;
                 }
+                if name.is_none() && self.read_only {
+                    let why = "must not set ReadOnly mode when using anonymous volumes";
+                    return Err(config(why.to_owned()));
+                }
                 let (anonymous, copy) = (name.is_none(), !self.no_copy);
                 let subpath = self.subpath.filter(|path| !path.is_empty());
                 if subpath.as_deref().is_some_and(leads_out) {

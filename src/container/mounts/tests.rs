@@ -117,6 +117,12 @@ fn long_mounts_that_are_wrong() {
     mount("type=bind,src=/x,dst=/a,tmpfs-size=1", Err("cannot mix 'tmpfs-*' options with mount type 'bind'"));
     mount("type=tmpfs,dst=/a,tmpfs-size=1q", Err("invalid value for tmpfs-size: 1q"));
     mount("type=tmpfs,dst=/a,tmpfs-mode=9", Err("invalid value for tmpfs-mode: 9"));
+    mount(
+        "type=volume,dst=/a,readonly",
+        Err(
+            "!invalid mount config for type \"volume\": must not set ReadOnly mode when using anonymous volumes",
+        ),
+    );
     mount("type=bind,dst=/a", Err("!invalid mount config for type \"bind\": field Source must not be empty"));
     mount(
         "type=bind,src=x,dst=/a",

@@ -97,8 +97,11 @@ impl NetworkOptions {
 /// Writes the beginning of a container's `/etc/hosts`, with its own name where it has an address for it.
 pub fn hosts_file(hostname: &str, address: Option<IpAddr>) -> Vec<u8> {
     let address = address.map_or_else(|| "127.0.1.1".to_owned(), |address| address.to_string());
-    format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{address}\t{hostname}\n")
-        .into_bytes()
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+         ff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{address}\t{hostname}\n"
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]
@@ -132,6 +135,6 @@ mod tests {
     #[test]
     fn its_own_name() {
         let text = String::from_utf8(hosts_file("web", Some(CONTAINER_ADDRESS))).unwrap();
-        assert!(text.ends_with("\n10.0.2.100\tweb\n"), "{text}");
+        assert!(text.ends_with("\nff02::2\tip6-allrouters\n10.0.2.100\tweb\n"), "{text}");
     }
 }

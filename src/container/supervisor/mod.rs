@@ -32,12 +32,14 @@ use super::state::State;
 use crate::report::chain;
 use crate::sandbox::{LazyLauncher, Running, TerminalSize};
 use crate::store::{ContainerId, KeptContainer, Store, StoreOptions};
-use crate::sys::{OverlayXattrs, Snapshotter};
+use crate::sys::{OverlayXattrs, Snapshotter, title};
 use prepare::Prepared;
 use streams::Streams;
 
 /// The name (argument 0) that asks this program to be a supervisor.
 pub const SUPERVISOR_NAME: &str = "rbuild-container";
+/// How many bytes of arguments a supervisor is started with beside its own: its container's name comes there.
+pub const NAME_ROOM: usize = 64;
 
 /// What a supervisor can do before it knows its container; the first message on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub struct Preparation {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
     pub id: ContainerId,
+    /// What the container is called now.
+    pub name: String,
     pub store_root: PathBuf,
     pub xattrs: OverlayXattrs,
     pub sync: bool,
@@ -127,6 +131,7 @@ pub fn run_supervisor_if_asked() -> Option<ExitCode> {
     if std::env::args_os().next()? != SUPERVISOR_NAME {
         return None;
     }
+    title::set_name(SUPERVISOR_NAME);
     Some(match supervise() {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -146,6 +151,8 @@ fn supervise() -> io::Result<()> {
     let prepared = Prepared::begin(preparation);
     // Without one: the container was not made, for whatever reason.
     let Some((order, _)) = starter.receive::<Order>()? else { return Ok(()) };
+    // For whoever looks at the list of processes.
+    let _ = title::set_arguments(&[SUPERVISOR_NAME, &order.name]);
     let attach = match order.attached {
         true => starter.receive::<Request>()?,
         false => None,
