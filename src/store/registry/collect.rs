@@ -1,8 +1,9 @@
 //! Online garbage collection: what no manifest needs goes, while clients push and pull.
 //!
-//! Looking takes no lock. What was found not to be needed is removed under the exclusive lock, a few at a time,
-//! if it was not touched since the collection began, less the time of grace: whoever came to rely on it
-//! meanwhile has touched it under the shared lock, and whoever comes later finds it gone and is told so.
+//! It begins at a moment when nobody adds anything. Looking takes no lock. What was found not to be needed is
+//! removed under the exclusive lock, a few at a time, if it was not touched since the collection began, less the
+//! time of grace: whoever came to rely on it meanwhile has touched it under the shared lock, and whoever comes
+//! later finds it gone and is told so.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -57,7 +58,12 @@ impl Repositories {
         let path = self.base.join("gc.lock");
         let lock = FileLock::exclusive(&path).map_err(self.failed("lock", Path::new("gc.lock")))?;
         touch_file(lock.file()).map_err(self.failed("touch", Path::new("gc.lock")))?;
-        let began = SystemTime::now();
+        // Whoever has touched what it relies on before this moment has said so in a manifest, too: nobody is between
+        // the two now. Whoever comes later touches it later.
+        let began = {
+            let _lock = self.alone()?;
+            SystemTime::now()
+        };
         let cutoff = began.checked_sub(options.grace).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut collection = Collection { of: self, options, cutoff, collected: Collected::default() };
         let mut needed = BTreeSet::new();

@@ -180,7 +180,7 @@ impl Repositories {
         Ok(Some(time))
     }
 
-    /// Writes a small file whole, over what may be there; the folder is made where it is missing.
+    /// Writes a small file whole, over what may be there, and touches it; the folder is made where it is missing.
     fn publish(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let random = random_bits().map_err(self.failed("write", path))?;
         let temporary = PathBuf::from(format!("tmp/{random:016x}"));
@@ -193,7 +193,10 @@ impl Repositories {
             if let Some(folder) = path.parent() {
                 self.root.create_dir_all(folder, 0o700)?;
             }
-            self.root.rename(&temporary, path)
+            self.root.rename(&temporary, path)?;
+            // Only now: somebody may rely on the one that was there, and has touched that. The kernel's own time
+            // for a new file may be some milliseconds old.
+            touch_file(&file)
         })();
         if written.is_err() {
             let _ = self.root.remove_file(&temporary);

@@ -357,6 +357,29 @@ fn collections_take_nothing_from_those_who_push() {
 }
 
 #[test]
+fn what_is_put_over_another_was_touched_last() {
+    let place = place();
+    let (of, to) = (&place.repositories, name("r"));
+    let blob = upload(of, &to, b"x");
+    let image = manifest("m", &[&blob], &[]);
+    for _ in 0..20 {
+        let before = SystemTime::now();
+        upload(of, &to, b"x");
+        assert!(of.put_manifest(&to, &image, &[]).unwrap().is_empty());
+        of.unlink_blob(&to, &blob).unwrap();
+        upload(of, &to, b"x");
+        let files = [
+            place.path(format!("blobs/{}", place_of(&blob).display())),
+            place.path(format!("repositories/r/_layers/{}", place_of(&blob).display())),
+            place.path(format!("repositories/r/_manifests/{}", place_of(&image.digest).display())),
+        ];
+        for file in files {
+            assert!(std::fs::metadata(&file).unwrap().modified().unwrap() >= before, "{}", file.display());
+        }
+    }
+}
+
+#[test]
 fn folders_go_with_what_was_in_them() {
     let place = place();
     let of = &place.repositories;

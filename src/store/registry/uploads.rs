@@ -238,7 +238,6 @@ impl Upload {
             self.cancel()?;
             return Ok(FinishedUpload::WrongDigest(found));
         }
-        touch_file(&self.file).map_err(self.failed("touch"))?;
         if self.repositories.sync {
             self.file.sync_data().map_err(self.failed("sync"))?;
         }
@@ -247,6 +246,8 @@ impl Upload {
         let data = folder_of(&self.id).join("data");
         // Over one that may be there: the same bytes, and whole.
         repositories.root.rename(&data, &blob).map_err(repositories.failed("write", &blob))?;
+        // Only now: somebody may rely on the one that was there, and has touched that.
+        touch_file(&self.file).map_err(repositories.failed("touch", &blob))?;
         repositories.link_blob(&self.name, digest)?;
         self.remove_folder()?;
         Ok(FinishedUpload::Done)
